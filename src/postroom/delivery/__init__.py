@@ -1,0 +1,1 @@
+"""Delivery: the only threads. It claims from storage, transmits over SMTP, records what came."""

@@ -1,0 +1,1 @@
+"""SMTP: the only sockets. It speaks with relays and knows nothing of the database."""

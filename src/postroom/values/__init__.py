@@ -1,0 +1,1 @@
+"""Values: what a mail is, as immutable objects. No I/O, no SQLAlchemy."""
