@@ -1,0 +1,223 @@
+"""The worker's own database engine, its transactions, and the database's clock.
+
+An application's engine and sessions are the application's; `prepare_sqlite` is the one thing
+we offer to do to them. What a worker claims and records goes through `worker_engine`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+from sqlalchemy import (
+    URL,
+    ColumnElement,
+    Connection,
+    Dialect,
+    Double,
+    Engine,
+    create_engine,
+    event,
+    literal_column,
+    make_url,
+)
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.orm import Session, scoped_session
+
+from postroom.values.errors import ConfigError
+
+#: Whatever runs statements in the caller's transaction.
+Executor: TypeAlias = Connection | Session | scoped_session[Session]
+
+#: How long SQLite waits for another process's write before it reports "database is locked".
+SQLITE_BUSY_S = 30.0
+
+#: Execution option of a `Connection`: its transactions write. See `write`.
+WRITES = "postroom_write"
+
+#: libpq's own deadlines: to connect, for an answer to what was sent, and for a silent peer that
+#: a firewall or a crashed host took away (https://www.postgresql.org/docs/current/libpq-connect.html).
+_POSTGRESQL_OPTIONS: dict[str, str | int] = {
+    "application_name": "postroom",
+    "connect_timeout": 10,
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
+
+_CLOCKS: dict[str, ColumnElement[float]] = {
+    "postgresql": literal_column(
+        "CAST(extract(epoch FROM clock_timestamp()) AS double precision)", Double()
+    ),
+    # 2440587.5 is 1970-01-01 as a Julian day; 'now' counts milliseconds.
+    "sqlite": literal_column("((julianday('now') - 2440587.5) * 86400.0)", Double()),
+}
+
+
+def clock_sql(dialect: Dialect) -> ColumnElement[float]:
+    """Return the database's own time as an expression: seconds since the epoch, UTC."""
+    return _CLOCKS[dialect.name]
+
+
+def dialect_of(executor: Executor) -> Dialect:
+    """Return the dialect that ``executor`` speaks, without opening a connection."""
+    if isinstance(executor, Connection):
+        return executor.dialect
+    return executor.get_bind().dialect
+
+
+@contextmanager
+def write(engine: Engine) -> Iterator[Connection]:
+    """Yield a connection inside one transaction that writes; commit at the end, or roll back.
+
+    SQLite takes its write lock at once (BEGIN IMMEDIATE) and waits for it: a transaction that
+    first reads and then wants to write cannot wait, and fails with "database is locked".
+    """
+    with engine.connect() as connection:
+        connection.execution_options(**{WRITES: True})
+        with connection.begin():
+            yield connection
+
+
+@contextmanager
+def read(engine: Engine) -> Iterator[Connection]:
+    """Yield a connection inside one transaction that only reads."""
+    with engine.connect() as connection, connection.begin():
+        yield connection
+
+
+def worker_engine(url: URL | str) -> Engine:
+    """Return an engine of ours for ``url``; nothing is connected yet.
+
+    Async drivers are replaced by the synchronous one of the same database. PostgreSQL is used
+    without any session state, so that PgBouncer may pool transactions.
+
+    Raises:
+        ConfigError: not a URL, a database other than SQLite and PostgreSQL, SQLite in memory
+            (which a worker thread of its own could not see), or the driver is not installed.
+    """
+    parsed = parse_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        return _sqlite_engine(parsed)
+    return _postgresql_engine(parsed)
+
+
+def parse_url(url: URL | str) -> URL:
+    """Return ``url`` with the driver that a worker uses.
+
+    Raises:
+        ConfigError: it is no URL, or none of SQLite or PostgreSQL. The text holds no password.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise ConfigError(
+            "expected the database URL to be like sqlite:///shop.db or "
+            "postgresql://user:password@host/name, got: something that is no URL"
+        ) from None
+    backend = parsed.get_backend_name()
+    if backend == "sqlite":
+        return parsed.set(drivername="sqlite+pysqlite")
+    if backend in ("postgresql", "postgres"):
+        return _for_psycopg(parsed)
+    raise ConfigError(f"expected the database to be sqlite or postgresql, got: {backend}")
+
+
+def _for_psycopg(url: URL) -> URL:
+    """Take asyncpg's spelling of one option along; libpq calls it ``sslmode``."""
+    query = dict(url.query)
+    if "asyncpg" in url.drivername and "ssl" in query:
+        query.setdefault("sslmode", query.pop("ssl"))
+    return url.set(drivername="postgresql+psycopg", query=query)
+
+
+def _postgresql_engine(url: URL) -> Engine:
+    options = {name: value for name, value in _POSTGRESQL_OPTIONS.items() if name not in url.query}
+    try:
+        return create_engine(
+            url,
+            # PgBouncer gives every transaction another server: nothing may be prepared on one.
+            connect_args={"prepare_threshold": None, **options},
+            # Said in each BEGIN, whatever the role's or the database's default is.
+            isolation_level="READ COMMITTED",
+            use_native_hstore=False,
+        )
+    except ModuleNotFoundError:
+        raise ConfigError(
+            "expected the PostgreSQL driver psycopg to be installed, got: none; "
+            "run: pip install 'postroom[postgres]'"
+        ) from None
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    if _is_in_memory(url):
+        raise ConfigError(
+            "expected the SQLite database to be a file, got: one in memory; "
+            "a worker's connections could not see it: use sqlite:////absolute/path.db"
+        )
+    engine = create_engine(url)
+    prepare_sqlite(engine)
+
+    @event.listens_for(engine, "connect")
+    def begin_by_ourselves(connection: Any, record: Any) -> None:
+        # The driver would begin by itself, deferred, and only before an INSERT or UPDATE.
+        connection.isolation_level = None
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get(WRITES, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _is_in_memory(url: URL) -> bool:
+    database = url.database or ""
+    return (
+        database in ("", ":memory:") or ":memory:" in database or url.query.get("mode") == "memory"
+    )
+
+
+def prepare_sqlite(engine: Engine) -> None:
+    """Make every new connection of ``engine`` share its file well; call it before the first use.
+
+    Write-ahead logging (readers and a writer do not block each other), a busy timeout of 30 s
+    instead of an error at once, foreign keys, and commits that survive a power cut. For an
+    `AsyncEngine` pass its ``sync_engine``. Does nothing for another database than SQLite.
+    """
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _prepare_connection)
+
+
+def _prepare_connection(connection: Any, record: Any) -> None:
+    cursor = connection.cursor()
+    try:
+        cursor.execute(f"PRAGMA busy_timeout = {int(SQLITE_BUSY_S * 1000)}")
+        _use_wal(cursor)
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute("PRAGMA foreign_keys = ON")
+    finally:
+        cursor.close()
+
+
+def _use_wal(cursor: Any, monotonic: Callable[[], float] = time.monotonic) -> None:
+    """Switch the file to write-ahead logging, once for its life.
+
+    The busy timeout does not hold for the switch itself: SQLite answers "locked" at once while
+    another process uses the file (https://www.sqlite.org/wal.html#sometimes_queries_return_sqlite_busy_in_wal_mode).
+    """
+    give_up_at = monotonic() + SQLITE_BUSY_S
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode")
+            if cursor.fetchone()[0] != "wal":
+                cursor.execute("PRAGMA journal_mode = WAL")
+            return
+        except Exception as error:
+            if "locked" not in str(error) or monotonic() > give_up_at:
+                raise
+            time.sleep(0.02)
