@@ -1,0 +1,245 @@
+"""The settings: ``POSTROOM_*`` variables over a ``postroom.toml``, checked by name and type.
+
+Whatever is wrong becomes a `ConfigError` that names the setting and never shows a secret.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from postroom.values.errors import ConfigError
+from postroom.values.states import Lane, OnDoubt
+
+PREFIX = "POSTROOM_"
+
+#: Names the settings file; without it, ``postroom.toml`` in the current directory is read.
+CONFIG_VARIABLE = PREFIX + "CONFIG"
+DEFAULT_FILE = "postroom.toml"
+
+#: Settings whose values never appear in a text.
+_SECRET = frozenset({"database_url", "relay"})
+
+
+class LogFormat(StrEnum):
+    """How a worker writes its log."""
+
+    #: One line for people.
+    TEXT = "text"
+    #: One JSON object a line, for machines.
+    JSON = "json"
+
+
+class LogLevel(StrEnum):
+    """The least that is logged."""
+
+    #: Every step of every conversation.
+    DEBUG = "debug"
+    #: What happened to each recipient.
+    INFO = "info"
+    #: What someone may want to look at.
+    WARNING = "warning"
+    #: What someone must look at.
+    ERROR = "error"
+
+
+def _folders(value: object) -> object:
+    """Split one text of folders as the operating system splits PATH."""
+    return value.split(os.pathsep) if isinstance(value, str) else value
+
+
+def _weights(value: object) -> object:
+    """Read ``urgent=8,normal=4,bulk=1``, which is how a variable says it."""
+    if not isinstance(value, str):
+        return value
+    pairs = (pair.partition("=") for pair in value.split(",") if pair.strip())
+    return {name.strip(): weight.strip() for name, _, weight in pairs}
+
+
+class Settings(BaseSettings):
+    """Everything that can be set from outside; each field is one setting."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        # An empty variable, as compose files like to leave them, is one that is not set.
+        env_ignore_empty=True,
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+    )
+
+    database_url: SecretStr | None = Field(
+        default=None, description="The database that holds the outbox, as an SQLAlchemy URL."
+    )
+    database_schema: str | None = Field(
+        default=None,
+        description="The schema the tables live in (PostgreSQL); the default one if unset.",
+    )
+    relay: SecretStr | dict[str, SecretStr] | None = Field(
+        default=None,
+        description="Where mail is handed over: a relay URL, or a table of named ones "
+        "of which the first is the default.",
+    )
+    sender: str | None = Field(
+        default=None,
+        description='Who a message is from that names no sender: "Shop <shop@example.com>".',
+    )
+    templates: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_folders)] = Field(
+        default=(), description="The folders that templates are looked for in, in this order."
+    )
+    max_message_bytes: int = Field(
+        default=25 * 1024 * 1024,
+        ge=1024,
+        description="The largest message that is accepted, as it would go over the wire.",
+    )
+    on_doubt: OnDoubt = Field(
+        default=OnDoubt.RESEND,
+        description="What `postroom send` asks for where a connection breaks between the final "
+        "dot and its reply: resend, or hold until `postroom resolve`.",
+    )
+    notify: bool = Field(
+        default=True,
+        description="Whether a commit on PostgreSQL wakes the workers at once by NOTIFY.",
+    )
+    connections: int = Field(
+        default=4, ge=1, le=1000, description="How many connections a worker keeps to the relay."
+    )
+    lease_s: float = Field(
+        default=300,
+        ge=1,
+        description="For how long a worker that claims a recipient holds it, in seconds.",
+    )
+    batch: int = Field(
+        default=500, ge=1, description="How many recipients a worker claims at a time."
+    )
+    max_unrecorded: int = Field(
+        default=200,
+        ge=1,
+        description="How many accepted mails may wait for their commit: the most that a killed "
+        "worker can send twice, besides one for each connection.",
+    )
+    grace_s: float = Field(
+        default=30,
+        ge=0,
+        description="How long a worker that is told to stop finishes what it has begun.",
+    )
+    lanes: Annotated[dict[Lane, int], NoDecode, BeforeValidator(_weights)] = Field(
+        default={Lane.URGENT: 16, Lane.NORMAL: 4, Lane.BULK: 1},
+        description="How lanes share a worker while all of them have mail waiting.",
+    )
+    log_format: LogFormat = Field(
+        default=LogFormat.TEXT,
+        description="How the command logs: text for people, json for machines.",
+    )
+    log_level: LogLevel = Field(
+        default=LogLevel.INFO,
+        description="The least that is logged: debug, info, warning or error.",
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let arguments beat the environment, and the environment the file."""
+        return init_settings, env_settings, InitSettingsSource(settings_cls, _file_values(cls))
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the environment and the settings file.
+
+        Raises:
+            ConfigError: the file cannot be read, a setting is unknown or a value does not fit.
+        """
+        _refuse_unknown_variables(cls, os.environ)
+        try:
+            return cls()
+        except ValidationError as error:
+            # From None: pydantic's own text and chain may hold the value, which may be secret.
+            raise ConfigError(_explained(error)) from None
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ``; did you mean …?`` for the known name nearest to ``name``, or nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def settings_file() -> Path | None:
+    """Return the settings file in force, or None where there is none.
+
+    Raises:
+        ConfigError: ``POSTROOM_CONFIG`` names a file that does not exist.
+    """
+    named = os.environ.get(CONFIG_VARIABLE)
+    path = Path(named or DEFAULT_FILE)
+    if path.is_file():
+        return path
+    if named:
+        raise ConfigError(f"expected {CONFIG_VARIABLE} to name a settings file, got: {named}")
+    return None
+
+
+def _file_values(settings: type[Settings]) -> dict[str, Any]:
+    path = settings_file()
+    if path is None:
+        return {}
+    values = _toml(path)
+    for name in values:
+        if name not in settings.model_fields:
+            hint = nearest(name, settings.model_fields)
+            raise ConfigError(f"{path}: unknown setting {name!r}{hint}")
+    return values
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        # From None: the decoder's error carries the whole document, secrets included.
+        raise ConfigError(f"{path}: not valid TOML: {_where(error)}") from None
+
+
+def _where(error: tomllib.TOMLDecodeError | UnicodeDecodeError) -> str:
+    return "not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+
+
+def _refuse_unknown_variables(settings: type[Settings], environ: Mapping[str, str]) -> None:
+    known = {PREFIX + name.upper() for name in settings.model_fields} | {CONFIG_VARIABLE}
+    for name in sorted(environ):
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
+            raise ConfigError(f"unknown variable {name}{nearest(name.upper(), known)}")
+
+
+def _explained(error: ValidationError) -> str:
+    """Say which settings do not fit and why; a value that may be secret is left out."""
+    first_of = {found["loc"][:1]: found for found in reversed(error.errors())}
+    return "; ".join(_one(found) for found in reversed(first_of.values()))
+
+
+def _one(found: ErrorDetails) -> str:
+    name = str(found["loc"][0])
+    wanted = found["msg"].replace("Input should be", "to be", 1)
+    got = "" if name in _SECRET else f", got: {found['input']!r}"
+    return f"expected the setting {name} ({PREFIX}{name.upper()}) {wanted}{got}"

@@ -1,0 +1,160 @@
+"""Settings come from the environment and a file, are checked by name, and keep their secrets."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from postroom.settings import LogFormat, Settings, nearest, settings_file
+from postroom.values.errors import ConfigError
+from postroom.values.states import Lane, OnDoubt
+
+SECRET = "correct-horse-battery"
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No variable of ours is set, and the current directory is empty."""
+    for name in list(os.environ):
+        if name.upper().startswith("POSTROOM_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def write(text: str) -> None:
+    Path("postroom.toml").write_text(text, encoding="utf-8")
+
+
+def refusal() -> str:
+    with pytest.raises(ConfigError) as caught:
+        Settings.load()
+    return str(caught.value)
+
+
+def test_without_environment_and_file_every_setting_has_its_default() -> None:
+    settings = Settings.load()
+    assert settings.database_url is None
+    assert settings.connections == 4
+    assert settings.on_doubt is OnDoubt.RESEND
+    assert settings.log_format is LogFormat.TEXT
+
+
+def test_the_file_in_the_current_directory_is_read() -> None:
+    write('sender = "Shop <shop@example.com>"\ntemplates = ["a", "b"]\n[lanes]\nurgent = 9\n')
+    settings = Settings.load()
+    assert settings.sender == "Shop <shop@example.com>"
+    assert settings.templates == (Path("a"), Path("b"))
+    assert settings.lanes == {Lane.URGENT: 9}
+
+
+def test_the_environment_beats_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    write("connections = 2\nbatch = 20\n")
+    monkeypatch.setenv("POSTROOM_CONNECTIONS", "7")
+    settings = Settings.load()
+    assert (settings.connections, settings.batch) == (7, 20)
+
+
+def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    write('sender = "shop@example.com"\n')
+    monkeypatch.setenv("POSTROOM_SENDER", "")
+    assert Settings.load().sender == "shop@example.com"
+
+
+def test_postroom_config_names_another_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.toml"
+    other.write_text("batch = 3\n")
+    monkeypatch.setenv("POSTROOM_CONFIG", str(other))
+    assert Settings.load().batch == 3
+    assert settings_file() == other
+
+
+def test_a_file_that_is_named_must_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSTROOM_CONFIG", "missing.toml")
+    assert "POSTROOM_CONFIG" in refusal()
+    assert "missing.toml" in refusal()
+
+
+def test_lanes_and_folders_can_be_said_in_one_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSTROOM_LANES", "urgent=8, bulk=2")
+    monkeypatch.setenv("POSTROOM_TEMPLATES", os.pathsep.join(["mail", "shared"]))
+    settings = Settings.load()
+    assert settings.lanes == {Lane.URGENT: 8, Lane.BULK: 2}
+    assert settings.templates == (Path("mail"), Path("shared"))
+
+
+def test_relays_can_be_a_table_of_names() -> None:
+    write('[relay]\nmain = "smtp://one.example"\nbulk = "smtp://two.example"\n')
+    relay = Settings.load().relay
+    assert isinstance(relay, dict)
+    assert {name: url.get_secret_value() for name, url in relay.items()} == {
+        "main": "smtp://one.example",
+        "bulk": "smtp://two.example",
+    }
+
+
+def test_an_unknown_setting_in_the_file_is_named_with_the_nearest_one() -> None:
+    write('sendr = "shop@example.com"\n')
+    assert "'sendr'; did you mean sender?" in refusal()
+
+
+def test_an_unknown_variable_is_named_with_the_nearest_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("POSTROOM_DATABSE_URL", f"postgresql://u:{SECRET}@h/d")
+    assert refusal() == "unknown variable POSTROOM_DATABSE_URL; did you mean POSTROOM_DATABASE_URL?"
+
+
+def test_a_value_that_does_not_fit_is_named_with_what_would(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("POSTROOM_CONNECTIONS", "many")
+    monkeypatch.setenv("POSTROOM_LOG_FORMAT", "xml")
+    text = refusal()
+    assert "POSTROOM_CONNECTIONS" in text
+    assert "'many'" in text
+    assert "'text' or 'json'" in text
+
+
+def test_a_file_that_is_not_toml_is_named_with_the_line() -> None:
+    write(f'relay = "smtp://u:{SECRET}@h"\nsender =\n')
+    text = refusal()
+    assert "postroom.toml" in text
+    assert "line 2" in text
+    assert SECRET not in text
+
+
+def test_no_error_and_no_repr_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSTROOM_RELAY", f'{{"main": ["smtp://u:{SECRET}@h"]}}')
+    with pytest.raises(ConfigError) as caught:
+        Settings.load()
+    assert SECRET not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+    monkeypatch.setenv("POSTROOM_RELAY", f"smtp://u:{SECRET}@h")
+    assert SECRET not in repr(Settings.load())
+
+
+def test_settings_made_by_hand_beat_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSTROOM_BATCH", "5")
+    assert Settings(batch=9).batch == 9
+
+
+@given(st.text())
+def test_any_text_finds_a_nearest_name_or_none(name: str) -> None:
+    hint = nearest(name, ["sender", "relay"])
+    assert hint in {"", "; did you mean sender?", "; did you mean relay?"}
+
+
+def test_the_page_of_settings_says_what_the_settings_say() -> None:
+    page = Path(__file__).parents[2] / "docs" / "settings.md"
+    text = " ".join(page.read_text(encoding="utf-8").split())
+    for name, field in Settings.model_fields.items():
+        assert f"`{name}` | `POSTROOM_{name.upper()}`" in text
+        assert field.description is not None
+        assert field.description in text
