@@ -26,6 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session, scoped_session
 
+from postroom.storage import deadline
 from postroom.values.errors import ConfigError
 
 #: Whatever runs statements in the caller's transaction.
@@ -90,11 +91,12 @@ def read(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
-def worker_engine(url: URL | str) -> Engine:
+def worker_engine(url: URL | str, *, deadline_s: float | None = 60.0) -> Engine:
     """Return an engine of ours for ``url``; nothing is connected yet.
 
     Async drivers are replaced by the synchronous one of the same database. PostgreSQL is used
-    without any session state, so that PgBouncer may pool transactions.
+    without any session state, so that PgBouncer may pool transactions; a call that it does not
+    answer within ``deadline_s`` is an `OperationalError` and closes the connection.
 
     Raises:
         ConfigError: not a URL, a database other than SQLite and PostgreSQL, SQLite in memory
@@ -103,7 +105,10 @@ def worker_engine(url: URL | str) -> Engine:
     parsed = parse_url(url)
     if parsed.get_backend_name() == "sqlite":
         return _sqlite_engine(parsed)
-    return _postgresql_engine(parsed)
+    engine = _postgresql_engine(parsed)
+    if deadline_s is not None:
+        deadline.bound(engine, deadline_s)
+    return engine
 
 
 def parse_url(url: URL | str) -> URL:

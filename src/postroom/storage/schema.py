@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from sqlalchemy import Column, Connection, Engine, MetaData, String, Table, func, inspect, select
 from sqlalchemy.engine import Inspector
 
-from postroom.storage.engine import write
+from postroom.storage.diagnosis import diagnosed
+from postroom.storage.engine import read, write
 from postroom.storage.models import PREFIX, Tables, tables
 from postroom.values.errors import SchemaError
 
@@ -55,10 +56,11 @@ def create(engine: Engine, schema: str | None = None) -> None:
 
     Raises:
         SchemaError: there are tables of another version already.
+        ConfigError: the database cannot be reached or written.
     """
     ours = tables(schema)
     versions = version_table(MetaData(schema=schema))
-    with write(engine) as connection:
+    with diagnosed(engine.url), write(engine) as connection:
         lock(connection)
         if _present(inspect(connection), ours):
             check(connection, ours)
@@ -88,6 +90,17 @@ def tune(connection: Connection, schema: str | None = None) -> None:
     for table, settings in ((ours.queue, _QUEUE_SETTINGS), (ours.recipient, _RECIPIENT_SETTINGS)):
         values = ", ".join(f"{name} = {value}" for name, value in settings.items())
         connection.exec_driver_sql(f"ALTER TABLE {prepare.format_table(table)} SET ({values})")
+
+
+def verify(engine: Engine, schema: str | None = None) -> None:
+    """Connect and `check`; what a program does before it relies on the tables.
+
+    Raises:
+        SchemaError: the tables are missing, too old or too new.
+        ConfigError: the database cannot be reached.
+    """
+    with diagnosed(engine.url), read(engine) as connection:
+        check(connection, tables(schema))
 
 
 def check(connection: Connection, tables: Tables) -> None:

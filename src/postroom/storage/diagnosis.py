@@ -1,0 +1,99 @@
+"""What is wrong with a database that cannot be used, said in a line or two, without a password.
+
+One context manager, for what a person starts: making tables, checking them, a command. A worker
+that runs already does not use it: to it, a database that is away is a thing that passes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import URL
+from sqlalchemy.exc import DBAPIError
+
+from postroom.values.errors import ConfigError
+
+#: What the database says (libpq, PostgreSQL or SQLite), and what a person can do about it.
+_ADVICE = (
+    (r"password authentication failed|no password supplied", "check the user and the password"),
+    (r"no pg_hba\.conf entry", "allow this user and host in the server's pg_hba.conf"),
+    (r'role ".*" does not exist', "check the user"),
+    (r'database ".*" does not exist', "create it, or check the name"),
+    (r"Connection refused|No such file", "check host and port, and that the server runs"),
+    (r"resolve host|could not translate", "check the host name"),
+    (r"timeout|timed out|unreachable", "check host and port, and the firewalls between"),
+    (r"SSL|certificate", "check sslmode and sslrootcert in the URL"),
+    (r"connection option", "check the part of the URL after the question mark"),
+    (r"too many clients|remaining connection slots", "give the server more connections"),
+    (r"permission denied", "grant it, or use another user"),
+    (r"schema .* does not exist", "create it: CREATE SCHEMA"),
+    (r"not a database", "name another file"),
+    (r"unable to open", "check that it is a file which this user may read and write"),
+    (r"readonly", "make the file and its directory writable"),
+)
+
+#: SQLSTATEs of a statement that failed by the set-up: insufficient privilege, no such schema.
+_SET_UP_STATES = {"42501", "3F000"}
+
+#: The same of SQLite, which says so only when it first needs the file.
+_SET_UP_TEXTS = ("not a database", "unable to open", "readonly")
+
+
+@contextmanager
+def diagnosed(url: URL) -> Iterator[None]:
+    """Turn a database error that is a matter of set-up into a `ConfigError` that says what to do.
+
+    Set-up is: not reachable, refused, not a database, not writable. Every other error passes
+    through as it is.
+    """
+    try:
+        yield
+    except DBAPIError as error:
+        if not _is_set_up(error):
+            raise
+        raise ConfigError(_text(str(error.orig), url)) from None
+
+
+def _is_set_up(error: DBAPIError) -> bool:
+    if error.statement is None:  # failed while it connected
+        return "locked" not in str(error.orig)
+    if getattr(error.orig, "sqlstate", None) in _SET_UP_STATES:
+        return True
+    return any(text in str(error.orig) for text in _SET_UP_TEXTS)
+
+
+def _text(complaint: str, url: URL) -> str:
+    missing = _missing_directory(url)
+    if missing is not None:
+        return (
+            f"expected the database's directory to exist, got: {missing}, which does not; create it"
+        )
+    reason = _reason(complaint)
+    if url.password:
+        reason = reason.replace(url.password, "***")
+    return (
+        f"expected the database to be usable at {url.render_as_string(hide_password=True)}, "
+        f"got: {reason}; {_advice(reason)}"
+    )
+
+
+def _missing_directory(url: URL) -> Path | None:
+    if url.get_backend_name() != "sqlite" or (url.database or "").startswith("file:"):
+        return None
+    directory = Path(url.database or "").absolute().parent
+    return None if directory.is_dir() else directory
+
+
+def _reason(complaint: str) -> str:
+    """Drop libpq's account of how it got there: the server's own words come last on the line."""
+    first = complaint.strip().partition("\n")[0]
+    return re.split(r"FATAL:\s+|ERROR:\s+|failed: ", first)[-1].strip() or "no reason"
+
+
+def _advice(reason: str) -> str:
+    return next(
+        (advice for pattern, advice in _ADVICE if re.search(pattern, reason)), "check the URL"
+    )
