@@ -24,6 +24,9 @@ A text reads ``expected <what> to be …, got: …`` and says what to do next. I
 
 from __future__ import annotations
 
+from postroom.values.reply import Reply
+from postroom.values.states import Fault, Phase
+
 
 class PostroomError(Exception):
     """Base of every error that Postroom raises on purpose."""
@@ -74,11 +77,28 @@ class RelayError(PostroomError):
 
     ``in_doubt`` is true only when the final dot was written and its reply never came: the
     relay may or may not have taken the message. Anything else may safely be tried again.
+    ``phase`` says where it failed, ``reply`` what the relay last said about it, if anything.
+    ``replies`` holds what an LMTP server had answered to the final dot before it broke off:
+    facts about the first of the accepted recipients, in their order.
     """
 
-    def __init__(self, text: str, *, in_doubt: bool = False) -> None:
+    #: Whom the failure belongs to where no reply says otherwise.
+    fault: Fault = Fault.RELAY
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        in_doubt: bool = False,
+        phase: Phase | None = None,
+        reply: Reply | None = None,
+        replies: tuple[Reply, ...] = (),
+    ) -> None:
         super().__init__(text)
         self.in_doubt = in_doubt
+        self.phase = phase
+        self.reply = reply
+        self.replies = replies
 
 
 class ConnectError(RelayError):
@@ -90,7 +110,9 @@ class TLSError(RelayError):
 
 
 class AuthError(RelayError):
-    """The relay refused our credentials."""
+    """The relay refused our credentials, or offers no way to show them safely."""
+
+    fault = Fault.CREDENTIALS
 
 
 class RelayTimeout(RelayError):

@@ -1,0 +1,129 @@
+"""What a relay answered, and what follows for the recipient.
+
+An expected answer is a value, never an exception. Whom it blames is read from the table in
+``blame``; that and the code decide the state.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from postroom.values.blame import blame
+from postroom.values.hint import hinted_delay_s
+from postroom.values.states import Fault, Phase, RecipientState
+
+#: RFC 2034 section 4: class, subject, detail at the start of the text.
+_ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?!\S)\s*")
+
+_PASSING_FAULTS = frozenset({Fault.CREDENTIALS, Fault.RELAY, Fault.OURSELVES})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """One reply: its code, and the text of its lines (RFC 5321 section 4.2)."""
+
+    code: int
+    lines: tuple[str, ...] = ("",)
+
+    @property
+    def is_positive(self) -> bool:
+        """Return whether this is a 2xx."""
+        return 200 <= self.code < 300
+
+    @property
+    def enhanced(self) -> str | None:
+        """Return the enhanced code such as ``5.1.1`` (RFC 3463), if one was given."""
+        found = _ENHANCED.match(self.lines[0])
+        return found[1] if found else None
+
+    @property
+    def text(self) -> str:
+        """Return what was said in one line, without the enhanced code."""
+        return " ".join(_ENHANCED.sub("", line, count=1).strip() for line in self.lines).strip()
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (str(self.code), self.enhanced, self.text) if part)
+
+
+class Failure(Protocol):
+    """A ``RelayError``, as far as its outcome depends on it; errors build on this module."""
+
+    fault: Fault
+    in_doubt: bool
+    phase: Phase | None
+    reply: Reply | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What one attempt came to, for one recipient.
+
+    ``state`` is ACCEPTED, DEFERRED, REJECTED or IN_DOUBT. ``retry_after_s`` is the delay a reply
+    asked for, or 0 where nothing stands against trying again at once. ``cause`` says in words
+    what happened where there is no reply.
+    """
+
+    state: RecipientState
+    fault: Fault | None = None
+    retry_after_s: float | None = None
+    reply: Reply | None = None
+    phase: Phase | None = None
+    cause: str = ""
+
+    @property
+    def counts(self) -> bool:
+        """Return whether this counts against the retry schedule.
+
+        What is the relay's, our login's or our own fault never does; nor what may be tried
+        again at once.
+        """
+        return (
+            self.state is RecipientState.DEFERRED
+            and self.fault is not None
+            and self.fault not in _PASSING_FAULTS
+        )
+
+
+def classify(phase: Phase, reply: Reply) -> Outcome:
+    """Say what ``reply``, given in ``phase``, means for the recipient it was given for.
+
+    Only a 2xx accepts. A 5xx rejects where it is the recipient's or the message's fault; every
+    other refusal defers.
+    """
+    if reply.is_positive:
+        return Outcome(state=RecipientState.ACCEPTED, reply=reply, phase=phase)
+    row = blame(phase, reply.code, reply.enhanced, reply.text)
+    passes = reply.code < 500 or row.is_passing or row.fault in _PASSING_FAULTS
+    return Outcome(
+        state=RecipientState.DEFERRED if passes else RecipientState.REJECTED,
+        fault=row.fault,
+        retry_after_s=hinted_delay_s(reply.text) if passes else None,
+        reply=reply,
+        phase=phase,
+    )
+
+
+def classify_error(error: Failure) -> Outcome:
+    """Say what a broken conversation means for the recipients it was about.
+
+    In doubt where the final dot was out; otherwise a deferral that the relay's reply, if it gave
+    one, explains. Never a rejection: what broke was not about them.
+    """
+    if error.in_doubt:
+        return Outcome(
+            state=RecipientState.IN_DOUBT,
+            fault=error.fault,
+            reply=error.reply,
+            phase=error.phase,
+            cause=str(error),
+        )
+    broken = Outcome(
+        state=RecipientState.DEFERRED, fault=error.fault, phase=error.phase, cause=str(error)
+    )
+    if error.reply is None or error.phase is None:
+        return broken
+    said = classify(error.phase, error.reply)
+    fault = said.fault if said.fault in _PASSING_FAULTS else error.fault
+    return replace(broken, fault=fault, reply=error.reply, retry_after_s=said.retry_after_s)
