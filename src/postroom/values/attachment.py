@@ -1,0 +1,279 @@
+"""An attachment: what it is called, what it is, and where its bytes will come from.
+
+Nothing is opened or read here; that happens once, when the message is enqueued.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from email.message import Message as ParsedMessage
+from email.policy import SMTP
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, Self
+
+from postroom.values.errors import AttachmentError
+from postroom.values.headers import checked_text
+from postroom.values.media_type import checked_media_type, media_type_of_name
+from postroom.values.source import (
+    BytesSource,
+    ChunkSource,
+    FileSource,
+    Once,
+    PathSource,
+    Source,
+    WrittenSource,
+)
+from postroom.values.tabular import CsvStyle, Rows, write_csv
+from postroom.values.workbook import MEDIA_TYPE as EXCEL
+from postroom.values.workbook import sheets_of, write_workbook
+
+#: What may stand between the angle brackets of Content-ID (RFC 2045 section 7), kept to what
+#: every reader resolves in a ``cid:`` URL without escaping.
+_CONTENT_ID = re.compile(r"[A-Za-z0-9!#$&'*+/=?^_`{|}~.@-]{1,200}")
+
+#: RFC 5546 section 1.4.
+_CALENDAR_METHODS = frozenset(
+    {"PUBLISH", "REQUEST", "REPLY", "ADD", "CANCEL", "REFRESH", "COUNTER", "DECLINECOUNTER"}
+)
+
+
+class Disposition(StrEnum):
+    """What a part is to the message."""
+
+    #: Listed for the reader to open or save.
+    ATTACHMENT = "attachment"
+    #: Shown inside the HTML, by its content id.
+    INLINE = "inline"
+    #: Another form of the text, as a calendar invitation is.
+    ALTERNATIVE = "alternative"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """A file that travels with a message.
+
+    Make one with `from_path`, `from_bytes`, `from_file`, `from_chunks`, `csv`, `excel`, `inline`,
+    `message` or `calendar`. Only the base name of ``filename`` travels. Without a ``content_type``
+    the name decides, then the bytes, then it is ``application/octet-stream``.
+
+    What comes from an open file or an iterator can be read once: a message that carries it can be
+    enqueued once. The other kinds may be enqueued as often as one likes.
+
+    Raises:
+        AttachmentError: the name, the media type or the content id cannot be written.
+    """
+
+    filename: str
+    source: Source
+    content_type: str | None = None
+    disposition: Disposition = Disposition.ATTACHMENT
+    content_id: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check each text, and settle the media type where the name tells."""
+        filename = _base_name(self.filename)
+        content_type = (
+            media_type_of_name(filename)
+            if self.content_type is None
+            else checked_media_type(self.content_type)
+        )
+        object.__setattr__(self, "filename", filename)
+        object.__setattr__(self, "content_type", content_type)
+        object.__setattr__(self, "disposition", Disposition(self.disposition))
+        if self.content_id is not None:
+            object.__setattr__(self, "content_id", _checked_content_id(self.content_id))
+
+    @classmethod
+    def from_path(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        filename: str | None = None,
+        content_type: str | None = None,
+        cid: str | None = None,
+    ) -> Self:
+        """Attach the file at ``path``, as it is when the message is enqueued.
+
+        With ``cid`` it is an inline part that the HTML shows as ``cid:…``; so too below.
+        """
+        place = Path(path)
+        return cls(
+            filename=place.name if filename is None else filename,
+            source=PathSource(place),
+            content_type=content_type,
+            disposition=_disposition(cid),
+            content_id=cid,
+        )
+
+    @classmethod
+    def from_bytes(
+        cls,
+        filename: str,
+        data: bytes | bytearray | memoryview,
+        *,
+        content_type: str | None = None,
+        cid: str | None = None,
+    ) -> Self:
+        """Attach ``data``."""
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise AttachmentError(
+                f"expected the content of {filename!r} to be bytes, got: {type(data).__name__}; "
+                "encode text first"
+            )
+        return cls(
+            filename=filename,
+            source=BytesSource(bytes(data)),
+            content_type=content_type,
+            disposition=_disposition(cid),
+            content_id=cid,
+        )
+
+    @classmethod
+    def from_file(
+        cls,
+        filename: str,
+        file: BinaryIO,
+        *,
+        content_type: str | None = None,
+        cid: str | None = None,
+    ) -> Self:
+        """Attach what is left to read of ``file``, open in binary mode; it is not closed."""
+        if not callable(getattr(file, "read", None)):
+            raise AttachmentError(
+                f"expected {filename!r} to come from a file open in binary mode, "
+                f"got: {type(file).__name__}"
+            )
+        return cls(
+            filename=filename,
+            source=FileSource(Once(file, filename)),
+            content_type=content_type,
+            disposition=_disposition(cid),
+            content_id=cid,
+        )
+
+    @classmethod
+    def from_chunks(
+        cls,
+        filename: str,
+        chunks: Iterable[bytes],
+        *,
+        content_type: str | None = None,
+        cid: str | None = None,
+    ) -> Self:
+        """Attach the pieces that ``chunks`` yields, one after the other."""
+        if isinstance(chunks, str | bytes | bytearray | memoryview):
+            raise AttachmentError(
+                f"expected the chunks of {filename!r} to be an iterable of bytes, "
+                f"got: {type(chunks).__name__}; use Attachment.from_bytes"
+            )
+        return cls(
+            filename=filename,
+            source=ChunkSource(Once(chunks, filename)),
+            content_type=content_type,
+            disposition=_disposition(cid),
+            content_id=cid,
+        )
+
+    @classmethod
+    def csv(
+        cls,
+        filename: str,
+        rows: Rows,
+        *,
+        columns: Sequence[str] | None = None,
+        style: CsvStyle | None = None,
+    ) -> Self:
+        """Attach ``rows`` as a CSV file (RFC 4180, UTF-8), written when the message is enqueued.
+
+        See `postroom.values.tabular` for what rows may be. ``columns`` names the columns of plain
+        sequences, and chooses and orders those of anything else.
+        """
+        supply = Once(rows, filename)
+        return cls(
+            filename=filename,
+            source=WrittenSource(
+                partial(write_csv, supply, columns=columns, style=style or CsvStyle())
+            ),
+            content_type="text/csv; charset=utf-8",
+        )
+
+    @classmethod
+    def excel(
+        cls,
+        filename: str,
+        rows: Rows | Mapping[str, Rows],
+        *,
+        columns: Sequence[str] | None = None,
+    ) -> Self:
+        """Attach ``rows``, or several sheets by name, as an Excel workbook.
+
+        Needs the extra ``excel``. Text is written as text: what starts with ``=`` is no formula.
+
+        Raises:
+            ConfigError: the extra is not installed.
+        """
+        sheets = sheets_of(rows, filename)
+        return cls(
+            filename=filename,
+            source=WrittenSource(partial(write_workbook, sheets, columns=columns)),
+            content_type=EXCEL,
+        )
+
+    @classmethod
+    def inline(cls, path: str | os.PathLike[str], *, cid: str | None = None) -> Self:
+        """Carry the file at ``path`` for the HTML to show as ``cid:…``; its name by default."""
+        return cls.from_path(path, cid=Path(path).name if cid is None else cid)
+
+    @classmethod
+    def message(cls, original: bytes | ParsedMessage, *, filename: str = "message.eml") -> Self:
+        """Attach a whole message (``message/rfc822``), for example one to be forwarded."""
+        content = original if isinstance(original, bytes) else original.as_bytes(policy=SMTP)
+        return cls.from_bytes(filename, content, content_type="message/rfc822")
+
+    @classmethod
+    def calendar(
+        cls, invitation: str | bytes, *, method: str = "REQUEST", filename: str = "invite.ics"
+    ) -> Self:
+        """Offer an iCalendar object beside the text, as calendars expect it (RFC 6047).
+
+        ``method`` must be the one that the object itself names.
+        """
+        if method not in _CALENDAR_METHODS:
+            raise AttachmentError(
+                f"expected a calendar method to be one of {', '.join(sorted(_CALENDAR_METHODS))}, "
+                f"got: {method!r}"
+            )
+        content = invitation.encode() if isinstance(invitation, str) else invitation
+        return cls(
+            filename=filename,
+            source=BytesSource(content),
+            content_type=f"text/calendar; method={method}; charset=utf-8",
+            disposition=Disposition.ALTERNATIVE,
+        )
+
+
+def _disposition(cid: str | None) -> Disposition:
+    return Disposition.ATTACHMENT if cid is None else Disposition.INLINE
+
+
+def _base_name(filename: str) -> str:
+    """Return what follows the last slash, of either kind."""
+    text = checked_text(filename, "the file name of an attachment", error=AttachmentError)
+    name = text.replace("\\", "/").rpartition("/")[2].strip()
+    if name in {"", ".", ".."}:
+        raise AttachmentError(f"expected an attachment to have a file name, got: {filename!r}")
+    return name
+
+
+def _checked_content_id(content_id: str) -> str:
+    if not isinstance(content_id, str) or not _CONTENT_ID.fullmatch(content_id):
+        raise AttachmentError(
+            "expected a content id to be up to 200 ASCII letters, digits and .-_@ without spaces "
+            f"or brackets, got: {content_id!r}; give one with cid="
+        )
+    return content_id

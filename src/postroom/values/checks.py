@@ -1,0 +1,127 @@
+"""What the fields of a message may hold, checked where they are assigned."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from postroom.values.address import Address, parse_all
+from postroom.values.errors import InvalidHeader, MessageError
+from postroom.values.headers import checked_header, checked_text
+
+E = TypeVar("E", bound=StrEnum)
+
+#: RFC 5322 section 3.6.4, without the comments and quoted strings nobody writes there.
+_MESSAGE_ID = re.compile(r"<[^<>\s@]+@[^<>\s@]+>", re.ASCII)
+_LONGEST_MESSAGE_ID = 900  # a header line holds 998 octets
+
+#: A lone surrogate has no UTF-8, and PostgreSQL keeps no NUL.
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def address_of(value: str | Address) -> Address:
+    """Return ``value`` as an address."""
+    if isinstance(value, Address):
+        return value
+    if isinstance(value, str):
+        return Address.parse(value)
+    raise MessageError(f"expected an address to be a str or an Address, got: {value!r}")
+
+
+def addresses_of(values: Iterable[str | Address], what: str) -> tuple[Address, ...]:
+    """Return ``values`` as addresses; all the wrong ones are named at once."""
+    given = items_of(values, what)
+    texts = [value for value in given if isinstance(value, str)]
+    parsed = iter(parse_all(texts))
+    return tuple(next(parsed) if isinstance(one, str) else address_of(one) for one in given)
+
+
+def items_of(values: Iterable[Any], what: str) -> tuple[Any, ...]:
+    """Return ``values`` as a tuple; a single text is no list."""
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise MessageError(f"expected {what} to be a list, got: {values!r}; write [{values!r}]")
+    return tuple(values)
+
+
+def texts_of(values: Iterable[str], what: str) -> tuple[str, ...]:
+    """Return ``values`` as a tuple of one-line texts, none of them empty."""
+    texts = tuple(checked_text(value, what, error=MessageError) for value in items_of(values, what))
+    if "" in texts:
+        raise MessageError(f"expected {what} to be without an empty text, got: {texts!r}")
+    return texts
+
+
+def storable(text: Any, what: str) -> str:
+    """Return ``text`` where it can be stored and encoded."""
+    if not isinstance(text, str):
+        raise MessageError(f"expected {what} to be a str or a Template, got: {type(text).__name__}")
+    if found := _UNSTORABLE.search(text):
+        raise MessageError(
+            f"expected {what} to be without NUL and lone surrogates, "
+            f"got: {found[0]!r} at character {found.start()}"
+        )
+    return text
+
+
+def aware(value: datetime | None, what: str) -> datetime | None:
+    """Return ``value`` where it tells its time zone."""
+    if value is None:
+        return None
+    if not isinstance(value, datetime) or value.utcoffset() is None:
+        raise MessageError(
+            f"expected {what} to be a datetime with a time zone, got: {value!r}; "
+            "for example datetime.now(UTC)"
+        )
+    return value
+
+
+def member(choices: type[E], value: str, what: str) -> E:
+    """Return the member of ``choices`` that ``value`` names."""
+    try:
+        return choices(value)
+    except ValueError as error:
+        names = [choice.value for choice in choices]
+        near = difflib.get_close_matches(str(value), names, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise MessageError(
+            f"expected {what} to be one of {', '.join(names)}, got: {value!r}{hint}"
+        ) from error
+
+
+def delays_of(values: Iterable[float] | None) -> tuple[float, ...] | None:
+    """Return seconds between tries."""
+    if values is None:
+        return None
+    delays = items_of(values, "retry_delays")
+    for delay in delays:
+        is_number = isinstance(delay, int | float) and not isinstance(delay, bool)
+        if not is_number or not math.isfinite(delay) or delay < 0:
+            raise MessageError(f"expected retry_delays to be seconds of 0 or more, got: {delay!r}")
+    return tuple(map(float, delays))
+
+
+def headers_of(
+    headers: Mapping[str, str] | Iterable[tuple[str, str]],
+) -> tuple[tuple[str, str], ...]:
+    """Return custom headers as pairs; a mapping holds each name once, pairs may repeat it."""
+    pairs = headers.items() if isinstance(headers, Mapping) else items_of(headers, "headers")
+    for pair in pairs:
+        if not isinstance(pair, tuple | list) or len(pair) != 2:  # noqa: PLR2004 - a pair
+            raise InvalidHeader(f"expected a header to be a name and a value, got: {pair!r}")
+        checked_header(*pair)
+    return tuple((name, value) for name, value in pairs)
+
+
+def message_id_of(value: str) -> str:
+    """Return a Message-ID in its angle brackets."""
+    text = checked_text(value, "a Message-ID", error=InvalidHeader).strip()
+    bracketed = text if text.startswith("<") else f"<{text}>"
+    is_fit = bracketed.isascii() and len(bracketed) <= _LONGEST_MESSAGE_ID
+    if not is_fit or not _MESSAGE_ID.fullmatch(bracketed):
+        raise InvalidHeader(f"expected a Message-ID to be like <left@right>, got: {value!r}")
+    return bracketed

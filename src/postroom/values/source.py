@@ -1,0 +1,80 @@
+"""Where an attachment's bytes come from. Told here, read elsewhere (`postroom.storage.spool`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sized
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Generic, TypeVar
+
+from postroom.values.errors import AttachmentError
+
+T = TypeVar("T")
+
+
+class Once(Generic[T]):
+    """Something that may be read a single time, unless it has a length.
+
+    Lists and frames can be read again and again; files, generators and query results cannot, and
+    a second reading would silently find nothing.
+    """
+
+    __slots__ = ("_filename", "_is_taken", "_supply")
+
+    def __init__(self, supply: T, filename: str) -> None:
+        self._supply = supply
+        self._filename = filename
+        self._is_taken = False
+
+    def take(self) -> T:
+        """Hand out what is to be read.
+
+        Raises:
+            AttachmentError: it was handed out before, and can be read only once.
+        """
+        if self._is_taken and not isinstance(self._supply, Sized):
+            raise AttachmentError(
+                f"expected the content of attachment {self._filename!r} to be unread, got: "
+                f"{type(self._supply).__name__} that an earlier enqueue has read; make the "
+                "attachment anew for each message, or from a path, bytes or a list"
+            )
+        self._is_taken = True
+        return self._supply
+
+
+@dataclass(frozen=True, slots=True)
+class PathSource:
+    """A file, opened and read at enqueue."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class BytesSource:
+    """Bytes at hand."""
+
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class FileSource:
+    """An open file, read from where it stands."""
+
+    file: Once[BinaryIO]
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkSource:
+    """An iterable of bytes."""
+
+    chunks: Once[Iterable[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenSource:
+    """Something that writes itself into an empty, seekable file."""
+
+    write: Callable[[BinaryIO], None] = field(repr=False)
+
+
+Source = PathSource | BytesSource | FileSource | ChunkSource | WrittenSource

@@ -1,0 +1,170 @@
+"""Tables written as an Excel workbook, a row at a time, by XlsxWriter (extra ``excel``)."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from numbers import Real
+from typing import Any, BinaryIO
+
+from postroom.values.errors import AttachmentError, ConfigError
+from postroom.values.source import Once
+from postroom.values.tabular import Row, Rows, table
+
+MEDIA_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+
+#: Excel's own limits.
+MAX_ROWS = 1_048_576
+MAX_COLUMNS = 16_384
+MAX_CELL_CHARACTERS = 32_767
+
+#: Excel keeps numbers as IEEE doubles and shows 15 digits: longer ones (card numbers, barcodes)
+#: are written as text, so that none is changed.
+_EXACT_BELOW = 10**15
+
+#: The same rows give the same bytes, so that the same file is stored once.
+_CREATED = dt.datetime(2000, 1, 1)  # noqa: DTZ001 - Excel's times know no zone
+_FIRST_DATE = dt.datetime(1900, 1, 1)  # noqa: DTZ001
+
+_FORMATS = {
+    "date": "yyyy-mm-dd",
+    "datetime": "yyyy-mm-dd hh:mm:ss",
+    "time": "hh:mm:ss",
+    "duration": "[h]:mm:ss",
+}
+
+Sheets = Mapping[str, Once[Rows]]
+
+
+def sheets_of(rows: Rows | Mapping[str, Rows], filename: str) -> Sheets:
+    """Return ``rows`` by the name of their sheet: one, or what a mapping holds.
+
+    Raises:
+        ConfigError: the extra ``excel`` is not installed.
+        AttachmentError: a mapping without a sheet.
+    """
+    _xlsxwriter()
+    named = rows if isinstance(rows, Mapping) else {"Sheet1": rows}
+    if not named:
+        raise AttachmentError(f"expected {filename!r} to have at least one sheet, got: none")
+    return {str(name): Once(supply, filename) for name, supply in named.items()}
+
+
+def write_workbook(sheets: Sheets, file: BinaryIO, *, columns: Sequence[str] | None) -> None:
+    """Write each sheet into ``file``, holding one row in memory at a time.
+
+    Numbers, booleans, dates, times and durations are cells of their kind; a moment with a time
+    zone is written as the clock there showed it. None and NaN are empty cells. All else is text.
+
+    Raises:
+        AttachmentError: a sheet's name, size or text is more than Excel can hold.
+    """
+    xlsxwriter = _xlsxwriter()
+    # No `with`: leaving it through an error would write what there is, for nobody.
+    book = xlsxwriter.Workbook(file, {"constant_memory": True})
+    book.set_properties({"created": _CREATED})
+    formats = {name: book.add_format({"num_format": code}) for name, code in _FORMATS.items()}
+    bold = book.add_format({"bold": True})
+    for name, supply in sheets.items():
+        try:
+            sheet = book.add_worksheet(name)
+        except xlsxwriter.exceptions.XlsxWriterException as error:
+            raise AttachmentError(
+                "expected the name of a sheet to be unique, up to 31 characters, without any of "
+                f"[]:*?/\\, got: {name!r}"
+            ) from error
+        _Sheet(sheet, formats, bold).write(supply.take(), columns)
+    book.close()
+
+
+class _Sheet:
+    """One worksheet being filled from the top."""
+
+    def __init__(self, sheet: Any, formats: Mapping[str, Any], bold: Any) -> None:
+        self._sheet = sheet
+        self._formats = formats
+        self._bold = bold
+        self._row = 0
+
+    def write(self, rows: Rows, columns: Sequence[str] | None) -> None:
+        read = table(rows, columns)
+        if read.header is not None:
+            self._write_row(read.header, self._bold)
+            self._sheet.freeze_panes(1, 0)
+        for row in read.rows:
+            self._write_row(row)
+
+    def _write_row(self, row: Row, style: Any = None) -> None:
+        if self._row >= MAX_ROWS or len(row) > MAX_COLUMNS:
+            raise AttachmentError(
+                f"expected sheet {self._sheet.get_name()!r} to have at most {MAX_ROWS:,} rows of "
+                f"{MAX_COLUMNS:,} columns, got more; use Attachment.csv or several sheets"
+            )
+        for column, value in enumerate(row):
+            self._write_cell(column, value, style)
+        self._row += 1
+
+    def _write_cell(self, column: int, value: Any, style: Any) -> None:
+        place = (self._row, column)
+        if isinstance(value, str):
+            self._write_text(place, value, style)
+        elif _is_missing(value):
+            return
+        elif isinstance(value, bool):
+            self._sheet.write_boolean(*place, value, style)
+        elif isinstance(value, Real | Decimal) and _is_exact(value):
+            self._sheet.write_number(*place, value, style)
+        elif (kind := _kind_of_time(value)) is not None:
+            # XlsxWriter takes no time zones: what the clock on the wall showed is written.
+            plain = value.replace(tzinfo=None) if hasattr(value, "tzinfo") else value
+            self._sheet.write_datetime(*place, plain, self._formats[kind])
+        else:
+            self._write_text(place, str(value), style)
+
+    def _write_text(self, place: tuple[int, int], text: str, style: Any) -> None:
+        if len(text) > MAX_CELL_CHARACTERS:
+            raise AttachmentError(
+                f"expected a cell of sheet {self._sheet.get_name()!r} to have at most "
+                f"{MAX_CELL_CHARACTERS:,} characters, got: {len(text):,} in row {place[0] + 1}"
+            )
+        self._sheet.write_string(*place, text, style)
+
+
+def _is_missing(value: Any) -> bool:
+    """Return whether there is nothing: None, NaN, and pandas' NaT and NA."""
+    if value is None:
+        return True
+    if isinstance(value, float | Decimal):
+        return math.isnan(value)
+    return type(value).__name__ in {"NaTType", "NAType"}
+
+
+def _is_exact(number: Real | Decimal) -> bool:
+    """Return whether Excel keeps the number as it is."""
+    if isinstance(number, Decimal):
+        return number.is_finite() and len(number.as_tuple().digits) <= 15  # noqa: PLR2004
+    return math.isfinite(number) and (isinstance(number, float) or abs(number) < _EXACT_BELOW)
+
+
+def _kind_of_time(value: Any) -> str | None:
+    """Return the kind of cell for a date, time or duration that Excel can hold."""
+    if isinstance(value, dt.datetime):
+        return "datetime" if value.replace(tzinfo=None) >= _FIRST_DATE else None
+    if isinstance(value, dt.date):
+        return "date" if value >= _FIRST_DATE.date() else None
+    if isinstance(value, dt.time):
+        return "time"
+    return "duration" if isinstance(value, dt.timedelta) and value >= dt.timedelta() else None
+
+
+def _xlsxwriter() -> Any:
+    try:
+        import xlsxwriter  # noqa: PLC0415 - an optional extra, and slow to import
+    except ImportError as error:
+        raise ConfigError(
+            "expected the extra 'excel' to be installed for Attachment.excel, got: no xlsxwriter; "
+            "run: pip install 'postroom[excel]'"
+        ) from error
+    return xlsxwriter
