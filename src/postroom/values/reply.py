@@ -17,12 +17,15 @@ from postroom.values.states import Fault, Phase, RecipientState
 #: RFC 2034 section 4: class, subject, detail at the start of the text.
 _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?!\S)\s*")
 
-_PASSING_FAULTS = frozenset({Fault.CREDENTIALS, Fault.RELAY, Fault.OURSELVES})
+_COUNTED_FAULTS = frozenset({Fault.RECIPIENT, Fault.MESSAGE})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """One reply: its code, and the text of its lines (RFC 5321 section 4.2)."""
+    """One reply: its code, and the text of its lines (RFC 5321 section 4.2).
+
+    Code 0 marks words of ours where no relay has spoken: a broken connection, a local refusal.
+    """
 
     code: int
     lines: tuple[str, ...] = ("",)
@@ -44,7 +47,8 @@ class Reply:
         return " ".join(_ENHANCED.sub("", line, count=1).strip() for line in self.lines).strip()
 
     def __str__(self) -> str:
-        return " ".join(part for part in (str(self.code), self.enhanced, self.text) if part)
+        code = str(self.code) if self.code else None
+        return " ".join(part for part in (code, self.enhanced, self.text) if part)
 
 
 class Failure(Protocol):
@@ -61,8 +65,7 @@ class Outcome:
     """What one attempt came to, for one recipient.
 
     ``state`` is ACCEPTED, DEFERRED, REJECTED or IN_DOUBT. ``retry_after_s`` is the delay a reply
-    asked for, or 0 where nothing stands against trying again at once. ``cause`` says in words
-    what happened where there is no reply.
+    asked for, or 0 where nothing stands against trying again at once.
     """
 
     state: RecipientState
@@ -70,20 +73,19 @@ class Outcome:
     retry_after_s: float | None = None
     reply: Reply | None = None
     phase: Phase | None = None
-    cause: str = ""
+
+    @property
+    def is_at_once(self) -> bool:
+        """Return whether the recipient may be tried again at once, in another transaction."""
+        return self.state is RecipientState.DEFERRED and self.retry_after_s == 0
 
     @property
     def counts(self) -> bool:
         """Return whether this counts against the retry schedule.
 
-        What is the relay's, our login's or our own fault never does; nor what may be tried
-        again at once.
+        What is the relay's, our login's or our own fault never does.
         """
-        return (
-            self.state is RecipientState.DEFERRED
-            and self.fault is not None
-            and self.fault not in _PASSING_FAULTS
-        )
+        return self.state is RecipientState.DEFERRED and self.fault in _COUNTED_FAULTS
 
 
 def classify(phase: Phase, reply: Reply) -> Outcome:
@@ -95,7 +97,7 @@ def classify(phase: Phase, reply: Reply) -> Outcome:
     if reply.is_positive:
         return Outcome(state=RecipientState.ACCEPTED, reply=reply, phase=phase)
     row = blame(phase, reply.code, reply.enhanced, reply.text)
-    passes = reply.code < 500 or row.is_passing or row.fault in _PASSING_FAULTS
+    passes = reply.code < 500 or row.is_passing or row.fault not in _COUNTED_FAULTS
     return Outcome(
         state=RecipientState.DEFERRED if passes else RecipientState.REJECTED,
         fault=row.fault,
@@ -111,19 +113,16 @@ def classify_error(error: Failure) -> Outcome:
     In doubt where the final dot was out; otherwise a deferral that the relay's reply, if it gave
     one, explains. Never a rejection: what broke was not about them.
     """
+    reply = error.reply or Reply(code=0, lines=(str(error),))
     if error.in_doubt:
         return Outcome(
-            state=RecipientState.IN_DOUBT,
-            fault=error.fault,
-            reply=error.reply,
-            phase=error.phase,
-            cause=str(error),
+            state=RecipientState.IN_DOUBT, fault=error.fault, reply=reply, phase=error.phase
         )
     broken = Outcome(
-        state=RecipientState.DEFERRED, fault=error.fault, phase=error.phase, cause=str(error)
+        state=RecipientState.DEFERRED, fault=error.fault, reply=reply, phase=error.phase
     )
     if error.reply is None or error.phase is None:
         return broken
     said = classify(error.phase, error.reply)
-    fault = said.fault if said.fault in _PASSING_FAULTS else error.fault
-    return replace(broken, fault=fault, reply=error.reply, retry_after_s=said.retry_after_s)
+    fault = error.fault if said.fault in _COUNTED_FAULTS else said.fault
+    return replace(broken, fault=fault, retry_after_s=said.retry_after_s)

@@ -1,0 +1,179 @@
+"""A relay: where it is, how to speak to it, and how hard to press it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from postroom.values import relay_options, relay_url
+from postroom.values.errors import ConfigError
+from postroom.values.rate import Rate
+from postroom.values.relay_options import Mechanism, Tls
+from postroom.values.secret import Secret
+
+#: What is recorded of a relay in each attempt.
+_LONGEST_NAME = 64
+_SUBMISSION_PORT = 587  # RFC 6409: where users log in
+_RELAY_PORT = 25
+_PORTS = {"smtps": 465, "lmtp": 24}
+_HIGHEST_PORT = 65_535
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """How long each step may take, in seconds, from RFC 5321 section 4.5.3.2.
+
+    Each is a deadline for the whole step, however busily the relay drips bytes meanwhile.
+    """
+
+    #: Name resolution, TCP and TLS; shorter than the RFC's, nobody waits five minutes to connect.
+    connect_s: float = 30.0
+    #: The reply to the greeting and to each command.
+    command_s: float = 300.0
+    #: Each write of up to 256 KiB of the body.
+    body_s: float = 180.0
+    #: The reply to the final dot: cut it short and the mail arrives twice.
+    dot_s: float = 600.0
+    #: A connection, with all its messages; none is begun in its second half.
+    session_s: float = 3600.0
+
+    def __post_init__(self) -> None:
+        """Refuse deadlines that have passed before they begin."""
+        shortest = min(self.connect_s, self.command_s, self.body_s, self.dot_s, self.session_s)
+        if shortest <= 0:
+            raise ConfigError(f"expected timeouts to be above 0 seconds, got: {shortest}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relay:
+    """An SMTP or LMTP server we hand mail to.
+
+    ``path`` is a Unix socket's and stands instead of ``host``. ``token`` returns an OAuth2 access
+    token; it is asked at each login, and once more where the relay says that the token expired.
+
+    Raises:
+        ConfigError: the parts do not fit together.
+    """
+
+    name: str
+    scheme: str = "smtp"
+    host: str = ""
+    port: int = _RELAY_PORT
+    path: str = ""
+    username: str | None = None
+    password: Secret | None = None
+    token: Callable[[], str] | None = field(default=None, repr=False, compare=False)
+    tls: Tls = Tls.REQUIRED
+    #: ``1.2`` or ``1.3``.
+    min_tls: str = "1.2"
+    #: A file of certificate authorities, instead of the system's.
+    ca: str | None = None
+    #: The client certificate, and its key where that is in another file.
+    cert: str | None = None
+    key: str | None = None
+    #: The only login mechanism to use; None: the best that the relay announces.
+    auth: Mechanism | None = None
+    #: Show credentials without TLS, or to a relay whose certificate was not verified.
+    auth_over_clear: bool = False
+    #: How we introduce ourselves; None: this machine's name.
+    ehlo_name: str | None = None
+    #: The local address to connect from.
+    source_address: str | None = None
+    connections: int = 4
+    rate: Rate | None = None
+    #: The same for each recipient domain.
+    domain_rate: Rate | None = None
+    max_messages_per_connection: int = 1000
+    #: Idle connections are closed after this; below the 10 s that SES and others allow.
+    idle_s: float = 9.0
+    timeouts: Timeouts = field(default_factory=Timeouts)
+
+    @classmethod
+    def parse(
+        cls,
+        url: str,
+        *,
+        name: str | None = None,
+        password: str | Callable[[], str] | None = None,
+        token: Callable[[], str] | None = None,
+    ) -> Relay:
+        """Read ``smtp://user:password@host:587?tls=required&connections=4``.
+
+        ``smtps://`` speaks TLS from the start; ``lmtp://host`` and ``lmtp:///path/of/socket``
+        speak LMTP. What is given beside the URL wins over it.
+
+        Raises:
+            ConfigError: the URL cannot be read, an option is unknown, or the parts do not fit.
+        """
+        parts = relay_url.split(url)
+        fields, timeouts = relay_options.read(parts.options)
+        secret = parts.password if password is None else password
+        where = parts.host or parts.path
+        given = {
+            "name": where[-_LONGEST_NAME:],
+            "tls": Tls.OFF if parts.path else Tls.REQUIRED,
+            "port": _default_port(parts, has_login=parts.username is not None),
+            **fields,
+        }
+        if name is not None:
+            given["name"] = name
+        return cls(
+            scheme=parts.scheme,
+            host=parts.host,
+            path=parts.path,
+            username=parts.username,
+            password=None if secret is None else Secret(secret),
+            token=token,
+            timeouts=Timeouts(**timeouts),
+            **given,
+        )
+
+    def __post_init__(self) -> None:
+        """Refuse what could only fail later, or would show a secret."""
+        if not 0 < len(self.name) <= _LONGEST_NAME:
+            raise ConfigError(
+                f"expected a relay's name to have 1 to {_LONGEST_NAME} characters, "
+                f"got: {self.name!r}; name it with ?name=…"
+            )
+        if not 0 < self.port <= _HIGHEST_PORT:
+            raise ConfigError(f"expected a port from 1 to {_HIGHEST_PORT}, got: {self.port}")
+        if self.scheme == "smtps" and self.tls is not Tls.REQUIRED:
+            raise ConfigError(f"expected smtps:// with tls=required, got: tls={self.tls}")
+        if self.key and not self.cert:
+            raise ConfigError("expected key= to come with cert=, got: key= alone")
+        self._check_login()
+
+    @property
+    def is_lmtp(self) -> bool:
+        """Return whether LMTP is spoken: a reply for each recipient (RFC 2033)."""
+        return self.scheme == "lmtp"
+
+    @property
+    def has_login(self) -> bool:
+        """Return whether we log in."""
+        return self.username is not None
+
+    def _check_login(self) -> None:
+        if self.username is None:
+            if self.password or self.token or self.auth:
+                raise ConfigError(
+                    f"expected a user name for the relay {self.name}, got: none; "
+                    "write it as smtp://user@host"
+                )
+            return
+        if self.password is None and self.token is None:
+            raise ConfigError(
+                f"expected a password or a token for the relay {self.name}, got: none; "
+                "write it as smtp://user:password@host"
+            )
+        if self.tls is not Tls.REQUIRED and not self.path and not self.auth_over_clear:
+            raise ConfigError(
+                f"expected tls=required where the relay {self.name} gets credentials, got: "
+                f"tls={self.tls}; auth_over_clear=yes sends them unprotected all the same"
+            )
+
+
+def _default_port(parts: relay_url.RelayUrl, *, has_login: bool) -> int:
+    if parts.port is not None:
+        return parts.port
+    return _PORTS.get(parts.scheme, _SUBMISSION_PORT if has_login else _RELAY_PORT)

@@ -1,0 +1,147 @@
+"""The options a relay URL may carry: their names, and how each is read."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import Any
+
+from postroom.values.errors import ConfigError
+from postroom.values.rate import Rate
+
+_UNITS_S = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
+_TRUTHS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+
+
+class Tls(StrEnum):
+    """Whether the connection is encrypted."""
+
+    #: Always, with a verified certificate.
+    REQUIRED = "required"
+    #: Where the relay announces STARTTLS; its certificate is not verified (RFC 7435).
+    OPPORTUNISTIC = "opportunistic"
+    #: Never.
+    OFF = "off"
+
+
+class Mechanism(StrEnum):
+    """How we log in (RFC 4954)."""
+
+    #: User name and password in one step (RFC 4616).
+    PLAIN = "plain"
+    #: The same in two steps; never standardised, widely spoken.
+    LOGIN = "login"
+    #: The password stays here (RFC 2195).
+    CRAM_MD5 = "cram-md5"
+    #: A token, as Gmail and Microsoft take it.
+    XOAUTH2 = "xoauth2"
+    #: A token, as standardised (RFC 7628).
+    OAUTHBEARER = "oauthbearer"
+
+
+def _text(text: str) -> str:
+    if not text:
+        raise ValueError("some text")
+    return text
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError("a number from 1")
+    return int(text)
+
+
+def _duration_s(text: str) -> float:
+    found = _DURATION.fullmatch(text)
+    if found is None or float(found[1]) == 0:
+        raise ValueError("a time such as 30s, 5m or 1h")
+    return float(found[1]) * _UNITS_S[found[2] or ""]
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in _TRUTHS:
+        raise ValueError("yes or no")
+    return _TRUTHS[text.lower()]
+
+
+def _tls_version(text: str) -> str:
+    if text not in {"1.2", "1.3"}:
+        raise ValueError("1.2 or 1.3")
+    return text
+
+
+def _member(kind: type[StrEnum]) -> Callable[[str], StrEnum]:
+    def read(text: str) -> StrEnum:
+        try:
+            return kind(text.lower())
+        except ValueError:
+            raise ValueError("one of " + ", ".join(kind)) from None
+
+    return read
+
+
+#: Option -> the field of ``Relay`` it sets, and how it is read.
+FIELDS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
+    "name": ("name", _text),
+    "tls": ("tls", _member(Tls)),
+    "min_tls": ("min_tls", _tls_version),
+    "ca": ("ca", _text),
+    "cert": ("cert", _text),
+    "key": ("key", _text),
+    "auth": ("auth", _member(Mechanism)),
+    "auth_over_clear": ("auth_over_clear", _truth),
+    "ehlo": ("ehlo_name", _text),
+    "source": ("source_address", _text),
+    "connections": ("connections", _count),
+    "rate": ("rate", Rate.parse),
+    "domain_rate": ("domain_rate", Rate.parse),
+    "max_messages": ("max_messages_per_connection", _count),
+    "idle": ("idle_s", _duration_s),
+}
+
+#: Option -> the field of ``Timeouts`` it sets.
+TIMEOUTS: Mapping[str, str] = {
+    "connect_timeout": "connect_s",
+    "command_timeout": "command_s",
+    "body_timeout": "body_s",
+    "dot_timeout": "dot_s",
+    "session_timeout": "session_s",
+}
+
+
+def read(options: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, float]]:
+    """Return the fields of ``Relay`` and of ``Timeouts`` that ``options`` set.
+
+    Raises:
+        ConfigError: an option is unknown, or its value cannot be read.
+    """
+    fields: dict[str, Any] = {}
+    timeouts: dict[str, float] = {}
+    for option, text in options.items():
+        if option in FIELDS:
+            field, reader = FIELDS[option]
+            fields[field] = _value(option, text, reader)
+        elif option in TIMEOUTS:
+            timeouts[TIMEOUTS[option]] = _value(option, text, _duration_s)
+        else:
+            raise _unknown(option)
+    return fields, timeouts
+
+
+def _value(option: str, text: str, reader: Callable[[str], Any]) -> Any:
+    try:
+        return reader(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"expected the relay option {option} to be {error}, got: {text!r}"
+        ) from None
+
+
+def _unknown(option: str) -> ConfigError:
+    known = [*FIELDS, *TIMEOUTS]
+    near = difflib.get_close_matches(option, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else "known are " + ", ".join(known)
+    return ConfigError(f"expected a known relay option, got: {option!r}; {hint}")
