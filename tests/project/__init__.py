@@ -1,0 +1,1 @@
+"""The project holds itself to what it says: layers, names, documents, the wheel."""

@@ -1,0 +1,103 @@
+"""Names and sizes: what is public is complete and sorted, and nothing grows beyond a page."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from typing import TypeAlias
+
+import pytest
+
+from tests.project.sources import Module, modules
+
+#: What a user imports from.
+PUBLIC = ("postroom", "postroom.testing")
+
+MODULE_LINES = 300
+FUNCTION_LINES = 40
+
+Definition: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+_SAYS_LITTLE = re.compile(
+    r"manager|helper|handler|utils?(_|$)|(^|_)data$|(^|_)info$", re.IGNORECASE
+)
+
+
+def order(name: str) -> tuple[int, str]:
+    """Constants, then classes, then functions, as ruff sorts them (RUF022)."""
+    kind = 0 if name.isupper() else 1 if name[:1].isupper() else 2
+    return kind, name
+
+
+def declared(module: Module) -> list[str] | None:
+    """Return the module's ``__all__``, or None."""
+    for node in module.tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            names: list[str] = ast.literal_eval(node.value)
+            return names
+    return None
+
+
+def definitions(module: Module) -> list[Definition]:
+    return [node for node in ast.walk(module.tree) if isinstance(node, Definition)]
+
+
+def functions(module: Module) -> list[Definition]:
+    return [node for node in definitions(module) if not isinstance(node, ast.ClassDef)]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_package_says_what_is_public(name: str) -> None:
+    assert declared(next(module for module in modules() if module.name == name))
+
+
+def test_every_all_is_sorted_and_true() -> None:
+    for module in modules():
+        names = declared(module) or []
+        assert names == sorted(set(names), key=order), module.name
+        loaded = importlib.import_module(module.name) if names else None
+        assert [name for name in names if not hasattr(loaded, name)] == [], module.name
+
+
+def test_the_face_exports_everything_it_imports() -> None:
+    face = next(module for module in modules() if module.name == "postroom")
+    imported = {
+        alias.asname or alias.name
+        for node in face.tree.body
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("postroom")
+        for alias in node.names
+    }
+    assert imported <= set(declared(face) or [])
+
+
+def test_every_module_begins_with_what_it_promises() -> None:
+    assert [module.name for module in modules() if not ast.get_docstring(module.tree)] == []
+
+
+def test_a_module_is_a_page_or_two() -> None:
+    long = {
+        module.name: lines
+        for module in modules()
+        if (lines := len(module.path.read_text(encoding="utf-8").splitlines())) > MODULE_LINES
+    }
+    assert long == {}
+
+
+def test_a_function_fits_on_a_screen() -> None:
+    long = {
+        f"{module.name}.{function.name}": lines
+        for module in modules()
+        for function in functions(module)
+        if (lines := (function.end_lineno or 0) - function.lineno + 1) > FUNCTION_LINES
+    }
+    assert long == {}
+
+
+def test_every_name_says_something() -> None:
+    names = {
+        name
+        for module in modules()
+        for name in [*module.name.split("."), *(node.name for node in definitions(module))]
+    }
+    assert {name for name in names if _SAYS_LITTLE.search(name)} == set()
