@@ -35,7 +35,7 @@ def test_every_state_has_a_line_in_the_table() -> None:
     assert set(TRANSITIONS) == set(STATES)
 
 
-@pytest.mark.parametrize(("before", "after"), itertools.product(STATES, STATES))
+@pytest.mark.parametrize(("before", "after"), list(itertools.product(STATES, STATES)))
 def test_what_may_follow_is_what_the_table_says(
     before: RecipientState, after: RecipientState
 ) -> None:
