@@ -1,0 +1,145 @@
+"""What may be written into a header, checked where a value is assigned and nowhere else.
+
+Nothing that passes here can end a line, start another header or hide from a reader.
+"""
+
+from __future__ import annotations
+
+import re
+
+from postroom.values.errors import InvalidHeader, PostroomError
+
+#: Written by the composer, once each (RFC 5322 section 3.6), or by relays on the way.
+RESERVED = frozenset(
+    {
+        "bcc",
+        "cc",
+        "date",
+        "from",
+        "message-id",
+        "mime-version",
+        "received",
+        "reply-to",
+        "return-path",
+        "subject",
+        "to",
+    }
+)
+_INSTEAD = {
+    "bcc": "pass bcc=… when enqueueing",
+    "cc": "pass cc=… when enqueueing",
+    "to": "pass to=… when enqueueing",
+    "from": "set sender=…",
+    "reply-to": "set reply_to=…",
+    "subject": "set subject=…",
+    "return-path": "set envelope_sender=…",
+}
+
+#: Fields whose syntax has no room for encoded-words (RFC 2047 section 5): ASCII, word for word.
+STRUCTURED = frozenset(
+    {
+        "auto-submitted",
+        "disposition-notification-to",
+        "errors-to",
+        "feedback-id",
+        "importance",
+        "in-reply-to",
+        "list-archive",
+        "list-help",
+        "list-owner",
+        "list-post",
+        "list-subscribe",
+        "list-unsubscribe",
+        "list-unsubscribe-post",
+        "precedence",
+        "priority",
+        "references",
+        "return-receipt-to",
+        "sender",
+        "x-priority",
+    }
+)
+
+#: A word is never folded: with the longest name before it, it must fit a line of 998 octets.
+MAX_WORD = 900
+MAX_NAME = 76
+
+#: Controls, DEL and C1, the line and paragraph separators, and lone surrogates.
+_UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_NAME = re.compile(r"[!-9;-~]+")
+_MESSAGE_ID = re.compile(r"<[^<>\s]+>")
+
+
+def shown(value: object) -> str:
+    """Return ``value`` as an error text may show it: escaped, and of bounded length."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:80]}… ({len(text)} characters)"
+
+
+def checked_text(value: str, what: str, error: type[PostroomError] = InvalidHeader) -> str:
+    """Return ``value`` if it can stand in one header line.
+
+    Raises:
+        error: it is no ``str``, or holds CR, LF, NUL, another control character (C0, DEL, C1), a
+            line or paragraph separator, or a lone surrogate. The text calls it ``what``.
+    """
+    if not isinstance(value, str):
+        raise error(f"expected {what} to be text, got: {shown(value)}")
+    if value.isascii() and value.isprintable():
+        return value
+    if found := _UNWRITABLE.search(value):
+        character = f"U+{ord(found[0]):04X}"
+        raise error(
+            f"expected {what} to be one line of printable text, got: {shown(value)} "
+            f"({character} at position {found.start()}; remove it)"
+        )
+    return value
+
+
+def checked_header(name: str, value: str) -> tuple[str, str]:
+    """Return the custom header ``name: value``; spaces around the value mean nothing.
+
+    Raises:
+        InvalidHeader: the name is not one (RFC 5322 section 2.2) or belongs to the composer; the
+            value cannot stand in a line, or does not fit the syntax of that field.
+    """
+    _check_name(name)
+    checked_text(value, f"the header {name}")
+    if name.lower() in STRUCTURED:
+        _check_structured(name, value)
+    return name, value
+
+
+def _check_name(name: str) -> None:
+    checked_text(name, "a header name")
+    if not _NAME.fullmatch(name) or len(name) > MAX_NAME:
+        raise InvalidHeader(
+            f"expected a header name to be at most {MAX_NAME} ASCII characters without spaces and "
+            f"colons, got: {shown(name)}"
+        )
+    lower = name.lower()
+    if lower in RESERVED or lower.startswith("content-"):
+        instead = _INSTEAD.get(lower, "leave it out")
+        raise InvalidHeader(
+            f"expected a header that Postroom does not write itself, got: {name} ({instead})"
+        )
+
+
+def _check_structured(name: str, value: str) -> None:
+    words = value.split()
+    if not value.isascii() or not words or max(map(len, words)) > MAX_WORD:
+        raise InvalidHeader(
+            f"expected the header {name} to be ASCII, in words of at most {MAX_WORD} characters, "
+            f"got: {shown(value)}"
+        )
+    if name.lower() in {"in-reply-to", "references"}:
+        _check_message_ids(name, words)
+
+
+def _check_message_ids(name: str, words: list[str]) -> None:
+    for word in words:
+        if not _MESSAGE_ID.fullmatch(word):
+            raise InvalidHeader(
+                f"expected the header {name} to hold ids like <id@domain.example>, "
+                f"got: {shown(word)}"
+            )

@@ -1,0 +1,44 @@
+"""Base64 (RFC 2045 section 6.8) of a stream, in lines of 76, never whole in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import pybase64
+
+#: 57 octets fill a line of 76. A block of 3,360 lines is 262,080 octets with their CRLF: the
+#: most that stays under the 256 KiB of a chunk.
+LINE_OCTETS = 57
+_BLOCK_OCTETS = LINE_OCTETS * 3360
+
+
+def encoded_size(size_bytes: int) -> int:
+    """Return how many octets `encode` yields for ``size_bytes``, line ends included."""
+    lines = -(-size_bytes // LINE_OCTETS)
+    return -(-size_bytes // 3) * 4 + 2 * lines
+
+
+def encode(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield whole lines ended by CRLF, in pieces of at most 256 KiB.
+
+    Chunks may end anywhere: what does not fill a line is carried to the next.
+    """
+    carried = b""
+    for chunk in chunks:
+        if carried:
+            chunk = carried + chunk
+        whole = len(chunk) - len(chunk) % LINE_OCTETS
+        yield from _blocks(memoryview(chunk)[:whole])
+        carried = chunk[whole:]
+    if carried:
+        yield encode_bytes(carried)
+
+
+def encode_bytes(octets: bytes | memoryview) -> bytes:
+    """Return ``octets`` as lines ended by CRLF."""
+    return pybase64.encodebytes(octets).replace(b"\n", b"\r\n")
+
+
+def _blocks(lines: memoryview) -> Iterator[bytes]:
+    for start in range(0, len(lines), _BLOCK_OCTETS):
+        yield encode_bytes(lines[start : start + _BLOCK_OCTETS])

@@ -1,0 +1,113 @@
+"""Write a draft as bytes: its headers, and the parts in as few levels as they need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+from postroom.values.message import Disposition, Draft, Part
+from postroom.values.mime.content import Content
+from postroom.values.mime.entity import Entity, Segment, multipart
+from postroom.values.mime.fields import address_field, custom_field, date_field, text_field
+from postroom.values.mime.parts import attachment, text_part
+from postroom.values.template import TemplateSource
+
+
+def compose(draft: Draft) -> Content:
+    """Return the content of ``draft``, every template of which has been rendered.
+
+    The same draft gives the same bytes. Attachments are not read before the tail is.
+
+    Raises:
+        InvalidHeader: a header cannot be written.
+    """
+    headers = "".join(_headers(draft)).encode()
+    segments = _joined([headers, *_body(draft)])
+    return Content(
+        segments=segments,
+        tail_size_bytes=sum(map(_size, segments)),
+        needs_smtputf8=not headers.isascii(),
+    )
+
+
+def _headers(draft: Draft) -> Iterable[str]:
+    yield date_field(draft.date)
+    yield address_field("From", (draft.sender,))
+    if draft.reply_to:
+        yield address_field("Reply-To", draft.reply_to)
+    if draft.together:
+        yield address_field("To", draft.to) if draft.to else "To: undisclosed-recipients:;\r\n"
+        if draft.cc:
+            yield address_field("Cc", draft.cc)
+    yield text_field("Subject", _literal(draft.subject))
+    for name, value in draft.headers:
+        yield custom_field(name, value)
+    # RFC 3834 section 5: nobody's vacation reply is wanted.
+    if not any(name.lower() == "auto-submitted" for name, _ in draft.headers):
+        yield "Auto-Submitted: auto-generated\r\n"
+    yield "MIME-Version: 1.0\r\n"
+
+
+def _body(draft: Draft) -> Entity:
+    """Return mixed > related > alternative, only the levels that are needed."""
+    boundary = f"=_{draft.token}"
+    inline, alternatives, attached = _sorted(draft)
+    texts = _texts(draft)
+    texts += [attachment(part) for part in alternatives]
+    body = _wrapped("alternative", f"{boundary}.a", texts)
+    if inline:
+        kind = "multipart/alternative" if len(texts) > 1 else "text/html"
+        related = [body, *map(attachment, inline)]
+        body = multipart(f'related; type="{kind}"', f"{boundary}.r", related)
+    return _wrapped("mixed", f"{boundary}.m", [body, *map(attachment, attached)])
+
+
+def _texts(draft: Draft) -> list[Entity]:
+    texts: list[Entity] = []
+    if draft.text is not None or draft.html is None:
+        texts.append(text_part("plain", _literal(draft.text or "")))
+    if draft.html is not None:
+        texts.append(text_part("html", _literal(draft.html)))
+    return texts
+
+
+def _sorted(draft: Draft) -> tuple[list[Part], list[Part], list[Part]]:
+    inline: list[Part] = []
+    alternatives: list[Part] = []
+    attached: list[Part] = []
+    for part in draft.attachments:
+        if part.disposition is Disposition.ALTERNATIVE:
+            alternatives.append(part)
+        elif part.disposition is Disposition.INLINE and draft.html is not None:
+            inline.append(part)
+        else:
+            attached.append(part)
+    return inline, alternatives, attached
+
+
+def _wrapped(subtype: str, boundary: str, parts: Sequence[Entity]) -> Entity:
+    return parts[0] if len(parts) == 1 else multipart(subtype, boundary, parts)
+
+
+def _joined(segments: Entity) -> tuple[Segment, ...]:
+    """Return ``segments`` with neighbouring bytes in one, the last of them ended by CRLF."""
+    joined: list[Segment] = []
+    for is_bytes, group in groupby(segments, key=lambda segment: isinstance(segment, bytes)):
+        if is_bytes:
+            joined.append(b"".join(group))  # type: ignore[arg-type]
+        else:
+            joined.extend(group)
+    last = joined[-1]
+    if isinstance(last, bytes) and not last.endswith(b"\r\n"):
+        joined[-1] = last + b"\r\n"
+    return tuple(joined)
+
+
+def _size(segment: Segment) -> int:
+    return len(segment) if isinstance(segment, bytes) else segment.size_bytes
+
+
+def _literal(value: str | TemplateSource) -> str:
+    if isinstance(value, TemplateSource):
+        raise TypeError("expected a draft with nothing left to render; call draft.rendered(…)")
+    return value

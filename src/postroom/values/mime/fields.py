@@ -1,0 +1,128 @@
+"""Header fields, written as lines: folded, ASCII, one each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from postroom.values.address import Address
+from postroom.values.domain import readable_domain
+from postroom.values.errors import InvalidHeader
+from postroom.values.headers import MAX_WORD, STRUCTURED, shown
+from postroom.values.mime.words import encoded
+
+#: RFC 5322 asks for 78, RFC 2047 for 76 where encoded-words are: 76 is right for both.
+MAX_LINE = 76
+#: RFC 5322 section 2.1.1.
+MAX_OCTETS = 998
+#: Longer names are folded inside encoded-words, where any word can be.
+_MAX_PHRASE = 60
+
+_PIECE = re.compile(r" *[^ ]+")
+_ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
+_ESCAPED = str.maketrans({"\\": r"\\", '"': r"\""})
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def fold(line: str) -> str:
+    """Return the field ``line`` broken before spaces, CRLF at its end (RFC 5322 2.2.3).
+
+    It breaks after the field's name only where that makes the first word fit.
+
+    Raises:
+        InvalidHeader: a word is so long that its line would exceed 998 octets.
+    """
+    if len(line) <= MAX_LINE:
+        return line + "\r\n"
+    name, *words = _PIECE.findall(line)
+    lines = [name]
+    for word in words:
+        fits = len(lines[-1]) + len(word) <= MAX_LINE
+        is_first = lines[-1] is name
+        if fits or (is_first and len(word) > MAX_LINE):
+            lines[-1] += word
+        else:
+            lines.append(word)
+    if any(len(line.encode()) > MAX_OCTETS for line in lines):
+        raise InvalidHeader(
+            f"expected {name} to be in words of at most {MAX_WORD} characters, got: {shown(line)}"
+        )
+    return "\r\n".join(lines) + "\r\n"
+
+
+def text_field(name: str, value: str) -> str:
+    """Return a field of free text; what is not plain ASCII becomes encoded-words."""
+    line = f"{name}: {value}"
+    if len(line) <= MAX_LINE and _is_plain(value):
+        return line + "\r\n"
+    if not _is_plain(value) or max(map(len, value.split(" "))) > MAX_WORD:
+        return fold(f"{name}: {encoded(value)}")
+    return fold(line)
+
+
+def custom_field(name: str, value: str) -> str:
+    """Return a custom header, checked before; structured ones go word for word."""
+    value = value.strip(" ")
+    if not value:
+        return f"{name}:\r\n"
+    if name.lower() in STRUCTURED:
+        return fold(f"{name}: {value}")
+    if name.lower() == "list-id":
+        return fold(f"List-ID: {_list_id(value)}")
+    return text_field(name, value)
+
+
+def address_field(name: str, addresses: Iterable[Address]) -> str:
+    """Return a field of addresses, the names encoded where they must be."""
+    return fold(f"{name}: {', '.join(map(mailbox, addresses))}")
+
+
+def mailbox(address: Address) -> str:
+    """Return ``address`` as it stands in a header.
+
+    Only an address whose local part needs SMTPUTF8 anyway is written in UTF-8, its domain too;
+    the domain of any other is in A-labels, which every relay and reader takes.
+    """
+    if address.needs_smtputf8:
+        addr_spec = f"{address.local}@{readable_domain(address.domain)}"
+    else:
+        addr_spec = address.envelope
+    return f"{phrase(address.name)} <{addr_spec}>" if address.name else addr_spec
+
+
+def phrase(name: str) -> str:
+    """Return a display name as atoms, a quoted-string or encoded-words (RFC 5322 3.2.5)."""
+    if len(name) > _MAX_PHRASE or not _is_plain(name) or "  " in name:
+        return encoded(name)
+    if _ATOMS.fullmatch(name):
+        return name
+    return f'"{name.translate(_ESCAPED)}"'
+
+
+def date_field(date: datetime) -> str:
+    """Return the Date, in UTC: the same on every machine (RFC 5322 section 3.3)."""
+    utc = date.astimezone(UTC)
+    return (
+        f"Date: {_DAYS[utc.weekday()]}, {utc.day:02d} {_MONTHS[utc.month - 1]} {utc.year:04d} "
+        f"{utc.hour:02d}:{utc.minute:02d}:{utc.second:02d} +0000\r\n"
+    )
+
+
+def _is_plain(value: str) -> bool:
+    """Tell whether a reader sees ``value`` as it is: ASCII that no one takes for encoded."""
+    return (
+        value.isascii()
+        and value.isprintable()
+        and "=?" not in value
+        and value[:1] != " "
+        and value[-1:] != " "
+    )
+
+
+def _list_id(value: str) -> str:
+    name, bracket, identifier = value.rpartition("<")
+    name = name.strip(' "')
+    return f"{phrase(name)} {bracket}{identifier}" if name else value

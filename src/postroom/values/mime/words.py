@@ -1,0 +1,59 @@
+"""Encoded-words (RFC 2047): text of any script in a header of nothing but ASCII."""
+
+from __future__ import annotations
+
+import binascii
+from collections.abc import Iterator
+
+#: An encoded-word may have 75 octets. At 66 the first one still fits a line of 76 beside any
+#: name of up to nine letters, as Subject and Reply-To.
+MAX_OCTETS = 66
+
+_ROOM = MAX_OCTETS - len("=?utf-8?q??=")
+_BASE64_ROOM = _ROOM // 4 * 3
+
+#: What Q leaves as it is: the few characters that are safe in a phrase too (RFC 2047 5 (3)).
+_SAFE = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!*+-/")
+_UNSAFE = bytes(octet for octet in range(256) if octet not in _SAFE and octet != 0x20)
+_Q = tuple(
+    "_" if octet == 0x20 else chr(octet) if octet in _SAFE else f"={octet:02X}"
+    for octet in range(256)
+)
+
+
+def encoded(text: str) -> str:
+    """Return ``text`` as encoded-words with a space between: Q or base64, whichever is shorter.
+
+    Readers drop the spaces between encoded-words, so that all of ``text``, its own spaces
+    included, stands inside them. No character is split.
+    """
+    octets = text.encode()
+    quoted_size = len(octets) + 2 * (len(octets) - len(octets.translate(None, _UNSAFE)))
+    if quoted_size <= (len(octets) + 2) // 3 * 4:
+        return " ".join(f"=?utf-8?q?{word}?=" for word in _quoted(text))
+    return " ".join(
+        f"=?utf-8?b?{binascii.b2a_base64(piece, newline=False).decode()}?="
+        for piece in _pieces(octets)
+    )
+
+
+def _quoted(text: str) -> Iterator[str]:
+    word = ""
+    for character in text:
+        quoted = "".join([_Q[octet] for octet in character.encode()])
+        if len(word) + len(quoted) > _ROOM:
+            yield word
+            word = ""
+        word += quoted
+    yield word
+
+
+def _pieces(octets: bytes) -> Iterator[bytes]:
+    start = 0
+    while start < len(octets):
+        end = start + _BASE64_ROOM
+        # Step back over continuation octets to where a character begins.
+        while end < len(octets) and octets[end] & 0xC0 == 0x80:
+            end -= 1
+        yield octets[start:end]
+        start = end
