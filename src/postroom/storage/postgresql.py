@@ -1,0 +1,193 @@
+"""The ledger on PostgreSQL: rows as arrays, one statement a step, ``SKIP LOCKED`` between workers.
+
+``statement_timestamp()`` and not ``clock_timestamp()``: a volatile clock cannot be an index
+condition, and one statement should see one time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection
+
+from postroom.storage.ledger import Claim, Lease, Result, decoded, distinct_batches
+from postroom.storage.models import Tables
+
+_NOW = "extract(epoch FROM statement_timestamp())::float8"
+
+_CLAIM = """
+WITH due AS MATERIALIZED (
+    SELECT picked.recipient_id
+    FROM unnest(%(lanes)s::smallint[], %(limits)s::int[]) AS share(lane, most)
+    CROSS JOIN LATERAL (
+        SELECT recipient_id FROM {queue}
+        WHERE lane = share.lane AND due_at <= {now}
+        ORDER BY due_at, recipient_id
+        LIMIT share.most
+        FOR UPDATE SKIP LOCKED
+    ) AS picked
+), leased AS (
+    UPDATE {queue} AS q
+    SET due_at = {now} + %(lease_s)s, token = %(token)s, claims = q.claims + 1
+    FROM due WHERE q.recipient_id = due.recipient_id
+    RETURNING q.recipient_id, q.message_id, q.claims, q.tries, q.intent, q.lane
+)
+SELECT leased.recipient_id, leased.message_id, r.address, r.name, r.variables,
+       leased.claims, leased.tries, leased.intent, s.reason, leased.lane, {now}
+FROM leased
+JOIN {recipient} AS r ON r.id = leased.recipient_id
+LEFT JOIN {suppression} AS s ON s.address_key = r.address_key
+ORDER BY leased.recipient_id
+"""
+
+_RECORD = """
+WITH o AS MATERIALIZED (
+    SELECT * FROM unnest(
+        %(recipient_id)s::bigint[], %(token)s::bigint[], %(state)s::text[], %(at)s::timestamptz[],
+        %(due_in_s)s::float8[], %(counts)s::bool[], %(fault)s::text[], %(code)s::smallint[],
+        %(enhanced_code)s::text[], %(reply)s::text[], %(relay)s::text[], %(phase)s::text[],
+        %(duration_s)s::float8[], %(transcript)s::text[]
+    ) AS o(recipient_id, token, state, at, due_in_s, counts, fault, code, enhanced_code, reply,
+           relay, phase, duration_s, transcript)
+), ended AS (
+    DELETE FROM {queue} AS q USING o
+    WHERE q.recipient_id = o.recipient_id AND o.due_in_s IS NULL
+      AND (q.token = o.token OR o.state = 'accepted')
+    RETURNING q.recipient_id
+), again AS (
+    UPDATE {queue} AS q
+    SET due_at = {now} + o.due_in_s, token = NULL, claims = 0, intent = false,
+        tries = q.tries + o.counts::int
+    FROM o
+    WHERE q.recipient_id = o.recipient_id AND o.due_in_s IS NOT NULL AND q.token = o.token
+    RETURNING q.recipient_id
+), held AS (
+    SELECT recipient_id FROM ended UNION ALL SELECT recipient_id FROM again
+), stated AS (
+    UPDATE {recipient} AS r
+    SET state = o.state, attempts = r.attempts + (o.relay IS NOT NULL)::int, code = o.code,
+        enhanced_code = o.enhanced_code, reply = o.reply, fault = o.fault, updated_at = o.at
+    FROM o
+    WHERE r.id = o.recipient_id
+      AND (o.state = 'accepted' OR o.recipient_id IN (SELECT recipient_id FROM held))
+)
+INSERT INTO {attempt} (recipient_id, at, relay, phase, code, enhanced_code, reply, outcome, fault,
+                       duration_s, transcript)
+SELECT recipient_id, at, relay, phase, code, enhanced_code, reply, state, fault, duration_s,
+       transcript
+FROM o WHERE relay IS NOT NULL
+"""
+
+_HELD = """
+FROM unnest(%(recipient_id)s::bigint[], %(token)s::bigint[]) AS c(recipient_id, token)
+WHERE q.recipient_id = c.recipient_id AND q.token = c.token
+"""
+
+_INTEND = "UPDATE {queue} AS q SET intent = true" + _HELD + "RETURNING q.recipient_id"
+
+_RENEW = "UPDATE {queue} AS q SET due_at = {now} + %(lease_s)s" + _HELD + "RETURNING q.recipient_id"
+
+_RELEASE = (
+    "UPDATE {queue} AS q SET due_at = {now}, token = NULL, claims = q.claims - 1, intent = false"
+    + _HELD
+)
+
+_IS_EMPTY = "SELECT NOT EXISTS (SELECT 1 FROM {queue})"
+
+
+class PostgresqlLedger:
+    """See :class:`postroom.storage.ledger.Ledger`."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._claim = _named(_CLAIM, tables)
+        self._record = _named(_RECORD, tables)
+        self._intend = _named(_INTEND, tables)
+        self._renew = _named(_RENEW, tables)
+        self._release = _named(_RELEASE, tables)
+        self._is_empty = _named(_IS_EMPTY, tables)
+
+    def claim(self, connection: Connection, lease: Lease) -> list[Claim]:
+        """Lease what is due; one statement for all lanes."""
+        rows = connection.exec_driver_sql(
+            self._claim,
+            {
+                "lanes": list(lease.limits),
+                "limits": list(lease.limits.values()),
+                "lease_s": lease.lease_s,
+                "token": lease.token,
+            },
+        )
+        return [
+            Claim(
+                recipient_id=row[0],
+                message_id=row[1],
+                token=lease.token,
+                address=row[2],
+                name=row[3],
+                variables=decoded(row[4]),
+                claims=row[5],
+                tries=row[6],
+                has_intent=row[7],
+                suppressed_because=row[8],
+                lane=row[9],
+                claimed_at=row[10],
+            )
+            for row in rows
+        ]
+
+    def record(self, connection: Connection, results: Sequence[Result]) -> None:
+        """Write outcomes and attempts; one statement a batch."""
+        for batch in distinct_batches(results):
+            connection.exec_driver_sql(self._record, _columns(batch))
+
+    def intend(self, connection: Connection, claims: Sequence[Claim]) -> set[int]:
+        """Mark intents; return the recipients still held."""
+        return set(connection.exec_driver_sql(self._intend, _held(claims)).scalars())
+
+    def renew(self, connection: Connection, claims: Sequence[Claim], lease_s: float) -> set[int]:
+        """Extend leases; return the recipients still held."""
+        held = {**_held(claims), "lease_s": lease_s}
+        return set(connection.exec_driver_sql(self._renew, held).scalars())
+
+    def release(self, connection: Connection, claims: Sequence[Claim]) -> None:
+        """Give back what was not tried."""
+        connection.exec_driver_sql(self._release, _held(claims))
+
+    def is_empty(self, connection: Connection) -> bool:
+        """Return whether the queue has no row."""
+        return bool(connection.exec_driver_sql(self._is_empty).scalar_one())
+
+
+def _named(sql: str, tables: Tables) -> str:
+    return sql.format(
+        now=_NOW,
+        queue=tables.queue.fullname,
+        recipient=tables.recipient.fullname,
+        attempt=tables.attempt.fullname,
+        suppression=tables.suppression.fullname,
+    )
+
+
+def _held(claims: Sequence[Claim]) -> dict[str, object]:
+    return {
+        "recipient_id": [claim.recipient_id for claim in claims],
+        "token": [claim.token for claim in claims],
+    }
+
+
+def _columns(results: Sequence[Result]) -> dict[str, object]:
+    return {
+        **_held([result.claim for result in results]),
+        "state": [result.state.value for result in results],
+        "at": [result.at for result in results],
+        "due_in_s": [result.due_in_s for result in results],
+        "counts": [result.counts for result in results],
+        "fault": [result.fault and result.fault.value for result in results],
+        "code": [result.code for result in results],
+        "enhanced_code": [result.enhanced_code for result in results],
+        "reply": [result.reply for result in results],
+        "relay": [result.relay for result in results],
+        "phase": [result.phase and result.phase.value for result in results],
+        "duration_s": [result.duration_s for result in results],
+        "transcript": [result.transcript for result in results],
+    }

@@ -1,0 +1,49 @@
+"""How a worker works: the numbers a team may turn, with the reasons for their defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+
+from postroom.values.errors import ConfigError
+from postroom.values.states import Lane
+
+_LANE_WEIGHTS = {Lane.URGENT: 8, Lane.NORMAL: 4, Lane.BULK: 1}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerConfig:
+    """The settings of one worker. Times are in seconds.
+
+    Raises:
+        ConfigError: a number is not positive, or a lane has no weight.
+    """
+
+    #: How long a claim holds before it is anybody's again; renewed while work goes on. It is
+    #: also how long the recipients of a killed worker wait.
+    lease_s: float = 120.0
+    #: The most recipients claimed at once. Fewer are claimed from a slow relay.
+    batch: int = 500
+    #: The most outcomes that may be known to a relay and not yet to the database.
+    max_unrecorded: int = 200
+    #: How often the database is asked when nobody gives a hint.
+    poll_s: float = 1.0
+    #: How long a stopping worker waits for what is on the wire.
+    grace_s: float = 25.0
+    #: When a recipient in doubt is sent again (``on_doubt="resend"``).
+    doubt_s: float = 900.0
+    #: A recipient claimed this often without an outcome is set aside.
+    max_claims: int = 5
+    #: How lanes share a claim when all of them have mail waiting.
+    lane_weights: Mapping[Lane, int] = field(default_factory=lambda: dict(_LANE_WEIGHTS))
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that would stop the worker from working."""
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            if isinstance(value, int | float) and value <= 0:
+                raise ConfigError(f"expected {setting.name} to be positive, got: {value}")
+        if missing := [lane.value for lane in Lane if self.lane_weights.get(lane, 0) < 1]:
+            raise ConfigError(
+                f"expected a weight of at least 1 for every lane, got none for: {missing}"
+            )
