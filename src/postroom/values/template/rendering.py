@@ -1,0 +1,57 @@
+"""One rendering: its output, and what the functions and filters it calls may ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any
+
+import jinja2
+
+from postroom.values.errors import TemplateError
+from postroom.values.template.errors import located
+
+#: Variables and inline attachments of the rendering under way. A context variable, because
+#: macros of an imported file see an environment's globals but not the context.
+_current: ContextVar[tuple[Mapping[str, Any], Mapping[str, str]]] = ContextVar("postroom_rendering")
+
+
+def render(
+    template: jinja2.Template, variables: Mapping[str, Any], inline: Mapping[str, str]
+) -> str:
+    """Return the output of a compiled template.
+
+    Raises:
+        TemplateError: it does not render; the text names file and line.
+    """
+    token = _current.set((variables, inline))
+    try:
+        # What Template.render does, but for the traceback: Jinja would rewrite it before we
+        # read file and line from it.
+        parts = template.root_render_func(template.new_context(dict(variables)))
+        return template.environment.concat(parts)
+    except Exception as error:
+        raise located(error, template.name or "template") from error
+    finally:
+        _current.reset(token)
+
+
+def given(name: str) -> Any:
+    """Return the variable ``name`` of the rendering under way, None where it has none."""
+    return _current.get()[0].get(name)
+
+
+def inline(filename: str) -> str:
+    """Return the ``cid:`` URL of an inline attachment of the message (RFC 2392).
+
+    Raises:
+        TemplateError: the message has no inline attachment of that name.
+    """
+    attached = _current.get()[1]
+    if filename not in attached:
+        known = ", ".join(sorted(attached)) or "none at all"
+        raise TemplateError(
+            f"expected inline({filename!r}) to name an inline attachment of the message, "
+            f"got one that has: {known}; add Attachment.inline({filename!r})"
+        )
+    return f"cid:{attached[filename]}"
