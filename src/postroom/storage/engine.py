@@ -81,7 +81,17 @@ def write(engine: Engine) -> Iterator[Connection]:
     with engine.connect() as connection:
         connection.execution_options(**{WRITES: True})
         with connection.begin():
+            _take_write_lock(connection)
             yield connection
+
+
+def _take_write_lock(connection: Connection) -> None:
+    """Begin on SQLite where nothing else did: an application's engine leaves it to the driver."""
+    if connection.dialect.name != "sqlite":
+        return
+    driver_connection: Any = connection.connection.driver_connection
+    if not driver_connection.in_transaction:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 @contextmanager

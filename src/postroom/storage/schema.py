@@ -5,14 +5,25 @@ What is here needs no Alembic; `postroom.storage.migrations` brings older tables
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from sqlalchemy import Column, Connection, Engine, MetaData, String, Table, func, inspect, select
+from sqlalchemy import (
+    JSON,
+    Column,
+    Connection,
+    DateTime,
+    Engine,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    func,
+    inspect,
+    select,
+)
 from sqlalchemy.engine import Inspector
 
 from postroom.storage.diagnosis import diagnosed
 from postroom.storage.engine import read, write
-from postroom.storage.models import PREFIX, Tables, tables
+from postroom.storage.models import PREFIX, Tables, Utc, tables
 from postroom.values.errors import SchemaError
 
 #: The migration that the tables of this version correspond to.
@@ -44,9 +55,14 @@ _LOCK = int.from_bytes(b"postroom")
 _UPGRADE = "run: postroom db upgrade (or upgrade them in the application's own migrations)"
 
 
-def version_table(metadata: MetaData) -> Table:
-    """Return Alembic's version table under our name, in the schema of ``metadata``."""
-    return Table(VERSION_TABLE, metadata, Column("version_num", String(32), primary_key=True))
+def version_table(schema: str | None = None) -> Table:
+    """Return Alembic's version table under our name, as Alembic itself would make it."""
+    return Table(
+        VERSION_TABLE,
+        MetaData(schema=schema),
+        Column("version_num", String(32), nullable=False),
+        PrimaryKeyConstraint("version_num", name=f"{VERSION_TABLE}_pkc"),
+    )
 
 
 def create(engine: Engine, schema: str | None = None) -> None:
@@ -59,10 +75,10 @@ def create(engine: Engine, schema: str | None = None) -> None:
         ConfigError: the database cannot be reached or written.
     """
     ours = tables(schema)
-    versions = version_table(MetaData(schema=schema))
+    versions = version_table(schema)
     with diagnosed(engine.url), write(engine) as connection:
         lock(connection)
-        if _present(inspect(connection), ours):
+        if are_present(connection, ours):
             check(connection, ours)
             return
         ours.metadata.create_all(connection)
@@ -76,6 +92,21 @@ def lock(connection: Connection) -> None:
     """Let one transaction at a time change the tables; the others wait for its end."""
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+
+
+def join(metadata: MetaData, schema: str | None = None) -> None:
+    """Copy our tables into an application's ``metadata``, for its own migrations to see.
+
+    They then belong to the application's Alembic history, and to its ``create_all``. Columns
+    get SQLAlchemy's own types, so that a generated migration imports nothing of ours; JSON
+    columns are therefore ``json`` on PostgreSQL, which serves as well as our ``jsonb``.
+    """
+    for table in tables(schema).metadata.sorted_tables:
+        for column in table.to_metadata(metadata).columns:
+            if isinstance(column.type, Utc):
+                column.type = DateTime(timezone=True)
+            elif isinstance(column.type, JSON):
+                column.type = JSON(none_as_null=True)
 
 
 def tune(connection: Connection, schema: str | None = None) -> None:
@@ -104,65 +135,67 @@ def verify(engine: Engine, schema: str | None = None) -> None:
 
 
 def check(connection: Connection, tables: Tables) -> None:
-    """Return if the database holds the tables of this version.
+    """Return if the database holds the tables of this version, whoever made them.
 
     Raises:
         SchemaError: they are missing, too old or too new; the text says what to run.
     """
-    inspector = inspect(connection)
-    present = _present(inspector, tables)
-    wanted = tables.metadata.tables.values()
-    if not present:
+    if not are_present(connection, tables):
+        place = f" in schema {tables.metadata.schema}" if tables.metadata.schema else ""
         raise SchemaError(
-            f"expected Postroom's tables to be in the database, got: none{_in(tables)}; "
+            f"expected Postroom's tables to be in the database, got: none{place}; "
             "run: postroom db upgrade, or call outbox.create_tables()"
         )
-    _check_revision(connection, inspector, tables)
-    missing = [table.name for table in wanted if table.name not in present]
-    missing += _missing_columns(inspector, (t for t in wanted if t.name in present))
+    revision = recorded(connection, tables)
+    check_is_known(revision)
+    missing = _missing(inspect(connection), tables)
     if missing:
         raise SchemaError(
             "expected Postroom's tables to be of this version, got: older ones without "
             f"{', '.join(missing[:5])}; {_UPGRADE}"
         )
-
-
-def _in(tables: Tables) -> str:
-    return f" in schema {tables.metadata.schema}" if tables.metadata.schema else ""
-
-
-def _present(inspector: Inspector, tables: Tables) -> set[str]:
-    names = {table.name for table in tables.metadata.tables.values()}
-    return names & set(inspector.get_table_names(schema=tables.metadata.schema))
-
-
-def _missing_columns(inspector: Inspector, wanted: Iterable[Table]) -> list[str]:
-    return [
-        f"{table.name}.{column.name}"
-        for table in wanted
-        for column in table.columns
-        if column.name not in _column_names(inspector, table)
-    ]
-
-
-def _column_names(inspector: Inspector, table: Table) -> set[str]:
-    return {column["name"] for column in inspector.get_columns(table.name, schema=table.schema)}
-
-
-def _check_revision(connection: Connection, inspector: Inspector, tables: Tables) -> None:
-    """Compare what our own migrations noted; an application's own history notes nothing here."""
-    schema = tables.metadata.schema
-    if not inspector.has_table(VERSION_TABLE, schema=schema):
-        return
-    versions = version_table(MetaData(schema=schema))
-    revision = connection.execute(select(versions.c.version_num)).scalar()
-    if revision is None or revision == REVISION:
-        return
-    if revision in REVISIONS:
+    if revision not in (None, REVISION):
         raise SchemaError(
             f"expected Postroom's tables to be at revision {REVISION}, got: {revision}; {_UPGRADE}"
         )
-    raise SchemaError(
-        f"expected Postroom's tables to be at revision {REVISION}, got: {revision}, "
-        "which is newer than this version knows; upgrade the postroom package"
-    )
+
+
+def check_is_known(revision: str | None) -> None:
+    """Return if ``revision`` is one of ours (or none).
+
+    Raises:
+        SchemaError: a later version of Postroom has been here.
+    """
+    if revision is not None and revision not in REVISIONS:
+        raise SchemaError(
+            f"expected Postroom's tables to be at revision {REVISION}, got: {revision}, which is "
+            "newer than this version knows; run: pip install --upgrade postroom"
+        )
+
+
+def recorded(connection: Connection, tables: Tables) -> str | None:
+    """Return the revision that `create` or our own migrations noted; an application's do not."""
+    versions = version_table(tables.metadata.schema)
+    if not inspect(connection).has_table(VERSION_TABLE, schema=versions.schema):
+        return None
+    revision: str | None = connection.execute(select(versions.c.version_num)).scalar()
+    return revision
+
+
+def are_present(connection: Connection, tables: Tables) -> bool:
+    """Return whether any of our tables is there."""
+    present = inspect(connection).get_table_names(schema=tables.metadata.schema)
+    return any(table.name in present for table in tables.metadata.tables.values())
+
+
+def _missing(inspector: Inspector, tables: Tables) -> list[str]:
+    """Name the tables, and the columns of the others, that are not there."""
+    present = set(inspector.get_table_names(schema=tables.metadata.schema))
+    missing: list[str] = []
+    for table in tables.metadata.tables.values():
+        if table.name not in present:
+            missing.append(table.name)
+            continue
+        found = {column["name"] for column in inspector.get_columns(table.name, table.schema)}
+        missing += [str(column) for column in table.columns if column.name not in found]
+    return missing

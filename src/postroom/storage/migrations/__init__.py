@@ -1,0 +1,131 @@
+"""Our own Alembic history: brings the tables of an earlier version up to this one.
+
+Needs Alembic (the extra ``cli``), but no ``alembic.ini``. An application may take the tables
+into its own history instead; see `postroom.storage.schema.join`.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+
+from postroom.storage import schema as schemas
+from postroom.storage.diagnosis import diagnosed
+from postroom.storage.engine import read, write
+from postroom.storage.models import Tables, tables
+from postroom.values.errors import ConfigError, SchemaError
+
+_log = logging.getLogger("postroom.migrations")
+
+
+def upgrade(engine: Engine, schema: str | None = None) -> None:
+    """Make the tables, or bring them to this version, in one transaction of its own.
+
+    Tables that are up to date, or that an application's own migrations made, are left alone.
+    A migration of large tables may take long: give it an engine without a deadline.
+
+    Raises:
+        SchemaError: the tables are newer than this version, or the application's and too old.
+        ConfigError: the database cannot be reached or written, or Alembic is not installed.
+    """
+    alembic = _alembic()
+    ours = tables(schema)
+    with diagnosed(engine.url), write(engine) as connection:
+        schemas.lock(connection)
+        before = schemas.recorded(connection, ours)
+        if before is None and schemas.are_present(connection, ours):
+            schemas.check(connection, ours)
+            return
+        schemas.check_is_known(before)
+        alembic.command.upgrade(_config(alembic, connection, schema), "head")
+        _log.info("tables upgraded from %s to %s", before, schemas.REVISION)
+
+
+def check(engine: Engine, schema: str | None = None) -> None:
+    """Compare every table, column and index in the database with what this version expects.
+
+    What the database has besides (an index of your own, say) is no difference. Tables that an
+    application's own migrations made follow its naming convention: of them, only the columns
+    are compared.
+
+    Raises:
+        SchemaError: the tables are missing, too old, too new, or differ; the text says where.
+        ConfigError: the database cannot be reached, or Alembic is not installed.
+    """
+    alembic = _alembic()
+    ours = tables(schema)
+    with diagnosed(engine.url), read(engine) as connection:
+        schemas.check(connection, ours)
+        if schemas.recorded(connection, ours) is None:
+            return
+        found = _differences(alembic, connection, ours)
+    if found:
+        raise SchemaError(
+            f"expected Postroom's tables to be as version {schemas.REVISION} makes them, "
+            f"got: {'; '.join(found[:5])}"
+        )
+
+
+def _alembic() -> Any:
+    try:
+        import alembic.autogenerate  # noqa: PLC0415
+        import alembic.command  # noqa: PLC0415
+        import alembic.config  # noqa: PLC0415
+        import alembic.migration  # noqa: PLC0415
+    except ModuleNotFoundError:
+        raise ConfigError(
+            "expected Alembic to be installed, got: none; run: pip install 'postroom[cli]'"
+        ) from None
+    return alembic
+
+
+def _config(alembic: Any, connection: Connection, schema: str | None) -> Any:
+    config = alembic.config.Config()
+    # The option is subject to interpolation; a directory may be called anything.
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    config.attributes["schema"] = schema
+    return config
+
+
+def options(connection: Connection, ours: Tables) -> dict[str, Any]:
+    """Return how Alembic is to look at the database: at our tables alone, and at all of them."""
+    schema = ours.metadata.schema
+    names = {table.name for table in ours.metadata.tables.values()}
+
+    def is_ours(name: str | None, kind: str, parents: Any) -> bool:
+        if kind == "schema":
+            return name == schema
+        return kind != "table" or name in names
+
+    return {
+        "connection": connection,
+        "target_metadata": ours.metadata,
+        "version_table": schemas.VERSION_TABLE,
+        "version_table_schema": schema,
+        "include_schemas": schema is not None,
+        "include_name": is_ours,
+        "compare_type": True,
+    }
+
+
+def _differences(alembic: Any, connection: Connection, ours: Tables) -> list[str]:
+    settings = options(connection, ours)
+    del settings["connection"], settings["target_metadata"]
+    context = alembic.migration.MigrationContext.configure(connection, opts=settings)
+    found = alembic.autogenerate.compare_metadata(context, ours.metadata)
+    return [_said(difference) for difference in found if not _is_extra(difference)]
+
+
+def _is_extra(difference: Any) -> bool:
+    return isinstance(difference, tuple) and str(difference[0]).startswith("remove_")
+
+
+def _said(difference: Any) -> str:
+    """Alembic gives a tuple for an object, and a list of tuples for one column's changes."""
+    parts = difference[0] if isinstance(difference, list) else difference
+    names = [getattr(part, "name", part) for part in parts[1:5]]
+    return " ".join(str(part) for part in (parts[0], *names) if part is not None)

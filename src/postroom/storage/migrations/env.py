@@ -1,0 +1,13 @@
+"""What Alembic runs for every command of ours; the connection and its transaction are given."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from postroom.storage.migrations import options
+from postroom.storage.models import tables
+
+_given = context.config.attributes
+context.configure(**options(_given["connection"], tables(_given["schema"])))
+with context.begin_transaction():
+    context.run_migrations()

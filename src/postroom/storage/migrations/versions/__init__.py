@@ -1,0 +1,1 @@
+"""The migrations, one a file; what they say is never changed after a release."""

@@ -1,0 +1,148 @@
+"""Making the tables, and telling whether those in a database are of this version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import URL, Engine, MetaData, create_engine, inspect, text
+from sqlalchemy.schema import CreateSchema
+
+from postroom.storage import engine as engines
+from postroom.storage import models, schema
+from postroom.storage.engine import read, write
+from postroom.values.errors import ConfigError, SchemaError
+
+
+@pytest.fixture
+def empty(database_url: URL) -> Iterator[Engine]:
+    """A worker's engine on a database without any table."""
+    engine = engines.worker_engine(database_url)
+    yield engine
+    engine.dispose()
+
+
+def _names(engine: Engine, schema_name: str | None = None) -> set[str]:
+    return set(inspect(engine).get_table_names(schema=schema_name))
+
+
+def _wanted() -> set[str]:
+    return {table.name for table in models.tables().metadata.tables.values()}
+
+
+def _complaint(engine: Engine) -> str:
+    with pytest.raises(SchemaError) as caught:
+        schema.verify(engine)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_tables_are_made_and_are_of_this_version(empty: Engine) -> None:
+    schema.create(empty)
+    assert _names(empty) == _wanted() | {schema.VERSION_TABLE}
+    schema.verify(empty)
+
+
+def test_making_them_again_changes_nothing(empty: Engine) -> None:
+    schema.create(empty)
+    with write(empty) as connection:
+        connection.execute(
+            models.tables()
+            .suppression.insert()
+            .values(address_key="a@b.example", reason="asked", created_at=text("CURRENT_TIMESTAMP"))
+        )
+    schema.create(empty)
+    with read(empty) as connection:
+        assert connection.execute(text("SELECT count(*) FROM postroom_suppression")).scalar() == 1
+
+
+@pytest.mark.parametrize("whose", ["worker", "application"])
+def test_several_programs_may_make_them_at_once(database_url: URL, whose: str) -> None:
+    make = engines.worker_engine if whose == "worker" else create_engine
+    engines_of_all = [make(database_url) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        for outcome in pool.map(schema.create, engines_of_all):
+            assert outcome is None
+    schema.verify(engines_of_all[0])
+    for engine in engines_of_all:
+        engine.dispose()
+
+
+def test_missing_tables_are_told_with_what_to_run(empty: Engine) -> None:
+    complaint = _complaint(empty)
+    assert "got: none" in complaint
+    assert "run: postroom db upgrade, or call outbox.create_tables()" in complaint
+
+
+def test_a_missing_column_is_an_older_version(empty: Engine) -> None:
+    schema.create(empty)
+    with write(empty) as connection:
+        connection.execute(text("ALTER TABLE postroom_recipient DROP COLUMN fault"))
+    complaint = _complaint(empty)
+    assert "older ones without postroom_recipient.fault" in complaint
+    assert "postroom db upgrade" in complaint
+
+
+def test_a_missing_table_is_an_older_version(empty: Engine) -> None:
+    schema.create(empty)
+    with write(empty) as connection:
+        connection.execute(text("DROP TABLE postroom_suppression"))
+    assert "older ones without postroom_suppression" in _complaint(empty)
+    with pytest.raises(SchemaError):
+        schema.create(empty)
+
+
+def test_an_unknown_revision_is_a_newer_version(empty: Engine) -> None:
+    schema.create(empty)
+    with write(empty) as connection:
+        connection.execute(text("UPDATE postroom_alembic_version SET version_num = '0999'"))
+    complaint = _complaint(empty)
+    assert "got: 0999" in complaint
+    assert "pip install --upgrade postroom" in complaint
+
+
+def test_tables_of_the_applications_own_migrations_are_as_good(empty: Engine) -> None:
+    application = MetaData()
+    schema.join(application)
+    application.create_all(empty)
+    assert schema.VERSION_TABLE not in _names(empty)
+    schema.verify(empty)
+    schema.create(empty)
+    assert schema.VERSION_TABLE not in _names(empty)
+
+
+def test_a_database_that_cannot_be_reached_is_no_matter_of_tables() -> None:
+    engine = engines.worker_engine("postgresql://u:hush@127.0.0.1:1/shop")
+    for ask in (schema.create, schema.verify):
+        with pytest.raises(ConfigError) as caught:
+            ask(engine)
+        assert not isinstance(caught.value, SchemaError)
+
+
+def test_the_tables_may_live_in_a_schema_of_their_own(postgresql_url: URL) -> None:
+    engine = engines.worker_engine(postgresql_url)
+    with pytest.raises(ConfigError, match="create it: CREATE SCHEMA"):
+        schema.create(engine, "Mail room")
+    with write(engine) as connection:
+        connection.execute(CreateSchema("Mail room"))
+    schema.create(engine, "Mail room")
+    schema.verify(engine, "Mail room")
+    assert _names(engine) == set()
+    assert _names(engine, "Mail room") == _wanted() | {schema.VERSION_TABLE}
+    with pytest.raises(SchemaError, match="none;"):
+        schema.verify(engine)
+    with pytest.raises(SchemaError, match="none in schema elsewhere"):
+        schema.verify(engine, "elsewhere")
+    engine.dispose()
+
+
+def test_postgresql_is_told_how_busy_the_queue_is(postgresql_url: URL) -> None:
+    engine = engines.worker_engine(postgresql_url)
+    schema.create(engine)
+    with read(engine) as connection:
+        options = connection.execute(
+            text("SELECT reloptions FROM pg_class WHERE relname = 'postroom_queue'")
+        ).scalar_one()
+    assert "autovacuum_vacuum_scale_factor=0" in options
+    engine.dispose()
