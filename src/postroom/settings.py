@@ -23,6 +23,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from postroom.values.config import WorkerConfig
 from postroom.values.errors import ConfigError
 from postroom.values.states import Lane, OnDoubt
 
@@ -34,6 +35,8 @@ DEFAULT_FILE = "postroom.toml"
 
 #: Settings whose values never appear in a text.
 _SECRET = frozenset({"database_url", "relay"})
+
+_WORKER = WorkerConfig()
 
 
 class LogFormat(StrEnum):
@@ -116,30 +119,49 @@ class Settings(BaseSettings):
         default=True,
         description="Whether a commit on PostgreSQL wakes the workers at once by NOTIFY.",
     )
-    connections: int = Field(
-        default=4, ge=1, le=1000, description="How many connections a worker keeps to the relay."
+    connections: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="How many connections a worker keeps to a relay, instead of what its URL says.",
     )
     lease_s: float = Field(
-        default=300,
+        default=_WORKER.lease_s,
         ge=1,
-        description="For how long a worker that claims a recipient holds it, in seconds.",
+        description="How long a claim holds, and a killed worker's recipients wait, in seconds.",
     )
     batch: int = Field(
-        default=500, ge=1, description="How many recipients a worker claims at a time."
+        default=_WORKER.batch, ge=1, description="The most recipients a worker claims at once."
     )
     max_unrecorded: int = Field(
-        default=200,
+        default=_WORKER.max_unrecorded,
         ge=1,
-        description="How many accepted mails may wait for their commit: the most that a killed "
-        "worker can send twice, besides one for each connection.",
+        description="The most accepted mails that wait for their commit: what a killed worker may "
+        "send twice, besides one for each connection.",
+    )
+    poll_s: float = Field(
+        default=_WORKER.poll_s,
+        gt=0,
+        description="How often a worker asks for what is due while nobody gives it a hint.",
     )
     grace_s: float = Field(
-        default=30,
-        ge=0,
-        description="How long a worker that is told to stop finishes what it has begun.",
+        default=_WORKER.grace_s,
+        gt=0,
+        description="How long a worker that is told to stop finishes what is on the wire.",
+    )
+    doubt_s: float = Field(
+        default=_WORKER.doubt_s,
+        gt=0,
+        description="When a recipient in doubt is sent again, in seconds, where it may be.",
+    )
+    max_claims: int = Field(
+        default=_WORKER.max_claims,
+        ge=1,
+        le=1000,
+        description="A recipient claimed this often without an outcome is set aside.",
     )
     lanes: Annotated[dict[Lane, int], NoDecode, BeforeValidator(_weights)] = Field(
-        default={Lane.URGENT: 16, Lane.NORMAL: 4, Lane.BULK: 1},
+        default=dict(_WORKER.lane_weights),
         description="How lanes share a worker while all of them have mail waiting.",
     )
     log_format: LogFormat = Field(
@@ -176,6 +198,19 @@ class Settings(BaseSettings):
         except ValidationError as error:
             # From None: pydantic's own text and chain may hold the value, which may be secret.
             raise ConfigError(_explained(error)) from None
+
+    def worker_config(self) -> WorkerConfig:
+        """Return how a worker works by these settings; a lane left out keeps its weight."""
+        return WorkerConfig(
+            lease_s=self.lease_s,
+            batch=self.batch,
+            max_unrecorded=self.max_unrecorded,
+            poll_s=self.poll_s,
+            grace_s=self.grace_s,
+            doubt_s=self.doubt_s,
+            max_claims=self.max_claims,
+            lane_weights={**_WORKER.lane_weights, **self.lanes},
+        )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

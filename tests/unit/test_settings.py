@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postroom.settings import LogFormat, Settings, nearest, settings_file
+from postroom.values.config import WorkerConfig
 from postroom.values.errors import ConfigError
 from postroom.values.states import Lane, OnDoubt
 
@@ -38,7 +39,7 @@ def refusal() -> str:
 def test_without_environment_and_file_every_setting_has_its_default() -> None:
     settings = Settings.load()
     assert settings.database_url is None
-    assert settings.connections == 4
+    assert settings.worker_config() == WorkerConfig()
     assert settings.on_doubt is OnDoubt.RESEND
     assert settings.log_format is LogFormat.TEXT
 
@@ -86,6 +87,12 @@ def test_lanes_and_folders_can_be_said_in_one_variable(monkeypatch: pytest.Monke
     settings = Settings.load()
     assert settings.lanes == {Lane.URGENT: 8, Lane.BULK: 2}
     assert settings.templates == (Path("mail"), Path("shared"))
+
+
+def test_a_lane_that_is_left_out_keeps_its_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSTROOM_LANES", "bulk=3")
+    weights = Settings.load().worker_config().lane_weights
+    assert weights == {**WorkerConfig().lane_weights, Lane.BULK: 3}
 
 
 def test_relays_can_be_a_table_of_names() -> None:
