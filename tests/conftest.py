@@ -44,7 +44,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if reasons:
         packages = sorted({p for p in PACKAGES.values() if any(f"({p})" in r for r in reasons)})
         terminalreporter.section("skipped for want of a program")
-        terminalreporter.line(f"{len(reasons)} tests. Run: apt-get install {' '.join(packages)}")
+        terminalreporter.line(f"{len(reasons)} skipped. Run: apt-get install {' '.join(packages)}")
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
@@ -41,16 +40,11 @@ def require(program: str) -> Path:
     """Return where ``program`` is; skip the test where it is missing, or fail on CI."""
     found = find(program)
     if found is None:
-        refuse(program)
+        text = f"{MISSING}{program} ({PACKAGES[program]})"
+        if on_ci():
+            pytest.fail(text, pytrace=False)
+        pytest.skip(text)
     return found
-
-
-def refuse(program: str, why: str = "") -> NoReturn:
-    """Skip the test for want of ``program`` (or of what it needs), or fail on CI."""
-    text = f"{MISSING}{program} ({PACKAGES[program]}){why and f': {why}'}"
-    if on_ci():
-        pytest.fail(text, pytrace=False)
-    pytest.skip(text)
 
 
 def on_ci() -> bool:
