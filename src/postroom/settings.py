@@ -199,6 +199,18 @@ class Settings(BaseSettings):
             # From None: pydantic's own text and chain may hold the value, which may be secret.
             raise ConfigError(_explained(error)) from None
 
+    def required_database_url(self) -> str:
+        """Return the database's URL.
+
+        Raises:
+            ConfigError: none is set.
+        """
+        if self.database_url is None:
+            raise ConfigError(
+                f"expected a database, got: none; set {PREFIX}DATABASE_URL, or run: postroom init"
+            )
+        return self.database_url.get_secret_value()
+
     def worker_config(self) -> WorkerConfig:
         """Return how a worker works by these settings; a lane left out keeps its weight."""
         return WorkerConfig(

@@ -1,0 +1,22 @@
+"""The command ``postroom``: a thin, friendly edge over `postroom.Outbox`."""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["main"]
+
+#: What the extra ``cli`` brings that this package imports.
+_BROUGHT_BY_EXTRA = {"rich", "typer"}
+
+
+def main() -> None:
+    """Run the command with the arguments of this process, and leave with its exit code."""
+    try:
+        from postroom.cli.app import run
+    except ModuleNotFoundError as error:
+        if error.name not in _BROUGHT_BY_EXTRA:
+            raise
+        sys.stderr.write("postroom: the command needs its extra: pip install 'postroom[cli]'\n")
+        sys.exit(3)
+    sys.exit(run())

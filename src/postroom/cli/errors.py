@@ -1,0 +1,153 @@
+"""Where every error of a command ends: two lines at most for a person, a code for a script."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+
+from postroom.values.errors import (
+    AuthError,
+    ConfigError,
+    KeyConflict,
+    MessageError,
+    PostroomError,
+    RelayError,
+)
+
+
+class ExitCode(IntEnum):
+    """What a command's exit code says."""
+
+    #: It did what was asked.
+    OK = 0
+    #: A mail was not accepted, or a check found something wrong.
+    FAILED = 1
+    #: The command line is wrong.
+    USAGE = 2
+    #: A setting, a URL, a password or the schema is wrong.
+    CONFIGURATION = 3
+    #: There is no such message, address or template.
+    NOT_FOUND = 4
+    #: It is too late, or what stands already says otherwise (a key's other content).
+    TOO_LATE = 5
+    #: What was asked to be sent cannot be sent; nothing was stored.
+    REFUSED = 6
+    #: The database or the relay cannot be reached now; the same command may work later.
+    UNREACHABLE = 7
+    #: A defect in Postroom.
+    DEFECT = 70
+    #: Stopped by Ctrl-C.
+    INTERRUPTED = 130
+
+
+class CommandError(PostroomError):
+    """A command cannot do what was asked."""
+
+    def __init__(self, text: str, code: ExitCode) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """An error as a person and a script see it."""
+
+    text: str
+    code: int
+
+
+#: The first that fits decides.
+_CODES: tuple[tuple[type[PostroomError], ExitCode], ...] = (
+    (AuthError, ExitCode.CONFIGURATION),
+    (ConfigError, ExitCode.CONFIGURATION),
+    (KeyConflict, ExitCode.TOO_LATE),
+    (MessageError, ExitCode.REFUSED),
+    (RelayError, ExitCode.UNREACHABLE),
+)
+
+
+def failure(error: Exception) -> Failure:
+    """Return what to say about ``error``, and with which code to leave."""
+    if isinstance(error, CommandError):
+        return Failure(text=str(error), code=error.code)
+    if isinstance(error, PostroomError):
+        return Failure(text=str(error), code=_code(error))
+    if isinstance(error, SQLAlchemyError):
+        return _database_failure(error)
+    if isinstance(error, OSError):
+        return Failure(text=_file_text(error), code=ExitCode.REFUSED)
+    return _usage_failure(error) or _defect(error)
+
+
+def not_found(message_id: int) -> CommandError:
+    """Return the error for a message that does not exist."""
+    return CommandError(
+        f"no message {message_id}: `postroom list` shows what there is", ExitCode.NOT_FOUND
+    )
+
+
+def unknown(what: str, name: str, known: Iterable[str], hint: str) -> CommandError:
+    """Return the error for a name that is none of ``known``."""
+    names = ", ".join(known) or "none"
+    return CommandError(f"expected {what} to be one of {names}, got: {name}{hint}", ExitCode.USAGE)
+
+
+def _code(error: PostroomError) -> ExitCode:
+    return next((code for kind, code in _CODES if isinstance(error, kind)), ExitCode.FAILED)
+
+
+def _usage_failure(error: Exception) -> Failure | None:
+    """Recognise Typer's own errors by what they can do: their class moved between versions."""
+    if not hasattr(error, "format_message") or not hasattr(error, "exit_code"):
+        return None
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "postroom"
+    text = " ".join(str(error.format_message()).split())
+    return Failure(text=f"{text}\nTry: {path} --help", code=ExitCode.USAGE)
+
+
+def _database_failure(error: SQLAlchemyError) -> Failure:
+    """Leave the statement and its parameters out: they hold people's mail."""
+    if isinstance(error, (ArgumentError, NoSuchModuleError)):
+        text = "expected POSTROOM_DATABASE_URL to be an SQLAlchemy URL that can be used here"
+        return Failure(
+            text=f"{text},\nlike sqlite:///mail.db or postgresql+psycopg://user@host/name",
+            code=ExitCode.CONFIGURATION,
+        )
+    if isinstance(error, DBAPIError):
+        return _driver_failure(str(error.orig))
+    return Failure(text=f"the database failed: {_first_line(str(error))}", code=ExitCode.FAILED)
+
+
+#: What drivers say when trying again will not help.
+_WRONG_CREDENTIALS = ("authentication failed", "does not exist", "no pg_hba.conf entry")
+
+
+def _driver_failure(said: str) -> Failure:
+    is_wrong = any(text in said for text in _WRONG_CREDENTIALS)
+    advice = "check POSTROOM_DATABASE_URL" + ("" if is_wrong else " and that the database runs")
+    return Failure(
+        text=f"the database refused: {_first_line(said)}\n{advice}",
+        code=ExitCode.CONFIGURATION if is_wrong else ExitCode.UNREACHABLE,
+    )
+
+
+def _file_text(error: OSError) -> str:
+    reason = error.strerror or errno.errorcode.get(error.errno or 0, "failed")
+    return f"{error.filename}: {reason}" if error.filename else reason
+
+
+def _defect(error: Exception) -> Failure:
+    return Failure(
+        text=f"a defect: {type(error).__name__}: {_first_line(str(error))}\n"
+        "`postroom --traceback …` shows where; please report it",
+        code=ExitCode.DEFECT,
+    )
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0]

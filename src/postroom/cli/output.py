@@ -1,0 +1,160 @@
+"""What a command prints: tables for people, JSON for programs, errors on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from rich.console import Console, JustifyMethod, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from postroom.values.states import RecipientState
+
+#: Wide enough that no line is ever broken where a program reads it.
+_PIPED_WIDTH = 1000
+
+_STYLES: Mapping[str, str] = {
+    RecipientState.ACCEPTED: "green",
+    RecipientState.REJECTED: "red",
+    RecipientState.IN_DOUBT: "magenta",
+    RecipientState.DEFERRED: "yellow",
+    RecipientState.SENDING: "cyan",
+    RecipientState.EXPIRED: "red",
+    RecipientState.SUPPRESSED: "bright_black",
+    RecipientState.CANCELLED: "bright_black",
+}
+
+
+class Said(Protocol):
+    """What a relay said: of a recipient or of one attempt."""
+
+    @property
+    def code(self) -> int | None:
+        """The basic code (RFC 5321 section 4.2)."""
+        ...
+
+    @property
+    def enhanced_code(self) -> str | None:
+        """The enhanced code (RFC 3463)."""
+        ...
+
+    @property
+    def reply(self) -> str | None:
+        """The text."""
+        ...
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return where to print now: the streams may be replaced between two commands."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(
+        file=stream,
+        width=None if stream.isatty() else _PIPED_WIDTH,
+        markup=False,
+        highlight=False,
+        emoji=False,
+    )
+
+
+def say(what: str | RenderableType = "") -> None:
+    """Print a line, or something laid out, for people."""
+    console().print(clean(what) if isinstance(what, str) else what)
+
+
+def complain(text: str) -> None:
+    """Print an error in two lines at most; the second, where there is one, says what to do."""
+    lines = text.splitlines()
+    if len(lines) > 2:
+        lines = ["; ".join(lines)]
+    first, *rest = lines or [""]
+    screen = console(stderr=True)
+    screen.print(Text.assemble(("postroom: ", "bold red"), clean(first)), soft_wrap=True)
+    for line in rest:
+        screen.print(clean(line), soft_wrap=True)
+
+
+def grid(columns: Sequence[str], rows: Iterable[Sequence[object]] = ()) -> Table:
+    """Return ``rows`` under ``columns``; a column named with a leading ``>`` is set right."""
+    lines = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        justify: JustifyMethod = "right" if name.startswith(">") else "left"
+        lines.add_column(name.lstrip(">"), justify=justify, overflow="fold")
+    for row in rows:
+        lines.add_row(*map(cell, row))
+    return lines
+
+
+def pairs(values: Mapping[str, object]) -> Table:
+    """Return names and values in two columns, leaving out what is empty."""
+    lines = Table(box=None, show_header=False, pad_edge=False)
+    lines.add_column(style="bold", no_wrap=True)
+    lines.add_column(overflow="fold")
+    for name, value in values.items():
+        if value not in (None, "", ()):
+            lines.add_row(name, cell(value))
+    return lines
+
+
+def cell(value: object) -> Text:
+    """Return a value as it looks in a table."""
+    if value is None:
+        return Text("-", style="bright_black")
+    if isinstance(value, Text):
+        return value
+    if isinstance(value, datetime):
+        return Text(moment(value), style="bright_black")
+    if isinstance(value, RecipientState):
+        return Text(value.value, style=_STYLES.get(value, ""))
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Text(f"{value:,}")
+    return Text(clean(str(value)))
+
+
+def clean(text: str) -> str:
+    """Replace what could steer a terminal: replies and subjects come from strangers."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def moment(when: datetime) -> str:
+    """Return a time as ``2026-01-31 09:30:00Z``."""
+    return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def seconds(duration_s: float) -> str:
+    """Return a duration as people say it: ``4 s``, ``3 min``, ``5 h``, ``2 d``."""
+    for size, unit, upto in ((1, "s", 120), (60, "min", 7200), (3600, "h", 172_800)):
+        if duration_s < upto:
+            return f"{duration_s / size:.0f} {unit}"
+    return f"{duration_s / 86400:.0f} d"
+
+
+def reply(said: Said) -> str | None:
+    """Return a reply as it came: ``550 5.1.1 no such user``."""
+    if said.code is None:
+        return said.reply
+    return " ".join(filter(None, (str(said.code), said.enhanced_code, said.reply)))
+
+
+def print_json(value: object) -> None:
+    """Print ``value`` as JSON: dataclasses as objects, times in ISO 8601."""
+    sys.stdout.write(json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n")
+
+
+def plain(value: Any) -> Any:
+    """Return ``value`` made of what JSON knows."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return str(value) if isinstance(value, str) else value
+    if isinstance(value, Iterable):
+        return [plain(item) for item in value]
+    return str(value)
