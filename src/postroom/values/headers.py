@@ -10,7 +10,7 @@ import re
 from postroom.values.errors import InvalidHeader, PostroomError
 
 #: Written by the composer, once each (RFC 5322 section 3.6), or by relays on the way.
-RESERVED = frozenset(
+_RESERVED = frozenset(
     {
         "bcc",
         "cc",
@@ -59,6 +59,9 @@ STRUCTURED = frozenset(
         "x-priority",
     }
 )
+
+#: May stand in a message once (RFC 5322 section 3.6, and the RFC of each).
+SINGLE = STRUCTURED | {"list-id"}
 
 #: A word is never folded: with the longest name before it, it must fit a line of 998 octets.
 MAX_WORD = 900
@@ -110,6 +113,11 @@ def checked_header(name: str, value: str) -> tuple[str, str]:
     return name, value
 
 
+def is_reserved(name: str) -> bool:
+    """Return whether the header ``name``, in lower case, is not for applications to write."""
+    return name in _RESERVED or name.startswith("content-")
+
+
 def _check_name(name: str) -> None:
     checked_text(name, "a header name")
     if not _NAME.fullmatch(name) or len(name) > MAX_NAME:
@@ -118,7 +126,7 @@ def _check_name(name: str) -> None:
             f"colons, got: {shown(name)}"
         )
     lower = name.lower()
-    if lower in RESERVED or lower.startswith("content-"):
+    if is_reserved(lower):
         instead = _INSTEAD.get(lower, "leave it out")
         raise InvalidHeader(
             f"expected a header that Postroom does not write itself, got: {name} ({instead})"

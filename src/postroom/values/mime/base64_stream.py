@@ -25,11 +25,10 @@ def encode(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """
     carried = b""
     for chunk in chunks:
-        if carried:
-            chunk = carried + chunk
-        whole = len(chunk) - len(chunk) % LINE_OCTETS
-        yield from _blocks(memoryview(chunk)[:whole])
-        carried = chunk[whole:]
+        octets = carried + chunk if carried else chunk
+        whole = len(octets) - len(octets) % LINE_OCTETS
+        yield from _blocks(memoryview(octets)[:whole])
+        carried = octets[whole:]
     if carried:
         yield encode_bytes(carried)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
+from postroom.values.errors import InvalidHeader
+from postroom.values.headers import SINGLE, is_reserved
 from postroom.values.message import Disposition, Draft, Part
 from postroom.values.mime.content import Content
 from postroom.values.mime.entity import Entity, Segment, multipart
@@ -12,14 +14,19 @@ from postroom.values.mime.fields import address_field, custom_field, date_field,
 from postroom.values.mime.parts import attachment, text_part
 from postroom.values.template import TemplateSource
 
+#: RFC 3834 section 5: nobody's vacation reply is wanted.
+_AUTO_SUBMITTED = "Auto-Submitted: auto-generated\r\n"
+
 
 def compose(draft: Draft) -> Content:
     """Return the content of ``draft``, every template of which has been rendered.
 
-    The same draft gives the same bytes. Attachments are not read before the tail is.
+    The same draft gives the same bytes. Attachments are not read before the tail is, but for
+    attached messages, through which it looks once.
 
     Raises:
-        InvalidHeader: a header cannot be written.
+        InvalidHeader: a header cannot be written, or one that may occur once is there twice.
+        MessageError: a body holds a lone surrogate.
     """
     headers = "".join(_headers(draft)).encode()
     segments = _joined([headers, *_body(draft)])
@@ -30,7 +37,7 @@ def compose(draft: Draft) -> Content:
     )
 
 
-def _headers(draft: Draft) -> Iterable[str]:
+def _headers(draft: Draft) -> Iterator[str]:
     yield date_field(draft.date)
     yield address_field("From", (draft.sender,))
     if draft.reply_to:
@@ -40,12 +47,23 @@ def _headers(draft: Draft) -> Iterable[str]:
         if draft.cc:
             yield address_field("Cc", draft.cc)
     yield text_field("Subject", _literal(draft.subject))
-    for name, value in draft.headers:
-        yield custom_field(name, value)
-    # RFC 3834 section 5: nobody's vacation reply is wanted.
-    if not any(name.lower() == "auto-submitted" for name, _ in draft.headers):
-        yield "Auto-Submitted: auto-generated\r\n"
+    if draft.headers:
+        yield from _custom(draft.headers)
+    else:
+        yield _AUTO_SUBMITTED
     yield "MIME-Version: 1.0\r\n"
+
+
+def _custom(headers: Sequence[tuple[str, str]]) -> Iterator[str]:
+    seen: set[str] = set()
+    for name, value in headers:
+        lower = name.lower()
+        if is_reserved(lower) or (lower in SINGLE and lower in seen):
+            raise InvalidHeader(f"expected the header {name} to be given once, got: another one")
+        seen.add(lower)
+        yield custom_field(name, value)
+    if "auto-submitted" not in seen:
+        yield _AUTO_SUBMITTED
 
 
 def _body(draft: Draft) -> Entity:
@@ -53,13 +71,14 @@ def _body(draft: Draft) -> Entity:
     boundary = f"=_{draft.token}"
     inline, alternatives, attached = _sorted(draft)
     texts = _texts(draft)
-    texts += [attachment(part) for part in alternatives]
+    texts += [attachment(part, boundary) for part in alternatives]
     body = _wrapped("alternative", f"{boundary}.a", texts)
     if inline:
         kind = "multipart/alternative" if len(texts) > 1 else "text/html"
-        related = [body, *map(attachment, inline)]
+        related = [body, *(attachment(part, boundary) for part in inline)]
         body = multipart(f'related; type="{kind}"', f"{boundary}.r", related)
-    return _wrapped("mixed", f"{boundary}.m", [body, *map(attachment, attached)])
+    parts = [body, *(attachment(part, boundary) for part in attached)]
+    return _wrapped("mixed", f"{boundary}.m", parts)
 
 
 def _texts(draft: Draft) -> list[Entity]:
@@ -108,6 +127,6 @@ def _size(segment: Segment) -> int:
 
 
 def _literal(value: str | TemplateSource) -> str:
-    if isinstance(value, TemplateSource):
+    if not isinstance(value, str):
         raise TypeError("expected a draft with nothing left to render; call draft.rendered(…)")
     return value

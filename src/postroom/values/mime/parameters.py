@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
+from string import ascii_letters, digits
 
 from postroom.values.mime.fields import fold
 
 _PLAIN = re.compile(r"[ !#-\[\]-~]{1,60}")
-_ATTRIBUTE = frozenset(
-    b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$&+-.^_`{}~"
-)
+_ATTRIBUTE = frozenset(f"{ascii_letters}{digits}!#$&+-.^_`{{}}~".encode())
 _NOT_PORTABLE = re.compile(r"[^A-Za-z0-9._ -]")
 
 #: One piece of a long value: with ``filename*10*=`` before it, it fits a folded line.

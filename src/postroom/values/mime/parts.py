@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from postroom.values.errors import MessageError
 from postroom.values.headers import checked_text
 from postroom.values.message import Disposition, Part
 from postroom.values.mime import base64_stream, quoted_printable
+from postroom.values.mime.embedded import embedded
 from postroom.values.mime.entity import Entity
 from postroom.values.mime.fields import fold
 from postroom.values.mime.parameters import disposition_field
@@ -18,13 +21,22 @@ MAX_LINE = 998
 #: What travels as it is. Any other octet calls for an encoding.
 _PLAIN = bytes((0x09, 0x0A, *range(0x20, 0x7F)))
 #: What mail systems change in a plain line: dots are doubled, "From " becomes ">From ", spaces
-#: at the end vanish. And what a boundary of ours begins with.
-_FRAGILE = (b"\n.", b"\nFrom ", b" \n", b"\t\n", b"--=_")
+#: at the end vanish. And what a boundary of ours begins with. (It begins with a newline on
+#: purpose: `re` then looks only there, five times as fast as five searches.)
+_FRAGILE = re.compile(rb"\n(?:\.|From |--=_|(?<=[ \t]\n))")
+_BEYOND_ASCII = bytes(range(0x80, 0x100))
+
+#: Types that hold messages may not be encoded (RFC 2045 section 6.4), but these may.
+_WRAPPED_AS = {"message/rfc822": "message/global", "message/global": "message/global"}
 
 
 def text_part(subtype: str, text: str) -> Entity:
-    """Return ``text`` as text/``subtype``: 7bit where that is safe, else what is shorter."""
-    octets = _with_lf(text).encode()
+    """Return ``text`` as text/``subtype``: 7bit where that is safe, else what is shorter.
+
+    Raises:
+        MessageError: it holds a lone surrogate, which has no octets.
+    """
+    octets = _octets(_with_lf(text), subtype)
     if _is_safe(octets):
         encoding, body = b"7bit", octets.replace(b"\n", b"\r\n")
     else:
@@ -33,9 +45,18 @@ def text_part(subtype: str, text: str) -> Entity:
     return [head % (subtype.encode("ascii"), encoding) + body]
 
 
-def attachment(part: Part) -> Entity:
-    """Return a stored attachment in base64, to be read when it is written."""
-    return [_head(part, part.content_type, "base64"), Base64Stream(part)]
+def attachment(part: Part, boundary: str) -> Entity:
+    """Return a stored attachment in base64, to be read when it is written.
+
+    A message is read now as well, to see whether it can be written as it is. ``boundary`` is what
+    every boundary around it begins with.
+    """
+    content_type = checked_text(part.content_type, f"the content type of {part.filename}")
+    if content_type.startswith(("message/", "multipart/")):
+        if body := embedded(part, boundary):
+            return [_head(part, content_type, "7bit"), body]
+        content_type = _WRAPPED_AS.get(content_type.partition(";")[0], "application/octet-stream")
+    return [_head(part, content_type, "base64"), Base64Stream(part)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +77,6 @@ class Base64Stream:
 
 
 def _head(part: Part, content_type: str, encoding: str) -> bytes:
-    checked_text(content_type, f"the content type of {part.filename}")
     lines = [fold(f"Content-Type: {content_type}"), f"Content-Transfer-Encoding: {encoding}\r\n"]
     if part.disposition is not Disposition.ALTERNATIVE:
         lines.append(disposition_field(part.disposition, part.filename))
@@ -69,13 +89,21 @@ def _with_lf(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
+def _octets(text: str, subtype: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise MessageError(
+            f"expected the text/{subtype} body to be without lone surrogates, "
+            f"got: {text[error.start]!r} at character {error.start}"
+        ) from None
+
+
 def _is_safe(octets: bytes) -> bool:
     """Tell whether every mail system leaves the lines of ``octets`` alone."""
     return (
         not octets.translate(None, _PLAIN)
-        and not octets.startswith((b".", b"From "))
-        and not octets.endswith((b" ", b"\t"))
-        and not any(fragile in octets for fragile in _FRAGILE)
+        and not _FRAGILE.search(b"\n%b\n" % octets)
         and (len(octets) <= MAX_LINE or max(map(len, octets.split(b"\n"))) <= MAX_LINE)
     )
 
@@ -90,6 +118,3 @@ def _encoded(octets: bytes) -> tuple[bytes, bytes]:
         if len(quoted) <= size:
             return b"quoted-printable", quoted
     return b"base64", base64_stream.encode_bytes(canonical)[:-2]
-
-
-_BEYOND_ASCII = bytes(range(0x80, 0x100))

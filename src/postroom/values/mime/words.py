@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import Iterator
+from string import ascii_letters, digits
 
 #: An encoded-word may have 75 octets. At 66 the first one still fits a line of 76 beside any
 #: name of up to nine letters, as Subject and Reply-To.
@@ -13,7 +14,7 @@ _ROOM = MAX_OCTETS - len("=?utf-8?q??=")
 _BASE64_ROOM = _ROOM // 4 * 3
 
 #: What Q leaves as it is: the few characters that are safe in a phrase too (RFC 2047 5 (3)).
-_SAFE = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!*+-/")
+_SAFE = frozenset(f"{ascii_letters}{digits}!*+-/".encode())
 _UNSAFE = bytes(octet for octet in range(256) if octet not in _SAFE and octet != 0x20)
 _Q = tuple(
     "_" if octet == 0x20 else chr(octet) if octet in _SAFE else f"={octet:02X}"
@@ -30,7 +31,9 @@ def encoded(text: str) -> str:
     octets = text.encode()
     quoted_size = len(octets) + 2 * (len(octets) - len(octets.translate(None, _UNSAFE)))
     if quoted_size <= (len(octets) + 2) // 3 * 4:
-        return " ".join(f"=?utf-8?q?{word}?=" for word in _quoted(text))
+        if quoted_size <= _ROOM:
+            return f"=?utf-8?q?{''.join([_Q[octet] for octet in octets])}?="
+        return " ".join([f"=?utf-8?q?{word}?=" for word in _quoted(text)])
     return " ".join(
         f"=?utf-8?b?{binascii.b2a_base64(piece, newline=False).decode()}?="
         for piece in _pieces(octets)
