@@ -14,10 +14,10 @@ from email.policy import SMTP
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
 from postroom.values.errors import AttachmentError
-from postroom.values.headers import checked_text
+from postroom.values.headers import checked_text, shown
 from postroom.values.media_type import checked_media_type, media_type_of_name
 from postroom.values.source import (
     BytesSource,
@@ -270,10 +270,10 @@ def _base_name(filename: str) -> str:
     return name
 
 
-def _checked_content_id(content_id: str) -> str:
+def _checked_content_id(content_id: Any) -> str:
     if not isinstance(content_id, str) or not _CONTENT_ID.fullmatch(content_id):
         raise AttachmentError(
             "expected a content id to be up to 200 ASCII letters, digits and .-_@ without spaces "
-            f"or brackets, got: {content_id!r}; give one with cid="
+            f"or brackets, got: {shown(content_id)}; give one with cid="
         )
     return content_id

@@ -11,14 +11,18 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from postroom.values.address import Address, parse_all
+from postroom.values.envelope import DeliveryNotice
 from postroom.values.errors import InvalidHeader, MessageError
-from postroom.values.headers import checked_header, checked_text
+from postroom.values.headers import SINGLE, checked_header, checked_text, shown
 
 E = TypeVar("E", bound=StrEnum)
 
 #: RFC 5322 section 3.6.4, without the comments and quoted strings nobody writes there.
 _MESSAGE_ID = re.compile(r"<[^<>\s@]+@[^<>\s@]+>", re.ASCII)
 _LONGEST_MESSAGE_ID = 900  # a header line holds 998 octets
+
+_REPORTED = {"SUCCESS", "FAILURE", "DELAY"}
+_LONGEST_ENVID = 100
 
 #: A lone surrogate has no UTF-8, and PostgreSQL keeps no NUL.
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
@@ -30,7 +34,7 @@ def address_of(value: str | Address) -> Address:
         return value
     if isinstance(value, str):
         return Address.parse(value)
-    raise MessageError(f"expected an address to be a str or an Address, got: {value!r}")
+    raise MessageError(f"expected an address to be a str or an Address, got: {shown(value)}")
 
 
 def addresses_of(values: Iterable[str | Address], what: str) -> tuple[Address, ...]:
@@ -44,7 +48,7 @@ def addresses_of(values: Iterable[str | Address], what: str) -> tuple[Address, .
 def items_of(values: Iterable[Any], what: str) -> tuple[Any, ...]:
     """Return ``values`` as a tuple; a single text is no list."""
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
-        raise MessageError(f"expected {what} to be a list, got: {values!r}; write [{values!r}]")
+        raise MessageError(f"expected {what} to be a list, got: {shown(values)}")
     return tuple(values)
 
 
@@ -52,7 +56,7 @@ def texts_of(values: Iterable[str], what: str) -> tuple[str, ...]:
     """Return ``values`` as a tuple of one-line texts, none of them empty."""
     texts = tuple(checked_text(value, what, error=MessageError) for value in items_of(values, what))
     if "" in texts:
-        raise MessageError(f"expected {what} to be without an empty text, got: {texts!r}")
+        raise MessageError(f"expected {what} to be without an empty text, got: {shown(texts)}")
     return texts
 
 
@@ -68,7 +72,7 @@ def storable(text: Any, what: str) -> str:
     return text
 
 
-def aware(value: datetime | None, what: str) -> datetime | None:
+def aware(value: Any, what: str) -> datetime | None:
     """Return ``value`` where it tells its time zone."""
     if value is None:
         return None
@@ -109,12 +113,44 @@ def headers_of(
     headers: Mapping[str, str] | Iterable[tuple[str, str]],
 ) -> tuple[tuple[str, str], ...]:
     """Return custom headers as pairs; a mapping holds each name once, pairs may repeat it."""
-    pairs = headers.items() if isinstance(headers, Mapping) else items_of(headers, "headers")
-    for pair in pairs:
-        if not isinstance(pair, tuple | list) or len(pair) != 2:  # noqa: PLR2004 - a pair
-            raise InvalidHeader(f"expected a header to be a name and a value, got: {pair!r}")
-        checked_header(*pair)
-    return tuple((name, value) for name, value in pairs)
+    pairs: Iterable[Any] = headers.items() if isinstance(headers, Mapping) else headers
+    checked = []
+    for pair in items_of(pairs, "headers"):
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise InvalidHeader(f"expected a header to be a name and a value, got: {shown(pair)}")
+        checked.append(checked_header(*pair))
+    return tuple(checked)
+
+
+def once_each(headers: Iterable[tuple[str, str]]) -> None:
+    """Refuse to write a header twice that readers expect once (RFC 5322 section 3.6)."""
+    seen: set[str] = set()
+    for name, _ in headers:
+        lower = name.lower()
+        if lower in seen and lower in SINGLE:
+            raise InvalidHeader(f"expected the header {name} to be given once, got: it twice")
+        seen.add(lower)
+
+
+def notice_of(notice: DeliveryNotice | None) -> DeliveryNotice | None:
+    """Return ``notice`` where a relay would understand it (RFC 3461 section 4)."""
+    if notice is None:
+        return None
+    if not isinstance(notice, DeliveryNotice):
+        raise MessageError(f"expected notice to be a DeliveryNotice, got: {shown(notice)}")
+    asked = set(items_of(notice.notify, "notify"))
+    if not (asked <= _REPORTED or asked == {"NEVER"}):
+        raise MessageError(
+            f"expected notify to be NEVER, or of SUCCESS, FAILURE and DELAY, got: {notice.notify!r}"
+        )
+    if notice.ret not in ("", "FULL", "HDRS"):
+        raise MessageError(f"expected ret to be FULL, HDRS or empty, got: {shown(notice.ret)}")
+    envid = checked_text(notice.envid, "envid", error=MessageError)
+    if not envid.isascii() or len(envid) > _LONGEST_ENVID:
+        raise MessageError(
+            f"expected envid to be up to {_LONGEST_ENVID} ASCII characters, got: {shown(envid)}"
+        )
+    return notice
 
 
 def message_id_of(value: str) -> str:
@@ -123,5 +159,5 @@ def message_id_of(value: str) -> str:
     bracketed = text if text.startswith("<") else f"<{text}>"
     is_fit = bracketed.isascii() and len(bracketed) <= _LONGEST_MESSAGE_ID
     if not is_fit or not _MESSAGE_ID.fullmatch(bracketed):
-        raise InvalidHeader(f"expected a Message-ID to be like <left@right>, got: {value!r}")
+        raise InvalidHeader(f"expected a Message-ID to be like <left@right>, got: {shown(value)}")
     return bracketed

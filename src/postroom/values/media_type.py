@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mimetypes
 import re
+from typing import Any
 
 import puremagic
 
@@ -14,9 +15,9 @@ UNKNOWN = "application/octet-stream"
 #: How many of the first bytes are looked at.
 SNIFFED_BYTES = 4096
 
-_TOKEN = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
+_WORD = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 _MEDIA_TYPE = re.compile(
-    rf'({_TOKEN}/{_TOKEN})((?:\s*;\s*{_TOKEN}=(?:{_TOKEN}|"[^"\\\x00-\x1f\x7f-\U0010ffff]*"))*)'
+    rf'({_WORD}/{_WORD})((?:\s*;\s*{_WORD}=(?:{_WORD}|"[^"\\\x00-\x1f\x7f-\U0010ffff]*"))*)'
 )
 
 #: The ones that matter, fixed: what `mimetypes` knows depends on the machine and on the Python.
@@ -111,7 +112,7 @@ def media_type_of_bytes(start: bytes) -> str:
     return found if _MEDIA_TYPE.fullmatch(found) else UNKNOWN
 
 
-def checked_media_type(value: str) -> str:
+def checked_media_type(value: Any) -> str:
     """Return ``value`` where it is a media type (RFC 2045 section 5.1).
 
     Raises:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field, replace
 from datetime import datetime
 from email.message import Message as ParsedMessage
-from typing import Any
+from typing import Any, Self
 
+from postroom.values import plain
 from postroom.values.address import Address
 from postroom.values.attachment import Attachment, Disposition
 from postroom.values.checks import (
@@ -23,6 +24,8 @@ from postroom.values.checks import (
     items_of,
     member,
     message_id_of,
+    notice_of,
+    once_each,
     storable,
     texts_of,
 )
@@ -30,7 +33,7 @@ from postroom.values.envelope import DeliveryNotice
 from postroom.values.errors import InvalidHeader, MessageError
 from postroom.values.headers import checked_text
 from postroom.values.states import Lane, OnDoubt
-from postroom.values.template import Template, TemplateSource
+from postroom.values.template import Template, TemplateSource, bundle
 
 __all__ = ["Disposition", "Draft", "Message", "Part", "Recipient"]
 
@@ -81,6 +84,7 @@ class Message:
             answered, thread = _thread_of(reply_to_message)
             object.__setattr__(self, "in_reply_to", answered)
             object.__setattr__(self, "references", thread)
+        once_each(self.further_headers)
         if self.not_before and self.expires_at and self.expires_at <= self.not_before:
             raise MessageError(
                 f"expected expires_at to be after not_before ({self.not_before.isoformat()}), "
@@ -106,7 +110,34 @@ class Message:
             "expires_at": aware(self.expires_at, "expires_at"),
             "tags": texts_of(self.tags, "tags"),
             "retry_delays": delays_of(self.retry_delays),
+            "notice": notice_of(self.notice),
         }
+
+    @classmethod
+    def from_templates(
+        cls,
+        name: str,
+        *,
+        locale: str | None = None,
+        context: Mapping[str, Any] | None = None,
+        **fields: Any,
+    ) -> Self:
+        """Return a message whose subject, text and HTML are the templates called ``name``.
+
+        ``from_templates("order", locale="de")`` reads ``order.de.subject.txt``, ``order.de.txt``
+        and ``order.de.html``, or those without ``.de``. ``fields`` are the other fields of a
+        message.
+        """
+        found = bundle(name, locale=locale, context=context or {})
+        return cls(subject=found.subject, text=found.text, html=found.html, **fields)
+
+    @property
+    def further_headers(self) -> tuple[tuple[str, str], ...]:
+        """The headers beside those that every message has."""
+        pairs = headers_of(self.headers)
+        if self.in_reply_to is not None:
+            pairs += (("In-Reply-To", self.in_reply_to),)
+        return (*pairs, ("References", " ".join(self.references))) if self.references else pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +204,8 @@ class Draft:
     def rendered(self, variables: Mapping[str, Any]) -> Draft:
         """Return the draft with every template rendered for one recipient.
 
+        HTML alone gets its text beside it.
+
         Raises:
             TemplateError: a template fails; the text names file and line.
             InvalidHeader: the subject came out as something that is no header.
@@ -183,7 +216,9 @@ class Draft:
             field.render(variables) if isinstance(field, TemplateSource) else field
             for field in (self.subject, self.text, self.html)
         )
-        return replace(self, subject=_rendered_subject(subject or ""), text=text, html=html)
+        if text is None and html is not None:
+            text = plain.from_html(html)
+        return replace(self, subject=rendered_subject(subject or ""), text=text, html=html)
 
 
 def _subject(subject: str | Template) -> str | Template:
@@ -192,7 +227,7 @@ def _subject(subject: str | Template) -> str | Template:
     return checked_text(subject, "the subject", error=InvalidHeader)
 
 
-def _rendered_subject(subject: str) -> str:
+def rendered_subject(subject: str) -> str:
     """A template file ends in a line break, which is not meant."""
     return checked_text(subject.strip(), "the rendered subject", error=InvalidHeader)
 
@@ -218,7 +253,7 @@ def _envelope_sender(sender: str | None) -> str | None:
 
 def _relay_name(name: str) -> str:
     text = checked_text(name, "the relay", error=MessageError)
-    if not 0 < len(text) <= 64:  # noqa: PLR2004 - as wide as the column
+    if not 0 < len(text) <= 64:
         raise MessageError(f"expected the relay to be a name of up to 64 characters, got: {name!r}")
     return text
 

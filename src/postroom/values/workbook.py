@@ -6,7 +6,7 @@ import datetime as dt
 import math
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, BinaryIO
 
 from postroom.values.errors import AttachmentError, ConfigError
@@ -22,7 +22,7 @@ MAX_CELL_CHARACTERS = 32_767
 
 #: Excel keeps numbers as IEEE doubles and shows 15 digits: longer ones (card numbers, barcodes)
 #: are written as text, so that none is changed.
-_EXACT_BELOW = 10**15
+_EXACT_DIGITS = 15
 
 #: The same rows give the same bytes, so that the same file is stored once.
 _CREATED = dt.datetime(2000, 1, 1)  # noqa: DTZ001 - Excel's times know no zone
@@ -114,7 +114,7 @@ class _Sheet:
             return
         elif isinstance(value, bool):
             self._sheet.write_boolean(*place, value, style)
-        elif isinstance(value, Real | Decimal) and _is_exact(value):
+        elif _is_exact(value):
             self._sheet.write_number(*place, value, style)
         elif (kind := _kind_of_time(value)) is not None:
             # XlsxWriter takes no time zones: what the clock on the wall showed is written.
@@ -141,11 +141,13 @@ def _is_missing(value: Any) -> bool:
     return type(value).__name__ in {"NaTType", "NAType"}
 
 
-def _is_exact(number: Real | Decimal) -> bool:
-    """Return whether Excel keeps the number as it is."""
-    if isinstance(number, Decimal):
-        return number.is_finite() and len(number.as_tuple().digits) <= 15  # noqa: PLR2004
-    return math.isfinite(number) and (isinstance(number, float) or abs(number) < _EXACT_BELOW)
+def _is_exact(value: object) -> bool:
+    """Return whether it is a number that Excel keeps as it is."""
+    if isinstance(value, Decimal):
+        return bool(value.is_finite()) and len(value.as_tuple().digits) <= _EXACT_DIGITS
+    if isinstance(value, Integral):
+        return abs(int(value)) < 10**_EXACT_DIGITS
+    return isinstance(value, Real) and math.isfinite(value)
 
 
 def _kind_of_time(value: Any) -> str | None:
@@ -161,7 +163,8 @@ def _kind_of_time(value: Any) -> str | None:
 
 def _xlsxwriter() -> Any:
     try:
-        import xlsxwriter  # noqa: PLC0415 - an optional extra, and slow to import
+        # An optional extra, and slow to import.
+        import xlsxwriter  # type: ignore[import-untyped] # noqa: PLC0415
     except ImportError as error:
         raise ConfigError(
             "expected the extra 'excel' to be installed for Attachment.excel, got: no xlsxwriter; "

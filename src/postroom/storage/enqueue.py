@@ -1,0 +1,195 @@
+"""From an order to rows, in the caller's transaction. Never commits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+
+from postroom.storage import blobs, recipients
+from postroom.storage.addressees import Addressees, addressees
+from postroom.storage.contents import columns, content_hash
+from postroom.storage.engine import Executor
+from postroom.storage.models import Tables
+from postroom.storage.order import Order, Receipt, Terms
+from postroom.storage.skipping import insert_or_skip
+from postroom.storage.spool import Spooled, encoded_bytes, spooled
+from postroom.values.address import Address
+from postroom.values.drafting import Occasion, drafted
+from postroom.values.errors import KeyConflict, MessageError, MessageTooLarge
+from postroom.values.headers import checked_text
+from postroom.values.message import Draft, Message
+
+_LONGEST_KEY = 255  # as wide as the column
+
+#: A key that stands, and is gone when it is looked at, has been pruned in between.
+_TRIES = 3
+
+
+def enqueue(executor: Executor, tables: Tables, order: Order, terms: Terms) -> Receipt:
+    """Store ``order`` in the transaction that ``executor`` is in; the caller commits or not.
+
+    Attachments are read first; nothing is written unless all of it can be. Without attachments
+    it is four statements at most. Where ``key`` stands already for the same content, nothing is
+    written and the receipt is for the message that stands. A transaction that enqueues a key
+    waits for another one that has enqueued the same key and has not ended yet. (On PostgreSQL at
+    REPEATABLE READ or above it then gets the serialization failure that such transactions are
+    retried for.)
+
+    Raises:
+        MessageError: the message, a recipient or an attachment cannot be sent; nothing has been
+            written. Its subclasses say what.
+        KeyConflict: the key stands for other content.
+        ConfigError: users are named, and the outbox does not know where they are.
+    """
+    key = None if order.key is None else _checked_key(order.key)
+    people = addressees(order, executor, terms.people)
+    with spooled(order.message.attachments, terms.max_message_bytes) as files:
+        draft = _draft(order.message, terms, people, files)
+        row = _row(order.message, draft, people, files) | {"key": key}
+        connection = executor if isinstance(executor, Connection) else executor.connection()
+        message_id = _insert(connection, tables, row)
+        if isinstance(message_id, Receipt):
+            return message_id
+        _attach(connection, tables, message_id, files, draft)
+    place = recipients.Place(
+        message_id=message_id,
+        lane=order.message.lane,
+        not_before=order.message.not_before,
+        at=draft.date,
+    )
+    recipients.add(connection, tables, people.all, place, notify=terms.notify)
+    return Receipt(
+        message_id=message_id,
+        key=key,
+        is_new=True,
+        recipients=tuple(one.address for one in people.all),
+    )
+
+
+def _checked_key(key: str) -> str:
+    text = checked_text(key, "the key", error=MessageError)
+    if not 0 < len(text) <= _LONGEST_KEY:
+        raise MessageError(
+            f"expected the key to have 1 to {_LONGEST_KEY} characters, got: {len(text)}"
+        )
+    return text
+
+
+def _draft(message: Message, terms: Terms, people: Addressees, files: Sequence[Spooled]) -> Draft:
+    occasion = Occasion(
+        sender=terms.sender,
+        templates=terms.templates,
+        token=terms.new_token(),
+        date=terms.now(),
+    )
+    draft = drafted(
+        message,
+        occasion,
+        parts=[file.part for file in files],
+        has_variables=people.have_variables,
+    )
+    bodies = [body for body in (draft.text, draft.html) if isinstance(body, str)]
+    size_bytes = sum(len(body.encode()) for body in bodies)
+    size_bytes += sum(encoded_bytes(file.part.size_bytes) for file in files)
+    if size_bytes > terms.max_message_bytes:
+        raise MessageTooLarge(
+            f"expected the message to be at most {terms.max_message_bytes:,} bytes when encoded "
+            f"(max_message_bytes), got: {size_bytes:,}"
+        )
+    return replace(draft, together=people.together)
+
+
+def _row(
+    message: Message, draft: Draft, people: Addressees, files: Sequence[Spooled]
+) -> dict[str, Any]:
+    stored = columns(draft) | {
+        "envelope_sender": message.envelope_sender,
+        "notice": None if message.notice is None else asdict(message.notice),
+    }
+    attached = [(*_described(file), file.sha256) for file in files]
+    return stored | {
+        "content_hash": content_hash(stored, attached, (one.asked for one in people.asked)),
+        "lane": message.lane.value,
+        "relay": message.relay,
+        "on_doubt": message.on_doubt.value,
+        "retry_delays": None if message.retry_delays is None else list(message.retry_delays),
+        "not_before": message.not_before,
+        "expires_at": message.expires_at,
+        "tags": list(message.tags) or None,
+    }
+
+
+def _described(file: Spooled) -> tuple[str, str, str, str | None]:
+    part = file.part
+    return part.filename, part.content_type, part.disposition.value, part.content_id
+
+
+def _insert(connection: Connection, tables: Tables, row: dict[str, Any]) -> int | Receipt:
+    """Insert the message and return its id, or the receipt for the one that stands."""
+    statement = insert_or_skip(connection, tables.message).returning(tables.message.c.id)
+    for _ in range(_TRIES):
+        message_id = connection.scalar(statement, row)
+        if message_id is not None:
+            return int(message_id)
+        standing = _standing(connection, tables, row["key"])
+        if standing is not None:
+            return _receipt(connection, tables, row, standing)
+    raise KeyConflict(
+        f"expected key {row['key']!r} to be free or to stand, got: one that cannot be read; "
+        "enqueue again in a new transaction"
+    )
+
+
+def _standing(connection: Connection, tables: Tables, key: str) -> Any:
+    message = tables.message.c
+    wanted = select(message.id, message.content_hash).where(message.key == key)
+    return connection.execute(wanted).one_or_none()
+
+
+def _receipt(connection: Connection, tables: Tables, row: dict[str, Any], standing: Any) -> Receipt:
+    if standing.content_hash != row["content_hash"]:
+        raise KeyConflict(
+            f"expected key {row['key']!r} to be new, or to come with the content that it stands "
+            f"for, got: other content than that of message {standing.id}; use a key of its own"
+        )
+    return Receipt(
+        message_id=standing.id,
+        key=row["key"],
+        is_new=False,
+        recipients=tuple(_recipients(connection, tables, standing.id)),
+    )
+
+
+def _recipients(connection: Connection, tables: Tables, message_id: int) -> Iterable[Address]:
+    recipient = tables.recipient.c
+    wanted = (
+        select(recipient.address, recipient.name)
+        .where(recipient.message_id == message_id)
+        .order_by(recipient.id)
+    )
+    for address, name in connection.execute(wanted):
+        local, _, domain = address.rpartition("@")
+        yield Address(local=local, domain=domain, name=name)
+
+
+def _attach(
+    connection: Connection, tables: Tables, message_id: int, files: Sequence[Spooled], draft: Draft
+) -> None:
+    if not files:
+        return
+    blobs.store(connection, tables, files, draft.date)
+    names = ("filename", "content_type", "disposition", "content_id")
+    rows = [
+        {
+            "message_id": message_id,
+            "position": position,
+            "size_bytes": file.part.size_bytes,
+            "sha256": file.sha256,
+        }
+        | dict(zip(names, _described(file), strict=True))
+        for position, file in enumerate(files)
+    ]
+    connection.execute(insert(tables.attachment), rows)

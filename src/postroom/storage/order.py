@@ -1,0 +1,63 @@
+"""What is ordered at enqueue, on which terms, and the receipt for it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from postroom.storage.people import People
+from postroom.values.address import Address
+from postroom.values.message import Message, Recipient
+from postroom.values.template import Templates
+
+#: What most relays take; Gmail and Exchange Online refuse more than 25 MB and 35 MB.
+MAX_MESSAGE_BYTES = 25 * 1024 * 1024
+
+Someone = str | Address | Recipient
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """One message and everyone it goes to. ``users`` are ids, looked up at enqueue."""
+
+    message: Message
+    to: Iterable[Someone] = ()
+    cc: Iterable[Someone] = ()
+    bcc: Iterable[Someone] = ()
+    users: Iterable[Any] = ()
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What an outbox brings to every order.
+
+    ``sender`` is for messages without one. ``max_message_bytes`` bounds bodies and encoded
+    attachments together. ``notify`` wakes workers by PostgreSQL's NOTIFY, which a session that
+    uses two-phase commit must switch off.
+    """
+
+    sender: Address | None = None
+    templates: Templates = field(default_factory=lambda: Templates.of(None))
+    people: People | None = None
+    max_message_bytes: int = MAX_MESSAGE_BYTES
+    notify: bool = True
+    now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
+    new_token: Callable[[], str] = field(default=lambda: secrets.token_hex(16))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What stands in the outbox, once the caller commits.
+
+    ``is_new`` is false where ``key`` stood already for the same message; ``recipients`` are then
+    those of the message that stands.
+    """
+
+    message_id: int
+    key: str | None
+    is_new: bool
+    recipients: tuple[Address, ...]

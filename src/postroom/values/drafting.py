@@ -1,0 +1,76 @@
+"""From a message as it was written to a draft with nothing left open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from postroom.values import plain
+from postroom.values.address import Address
+from postroom.values.checks import address_of, addresses_of, storable
+from postroom.values.errors import MessageError
+from postroom.values.message import Disposition, Draft, Message, Part, rendered_subject
+from postroom.values.template import Template, Templates, TemplateSource, freeze
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Occasion:
+    """What a message takes from where and when it is enqueued.
+
+    ``sender`` is for a message that brings none. ``token`` is 32 hexadecimal digits, different
+    for each message; ``date`` is aware.
+    """
+
+    sender: Address | None
+    templates: Templates
+    token: str
+    date: datetime
+
+
+def drafted(
+    message: Message, occasion: Occasion, *, parts: Sequence[Part], has_variables: bool
+) -> Draft:
+    """Return the draft of ``message``, its attachments being ``parts``.
+
+    HTML alone gets its text beside it. Templates are rendered, or frozen where
+    ``has_variables`` says that recipients bring some.
+    The draft is for separate copies; replace ``to``, ``cc`` and ``together`` for another.
+
+    Raises:
+        MessageError: there is no sender, a template fails, or renders to what cannot be sent.
+    """
+    sender = message.sender or occasion.sender
+    if sender is None:
+        raise MessageError(
+            "expected the message or the outbox to have a sender, got: none; set Message(sender=…) "
+            "or Outbox(sender=…)"
+        )
+    inline = {
+        part.filename: part.content_id
+        for part in parts
+        if part.disposition is Disposition.INLINE and part.content_id
+    }
+
+    def frozen(value: str | Template | None, *, html: bool) -> str | TemplateSource | None:
+        if value is None:
+            return None
+        return freeze(
+            value, occasion.templates, html=html, has_variables=has_variables, inline=inline
+        )
+
+    subject = frozen(message.subject, html=False) or ""
+    text, html = frozen(message.text, html=False), frozen(message.html, html=True)
+    if text is None and isinstance(html, str):
+        text = plain.from_html(html)
+    return Draft(
+        token=occasion.token,
+        date=occasion.date,
+        sender=address_of(sender),
+        subject=subject if isinstance(subject, TemplateSource) else rendered_subject(subject),
+        text=storable(text, "the text") if isinstance(text, str) else text,
+        html=storable(html, "the html") if isinstance(html, str) else html,
+        headers=message.further_headers,
+        reply_to=addresses_of(message.reply_to, "reply_to"),
+        attachments=tuple(parts),
+    )
