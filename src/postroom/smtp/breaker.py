@@ -1,64 +1,104 @@
-"""A breaker for each relay: while a relay or our login at it fails, nobody presses on."""
+"""A breaker for one relay: it rests after faults of its own, until a probe says that it is back.
+
+Only relay and credential faults open it; a bad address never does.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from postroom.values.states import Fault
 
-_FIRST_PAUSE_S = 1.0
-_LONGEST_PAUSE_S = 300.0
+_OPENING = frozenset({Fault.RELAY, Fault.CREDENTIALS})
 
-#: Only these say something about the relay; a bad address never does.
-_TRIPPING = frozenset({Fault.RELAY, Fault.CREDENTIALS})
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerConfig:
+    """When a breaker opens and for how long. Times are in seconds."""
+
+    #: Faults in a row, with nothing that worked in between.
+    faults: int = 3
+    #: The first rest; each further one is longer by ``growth``, up to ``longest_s``.
+    cool_down_s: float = 5.0
+    growth: float = 2.0
+    longest_s: float = 300.0
+    #: How long a probe may take before another one is let through.
+    probe_s: float = 60.0
 
 
 class Breaker:
-    """Closed, open for a while, then half-open for one probe. Safe from any thread.
+    """Thread-safe; shared by every sender of a relay. ``clock`` is monotonic, in seconds."""
 
-    ``clock`` is monotonic, in seconds. Each failure of a probe doubles the pause, from 1 s to
-    5 min; a success closes the breaker and forgets.
-    """
-
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, *, clock: Callable[[], float], config: BreakerConfig | None = None) -> None:
         self._clock = clock
+        self._config = config or BreakerConfig()
         self._lock = threading.Lock()
-        self._pause_s = 0.0
-        self._open_until = 0.0
+        #: Faults since something worked, and the last of them.
+        self._faults = 0
+        self._last: Fault | None = None
+        #: Rests since something worked.
+        self._rests = 0
+        #: Nothing is let through before; None: closed.
+        self._until: float | None = None
         self._is_probing = False
-        self._reason = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether the relay rests, or is being probed."""
+        return self._until is not None
 
     @property
     def reason(self) -> str:
-        """Return what opened the breaker last."""
-        return self._reason
-
-    def rest_s(self) -> float:
-        """Return how long the relay still rests; 0 where it may be tried."""
-        return max(self._open_until - self._clock(), 0.0) if self._pause_s else 0.0
+        """Return in words why it is open; empty where it is not."""
+        if self._until is None:
+            return ""
+        return f"the relay rests after {self._faults} {self._last} faults in a row"
 
     def permits(self) -> bool:
-        """Return whether a connection may be made now; after a rest that is one probe alone."""
+        """Return whether the relay may be used now; after a rest only for one probe at a time.
+
+        Whoever is let through records what came of it.
+        """
         with self._lock:
-            if not self._pause_s:
+            if self._until is None:
                 return True
-            if self._is_probing or self.rest_s() > 0:
+            now = self._clock()
+            if now < self._until:
                 return False
             self._is_probing = True
+            self._until = now + self._config.probe_s
             return True
 
-    def record(self, fault: Fault | None, reason: str = "") -> None:
-        """Take note of how it went: the fault, or None where the relay did its work."""
-        if fault is None and not self._pause_s:
-            return
+    def pause_s(self) -> float:
+        """Return how long until it is worth asking again; 0 while it is closed."""
         with self._lock:
-            if fault is None:
-                self._pause_s = 0.0
+            if self._until is None:
+                return 0.0
+            pause_s = max(self._until - self._clock(), 0.0)
+            # A probe under way may succeed any moment.
+            return min(pause_s, self._config.cool_down_s) if self._is_probing else pause_s
+
+    def record(self, fault: Fault | None) -> None:
+        """Take note of an outcome: None where it went well, else whose fault it was."""
+        with self._lock:
+            if fault is Fault.OURSELVES:
+                return
+            if fault not in _OPENING:
+                # Whoever refuses one recipient is there, and knows us.
+                self._faults = self._rests = 0
+                self._until = None
                 self._is_probing = False
-            elif fault in _TRIPPING and self.rest_s() <= 0:
-                # Senders that failed together open it once.
-                self._pause_s = min(max(self._pause_s * 2, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
-                self._open_until = self._clock() + self._pause_s
-                self._is_probing = False
-                self._reason = reason
+                return
+            self._faults += 1
+            self._last = fault
+            if self._is_probing or (self._until is None and self._faults >= self._config.faults):
+                self._rest()
+
+    def _rest(self) -> None:
+        config = self._config
+        pause_s = min(config.cool_down_s * config.growth**self._rests, config.longest_s)
+        self._rests += 1
+        self._until = self._clock() + pause_s
+        self._is_probing = False

@@ -11,6 +11,7 @@
     │   ├── MessageTooLarge
     │   └── TemplateError
     ├── KeyConflict                       the key stands for a message with other content
+    ├── UnknownMessage (also LookupError) there is no message with this id
     ├── RelayError                        the conversation with a relay failed
     │   ├── ConnectError
     │   ├── TLSError
@@ -72,6 +73,10 @@ class KeyConflict(PostroomError):
     """The key stands already for a message with other content."""
 
 
+class UnknownMessage(PostroomError, LookupError):
+    """There is no message with this id: it was rolled back, pruned, or never was."""
+
+
 class RelayError(PostroomError):
     """The conversation with a relay failed.
 
@@ -99,6 +104,8 @@ class RelayError(PostroomError):
         self.phase = phase
         self.reply = reply
         self.replies = replies
+        #: What was said before, where ``smtp.session.connect`` failed; without credentials.
+        self.transcript = ""
 
 
 class ConnectError(RelayError):

@@ -7,7 +7,7 @@ An expected answer is a value, never an exception. Whom it blames is read from t
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from postroom.values.blame import blame
@@ -110,19 +110,14 @@ def classify(phase: Phase, reply: Reply) -> Outcome:
 def classify_error(error: Failure) -> Outcome:
     """Say what a broken conversation means for the recipients it was about.
 
-    In doubt where the final dot was out; otherwise a deferral that the relay's reply, if it gave
-    one, explains. Never a rejection: what broke was not about them.
+    In doubt where the final dot was out. Otherwise what the relay's refusal says, if it gave one
+    before it hung up; a deferral where it did not.
     """
     reply = error.reply or Reply(code=0, lines=(str(error),))
     if error.in_doubt:
         return Outcome(
             state=RecipientState.IN_DOUBT, fault=error.fault, reply=reply, phase=error.phase
         )
-    broken = Outcome(
-        state=RecipientState.DEFERRED, fault=error.fault, reply=reply, phase=error.phase
-    )
-    if error.reply is None or error.phase is None:
-        return broken
-    said = classify(error.phase, error.reply)
-    fault = error.fault if said.fault in _COUNTED_FAULTS else said.fault
-    return replace(broken, fault=fault, retry_after_s=said.retry_after_s)
+    if error.reply is not None and error.phase is not None:
+        return classify(error.phase, error.reply)
+    return Outcome(state=RecipientState.DEFERRED, fault=error.fault, reply=reply, phase=error.phase)

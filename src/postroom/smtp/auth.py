@@ -1,0 +1,167 @@
+"""Logging in (RFC 4954): which mechanism, and its steps. Credentials leave only from here."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+from collections.abc import Callable, Generator
+
+from postroom.smtp.capabilities import Capabilities
+from postroom.smtp.connection import Connection
+from postroom.values.errors import AuthError
+from postroom.values.relay import Relay
+from postroom.values.relay_options import Mechanism
+from postroom.values.reply import Reply
+from postroom.values.states import Phase
+
+#: Yields what to answer, is sent each challenge. First comes the initial response; None: none.
+Steps = Generator[bytes | None, bytes, None]
+
+_SUCCESS = 235
+_CHALLENGE = 334
+#: The mechanism is not available to us (RFC 4954 section 6): another one may be.
+_TRY_ANOTHER = frozenset({500, 501, 502, 504, 534, 538})
+
+_WITH_TOKEN: tuple[Mechanism, ...] = (Mechanism.XOAUTH2, Mechanism.OAUTHBEARER)
+_IN_PRIVATE: tuple[Mechanism, ...] = (Mechanism.PLAIN, Mechanism.LOGIN, Mechanism.CRAM_MD5)
+_OVERHEARD: tuple[Mechanism, ...] = (Mechanism.CRAM_MD5, Mechanism.PLAIN, Mechanism.LOGIN)
+
+
+def _plain(relay: Relay, secret: str) -> Steps:
+    yield f"\0{relay.username}\0{secret}".encode()
+
+
+def _login(relay: Relay, secret: str) -> Steps:
+    yield None
+    yield f"{relay.username}".encode()
+    yield secret.encode()
+
+
+def _cram_md5(relay: Relay, secret: str) -> Steps:
+    challenge = yield None
+    yield f"{relay.username} {hmac.digest(secret.encode(), challenge, 'md5').hex()}".encode()
+
+
+def _xoauth2(relay: Relay, secret: str) -> Steps:
+    yield f"user={relay.username}\x01auth=Bearer {secret}\x01\x01".encode()
+    # The challenge says what is wrong with the token; an empty answer brings the 535.
+    yield b""
+
+
+def _oauthbearer(relay: Relay, secret: str) -> Steps:
+    where = f"host={relay.host}\x01port={relay.port}"
+    yield f"n,a={relay.username},\x01{where}\x01auth=Bearer {secret}\x01\x01".encode()
+    yield b"\x01"  # RFC 7628 section 3.2.3
+
+
+_STEPS: dict[Mechanism, Callable[[Relay, str], Steps]] = {
+    Mechanism.PLAIN: _plain,
+    Mechanism.LOGIN: _login,
+    Mechanism.CRAM_MD5: _cram_md5,
+    Mechanism.XOAUTH2: _xoauth2,
+    Mechanism.OAUTHBEARER: _oauthbearer,
+}
+
+
+def log_in(connection: Connection, capabilities: Capabilities) -> Mechanism:
+    """Log in with the best mechanism both sides know; return which one it was.
+
+    A token is asked for once more where the relay refuses it: it may have expired just now.
+
+    Raises:
+        AuthError: the relay refuses our credentials, or would see them unprotected.
+        RelayError: the conversation broke.
+    """
+    relay = connection.relay
+    if not connection.is_private and not relay.auth_over_clear:
+        raise AuthError(
+            f"expected TLS before the relay {relay.name} gets credentials, got: clear text, or a "
+            "certificate nobody verified; auth_over_clear=yes sends them all the same",
+            phase=Phase.AUTH,
+        )
+    secret = _secret(relay)
+    try:
+        return _try_each(connection, capabilities, secret)
+    except AuthError:
+        fresh = _secret(relay)
+        if relay.token is None or fresh == secret:
+            raise
+        return _try_each(connection, capabilities, fresh)
+
+
+def _try_each(connection: Connection, capabilities: Capabilities, secret: str) -> Mechanism:
+    refusal: Reply | None = None
+    for mechanism in _candidates(connection, capabilities):
+        reply = _exchange(connection, mechanism, secret)
+        if reply.code == _SUCCESS:
+            return mechanism
+        refusal = reply
+        if reply.code not in _TRY_ANOTHER:
+            break
+    raise _refused(connection.relay, capabilities, refusal)
+
+
+def _candidates(connection: Connection, capabilities: Capabilities) -> list[Mechanism]:
+    relay = connection.relay
+    if relay.auth is not None:
+        return [relay.auth]
+    if relay.token is not None:
+        known = _WITH_TOKEN
+    else:
+        known = _IN_PRIVATE if connection.is_private else _OVERHEARD
+    return [mechanism for mechanism in known if mechanism.upper() in capabilities.auth]
+
+
+def _exchange(connection: Connection, mechanism: Mechanism, secret: str) -> Reply:
+    """Go through the steps of ``mechanism``; return the reply that ends them."""
+    steps = _STEPS[mechanism](connection.relay, secret)
+    name = mechanism.upper()
+    initial = next(steps)
+    if initial is None:
+        reply = connection.command(f"AUTH {name}", Phase.AUTH)
+    else:
+        reply = _say(connection, f"AUTH {name} ", initial, secret)
+    while reply.code == _CHALLENGE:
+        try:
+            answer = steps.send(_decoded(reply.text))
+        except StopIteration:
+            return connection.command("*", Phase.AUTH)  # no such step: call it off
+        reply = _say(connection, "", answer or b"", secret)
+    return reply
+
+
+def _say(connection: Connection, prefix: str, response: bytes, secret: str) -> Reply:
+    encoded = base64.b64encode(response).decode("ascii")
+    # Some relays repeat the command they did not like.
+    conceal = (encoded, secret) if encoded else (secret,)
+    return connection.command(prefix + encoded, Phase.AUTH, shown=f"{prefix}***", conceal=conceal)
+
+
+def _decoded(challenge: str) -> bytes:
+    try:
+        return base64.b64decode(challenge, validate=False)
+    except ValueError:
+        return b""
+
+
+def _secret(relay: Relay) -> str:
+    if relay.token is not None:
+        return relay.token()
+    assert relay.password is not None, "Relay refuses a user name without a secret"
+    return relay.password.reveal()
+
+
+def _refused(relay: Relay, capabilities: Capabilities, refusal: Reply | None) -> AuthError:
+    if refusal is not None:
+        return AuthError(
+            f"expected the relay {relay.name} to accept our credentials, got: {refusal}; check "
+            "its user name and password or token",
+            phase=Phase.AUTH,
+            reply=refusal,
+        )
+    offered = " ".join(sorted(capabilities.auth)) or "no AUTH at all"
+    return AuthError(
+        f"expected the relay {relay.name} to offer a login we know for what we have, got: "
+        f"{offered}; is the port right, and the user name wanted at all?",
+        phase=Phase.AUTH,
+    )

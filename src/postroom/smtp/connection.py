@@ -1,0 +1,235 @@
+"""One socket to a relay: whole writes, whole replies, each under a deadline nobody gets around."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+
+from postroom.smtp.dial import dial
+from postroom.smtp.replies import MalformedReply, ReplyParser
+from postroom.smtp.tls import context_for, explain
+from postroom.smtp.transcript import Transcript
+from postroom.values.errors import Disconnected, RelayTimeout, TLSError
+from postroom.values.relay import Relay
+from postroom.values.relay_options import Tls
+from postroom.values.reply import Reply
+from postroom.values.states import Phase
+
+_READ_BYTES = 65_536
+
+
+class Connection:
+    """Bytes out, replies in. Every failure is a ``RelayError`` that names the phase.
+
+    ``clock`` is monotonic, in seconds. Nothing waits past ``ends_at``, whatever its own timeout.
+    """
+
+    __slots__ = ("_clock", "_ends_at", "_replies", "_socket", "relay", "transcript", "written")
+
+    def __init__(self, relay: Relay, *, clock: Callable[[], float]) -> None:
+        """Connect, with TLS from the start where the relay's scheme says so.
+
+        Raises:
+            ConnectError, TLSError, RelayTimeout: it could not be done.
+        """
+        self.relay = relay
+        self.transcript = Transcript()
+        #: Bytes handed to the socket so far.
+        self.written = 0
+        self._clock = clock
+        self._replies = ReplyParser()
+        began = clock()
+        self._ends_at = began + relay.timeouts.session_s
+        deadline = began + min(relay.timeouts.connect_s, relay.timeouts.session_s)
+        self._socket = dial(relay, clock=clock, deadline=deadline)
+        if relay.scheme == "smtps":
+            self.encrypt(deadline - clock(), phase=Phase.CONNECT)
+
+    @property
+    def tls(self) -> ssl.SSLSocket | None:
+        """Return the encrypted socket, where it is encrypted."""
+        return self._socket if isinstance(self._socket, ssl.SSLSocket) else None
+
+    @property
+    def is_private(self) -> bool:
+        """Return whether nobody but the relay we mean can read along."""
+        return bool(self.relay.path) or (self.tls is not None and self.relay.tls is Tls.REQUIRED)
+
+    @property
+    def local_address(self) -> str:
+        """Return the address we speak from; empty for a Unix socket."""
+        name = self._socket.getsockname()
+        return name[0] if isinstance(name, tuple) else ""
+
+    def encrypt(self, timeout_s: float, *, phase: Phase) -> None:
+        """Speak TLS from here on.
+
+        Raises:
+            TLSError: the handshake failed, or clear text waits already that would later pass
+                for the relay's own words (RFC 3207 section 6).
+            RelayTimeout: it took too long.
+        """
+        if not self._replies.is_empty:
+            raise TLSError(
+                "expected nothing between STARTTLS and TLS, got: more clear text; somebody "
+                "may be tampering with the connection",
+                phase=phase,
+            )
+        context = context_for(self.relay)
+        self._socket.settimeout(max(timeout_s, 0.001))
+        try:
+            self._socket = context.wrap_socket(self._socket, server_hostname=self.relay.host)
+        except TimeoutError:
+            raise RelayTimeout(
+                f"expected {self.relay.host} to finish the TLS handshake in time, got: silence",
+                phase=phase,
+            ) from None
+        except (OSError, ValueError) as error:
+            raise TLSError(explain(error, self.relay), phase=phase) from error
+
+    def command(
+        self, line: str, phase: Phase, *, shown: str | None = None, conceal: tuple[str, ...] = ()
+    ) -> Reply:
+        """Send one command and return the reply to it.
+
+        ``shown`` stands for ``line`` in the transcript; each text in ``conceal`` is masked where
+        the relay's reply repeats it.
+
+        Raises:
+            RelayError: the conversation broke.
+        """
+        self.transcript.add((line if shown is None else shown).encode())
+        self.write(f"{line}\r\n".encode(), self.relay.timeouts.command_s, phase)
+        reply = self._read(self.relay.timeouts.command_s, phase)
+        if conceal:
+            reply = _concealed(reply, conceal)
+        self.transcript.add(reply)
+        return reply
+
+    def write(self, content: bytes, timeout_s: float, phase: Phase) -> None:
+        """Write all of ``content``; ``written`` says how much of it was, where it fails.
+
+        Raises:
+            RelayTimeout, Disconnected: it was not written whole.
+        """
+        deadline = self._deadline(timeout_s)
+        rest: bytes | memoryview = content
+        try:
+            while True:
+                self._socket.settimeout(deadline - self._clock())
+                sent = self._socket.send(rest)
+                self.written += sent
+                if sent == len(rest):
+                    return
+                rest = memoryview(rest)[sent:]
+        except (OSError, ValueError) as error:
+            raise self._failed(error, phase) from error
+
+    def read_reply(self, timeout_s: float, phase: Phase) -> Reply:
+        """Return the next reply.
+
+        Raises:
+            RelayTimeout, Disconnected: there was none, or it was none.
+        """
+        reply = self._read(timeout_s, phase)
+        self.transcript.add(reply)
+        return reply
+
+    def expect(self, phase: Phase) -> Reply:
+        """Return the reply to the command of ``phase``, one of those that may follow it.
+
+        Raises:
+            RelayTimeout, Disconnected: there was none, or one that belongs to something else.
+        """
+        timeouts = self.relay.timeouts
+        timeout_s = timeouts.dot_s if phase is Phase.DOT else timeouts.command_s
+        reply = self.read_reply(timeout_s, phase)
+        good = 3 if phase is Phase.DATA else 2
+        if reply.code // 100 not in {good, 4, 5}:
+            raise Disconnected(
+                f"expected {self.relay.name} to answer {phase} with {good}xx, 4xx or 5xx, got: "
+                f"{reply}; replies are out of step",
+                phase=phase,
+            )
+        return reply
+
+    def last_words(self) -> Reply | None:
+        """Return a refusal that has arrived already, if any: why the relay hung up."""
+        try:
+            self._receive_now()
+            reply = self._replies.next()
+        except (OSError, MalformedReply):
+            return None
+        if reply is None or reply.code < 400:
+            return None
+        self.transcript.add(reply)
+        return reply
+
+    def is_quiet(self) -> bool:
+        """Return whether the connection stands, and nothing came that nobody asked for."""
+        try:
+            return self._replies.is_empty and self._receive_now() is None
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Close the socket, without a word."""
+        self._socket.close()
+
+    def _read(self, timeout_s: float, phase: Phase) -> Reply:
+        try:
+            reply = self._replies.next()
+            if reply is None:
+                deadline = self._deadline(timeout_s)
+                while reply is None:
+                    self._receive(deadline)
+                    reply = self._replies.next()
+            return reply
+        except MalformedReply as error:
+            raise Disconnected(
+                f"expected an SMTP reply from {self.relay.name} ({phase}), got: {error}",
+                phase=phase,
+            ) from None
+        except (OSError, ValueError) as error:
+            raise self._failed(error, phase) from error
+
+    def _receive(self, deadline: float) -> None:
+        self._socket.settimeout(deadline - self._clock())
+        received = self._socket.recv(_READ_BYTES)
+        if not received:
+            raise ConnectionResetError("the relay closed the connection")
+        self._replies.feed(received)
+
+    def _receive_now(self) -> bytes | None:
+        """Take what has arrived already; None where nothing has."""
+        self._socket.settimeout(0)
+        try:
+            received = self._socket.recv(_READ_BYTES)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return None
+        self._replies.feed(received)
+        return received
+
+    def _deadline(self, timeout_s: float) -> float:
+        return min(self._clock() + timeout_s, self._ends_at)
+
+    def _failed(self, error: OSError | ValueError, phase: Phase) -> RelayTimeout | Disconnected:
+        # settimeout refuses a negative rest with ValueError, and takes 0 for "do not wait".
+        if isinstance(error, TimeoutError | BlockingIOError | ValueError):
+            return RelayTimeout(
+                f"expected {self.relay.name} to go on in time ({phase}), got: silence, or too "
+                "slow a drip",
+                phase=phase,
+            )
+        reason = getattr(error, "strerror", None) or error
+        return Disconnected(
+            f"expected {self.relay.name} to keep the connection ({phase}), got: {reason}",
+            phase=phase,
+        )
+
+
+def _concealed(reply: Reply, secrets: tuple[str, ...]) -> Reply:
+    lines = reply.lines
+    for secret in filter(None, secrets):
+        lines = tuple(line.replace(secret, "***") for line in lines)
+    return Reply(code=reply.code, lines=lines)

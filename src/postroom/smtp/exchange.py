@@ -1,0 +1,173 @@
+"""The opening of one transaction on the wire: MAIL, RCPT and DATA out, their replies in."""
+
+from __future__ import annotations
+
+from postroom.smtp.capabilities import Capabilities
+from postroom.smtp.commands import opening_pieces
+from postroom.smtp.connection import Connection
+from postroom.smtp.opening import Opening
+from postroom.values.envelope import Envelope
+from postroom.values.errors import Disconnected, RelayError
+from postroom.values.reply import Reply
+from postroom.values.states import Phase
+
+_CLOSING = 421
+_OUT_OF_STEP = 503
+_TERMINATOR = b".\r\n"
+
+
+class Exchange:
+    """An opening from its first write to its last reply.
+
+    ``resets`` has it begin with RSET, where a transaction before was left behind. ``is_reused``
+    says that the connection has carried a transaction before.
+    """
+
+    __slots__ = (
+        "_data",
+        "_is_reused",
+        "_mail",
+        "_pieces",
+        "_rcpts",
+        "_recipients",
+        "_resets",
+        "_written",
+        "commands",
+    )
+
+    def __init__(
+        self, envelope: Envelope, capabilities: Capabilities, *, resets: bool, is_reused: bool
+    ) -> None:
+        self._pieces = opening_pieces(envelope, capabilities)
+        self._recipients = len(envelope.recipients)
+        self._resets = resets
+        #: What is written before a reply is read.
+        self.commands = (b"RSET\r\n" if resets else b"") + self._pieces[0].commands
+        self._is_reused = is_reused
+        self._written = 0
+        self._mail: Reply | None = None
+        self._rcpts: list[Reply] = []
+        self._data: Reply | None = None
+
+    def first_write(self) -> bytes:
+        """Return ``commands``; the caller writes them."""
+        self._written = 1
+        return self.commands
+
+    def read(self, connection: Connection) -> Opening:
+        """Read every reply, writing on where there is more; clean up where it does not open.
+
+        Raises:
+            RelayError: the conversation broke.
+        """
+        if not self._written:
+            write(connection, self.first_write(), Phase.MAIL)
+        if self._resets:
+            self._read_reset(connection)
+        self._read_replies(connection)
+        opening = self._result()
+        if not opening.is_open and self._data is not None and self._data.code < 400:
+            self._end_empty(connection, opening)
+        return opening
+
+    @property
+    def leaves_transaction(self) -> bool:
+        """Return whether MAIL was accepted and DATA not: RSET has to come before the next one."""
+        has_mail = self._mail is not None and self._mail.is_positive
+        return has_mail and (self._data is None or self._data.code >= 400)
+
+    @property
+    def is_over(self) -> bool:
+        """Return whether the relay has closed the conversation, or lost its place in it."""
+        replies = [reply for reply in (self._mail, *self._rcpts, self._data) if reply is not None]
+        if any(reply.code == _CLOSING for reply in replies):
+            return True
+        # After a refusal 503 only says that its command came too late.
+        refused = next((reply for reply in replies if reply.code >= 400), None)
+        return refused is not None and refused.code == _OUT_OF_STEP
+
+    def _read_reset(self, connection: Connection) -> None:
+        reply = connection.expect(Phase.MAIL)
+        if not reply.is_positive:
+            raise Disconnected(
+                f"expected {connection.relay.name} to accept RSET, got: {reply}",
+                phase=Phase.MAIL,
+                reply=reply,
+            )
+
+    def _read_replies(self, connection: Connection) -> None:
+        for position, piece in enumerate(self._pieces):
+            if position >= self._written:
+                if not self._may_go_on(piece.phases[0]):
+                    return
+                connection.transcript.add(piece.commands)
+                write(connection, piece.commands, piece.phases[0])
+            for phase in piece.phases:
+                reply = connection.expect(phase)
+                self._take(phase, reply)
+                if reply.code == _CLOSING:
+                    return
+
+    def _may_go_on(self, phase: Phase) -> bool:
+        if self._mail is None or not self._mail.is_positive:
+            return self._mail is None
+        return phase is not Phase.DATA or self._stands
+
+    @property
+    def _stands(self) -> bool:
+        return any(reply.is_positive for reply in self._rcpts)
+
+    def _take(self, phase: Phase, reply: Reply) -> None:
+        if phase is Phase.RCPT:
+            self._rcpts.append(reply)
+        elif phase is Phase.MAIL:
+            self._mail = reply
+        else:
+            self._data = reply
+
+    def _result(self) -> Opening:
+        has_mail = self._mail is not None and self._mail.is_positive
+        continues = self._data is not None and self._data.code < 400
+        missing = self._recipients - len(self._rcpts)
+        return Opening(
+            mail=self._mail,
+            recipients=(*self._rcpts, *(None,) * missing),
+            data=self._data,
+            is_open=has_mail and continues and self._stands,
+            is_stale=self._is_reused and self._mail is not None and self._mail.code == _CLOSING,
+        )
+
+    def _end_empty(self, connection: Connection, opening: Opening) -> None:
+        """End a DATA that the relay began though nobody stands: with a bare dot.
+
+        RFC 2920 section 3.1. Where somebody does stand, though MAIL was refused, a dot would
+        send an empty mail: then only hanging up is safe.
+        """
+        if opening.accepted:
+            raise Disconnected(
+                f"expected {connection.relay.name} to refuse DATA after it refused MAIL, got: "
+                f"{self._data}",
+                phase=Phase.DATA,
+                reply=opening.mail,
+            )
+        connection.transcript.add(_TERMINATOR)
+        write(connection, _TERMINATOR, Phase.DOT)
+        reply = connection.expect(Phase.DOT)
+        if reply.code == _CLOSING:
+            self._data = reply
+
+
+def write(connection: Connection, content: bytes, phase: Phase) -> None:
+    """Write commands or content; where it fails say what the relay said before it hung up.
+
+    Raises:
+        RelayError: it was not written whole.
+    """
+    timeouts = connection.relay.timeouts
+    try:
+        connection.write(
+            content, timeouts.body_s if phase is Phase.BODY else timeouts.command_s, phase
+        )
+    except RelayError as error:
+        error.reply = connection.last_words()
+        raise

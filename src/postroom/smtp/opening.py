@@ -1,0 +1,107 @@
+"""How a relay answered the opening of a transaction, and what that means for each recipient."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from postroom.values.reply import Outcome, Reply, classify
+from postroom.values.states import Fault, Phase, RecipientState
+
+_CLOSING = 421
+_TOO_MANY_CODES = frozenset({452, 552})  # RFC 5321 section 4.5.3.1.10 on 552
+_TOO_MANY = re.compile(r"too many (recipients|rcpt)|(recipient|rcpt)s? (count )?limit", re.I)
+_TOO_MANY_ENHANCED = frozenset({"4.5.3", "5.5.3"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """The replies to MAIL, each RCPT and DATA; None for what was not asked or not answered.
+
+    ``recipients`` runs parallel to the envelope's. ``is_open`` says that the body may follow:
+    DATA was answered 354 and at least one recipient stands. ``is_stale`` says that a connection
+    used before was closed before it took a word of this transaction.
+    """
+
+    mail: Reply | None = None
+    recipients: tuple[Reply | None, ...]
+    data: Reply | None = None
+    is_open: bool = False
+    is_stale: bool = False
+
+    @property
+    def accepted(self) -> int:
+        """Return how many recipients stand."""
+        return sum(reply is not None and reply.is_positive for reply in self.recipients)
+
+    @property
+    def closing(self) -> tuple[Phase, Reply] | None:
+        """Return the 421 that ended the conversation, and where it came."""
+        if self.mail is not None and self.mail.code == _CLOSING:
+            return Phase.MAIL, self.mail
+        for reply in self.recipients:
+            if reply is not None and reply.code == _CLOSING:
+                return Phase.RCPT, reply
+        if self.data is not None and self.data.code == _CLOSING:
+            return Phase.DATA, self.data
+        return None
+
+    @property
+    def overflow(self) -> tuple[int, ...]:
+        """Return which recipients were too many for one transaction, by position.
+
+        Only where another one stood before: alone, "too many" means a quota and not this
+        transaction, and trying again at once would never end.
+        """
+        stands = False
+        positions = []
+        for position, reply in enumerate(self.recipients):
+            stands = stands or (reply is not None and reply.is_positive)
+            if stands and reply is not None and _is_too_many(reply):
+                positions.append(position)
+        return tuple(positions)
+
+    def outcomes(self) -> tuple[Outcome | None, ...]:
+        """Return what is decided for each recipient; None for those whose body may follow.
+
+        Recipients that were too many for this transaction are deferred, to be tried again at once
+        (``Outcome.is_at_once``) in another one; so are those of a stale connection.
+        """
+        if self.is_open and self.accepted == len(self.recipients):
+            return (None,) * len(self.recipients)
+        return tuple(self._each())
+
+    def _each(self) -> Iterator[Outcome | None]:
+        too_many = frozenset(self.overflow)
+        for position, reply in enumerate(self.recipients):
+            if position in too_many:
+                yield _at_once(Phase.RCPT, reply, Fault.OURSELVES)
+            else:
+                yield self._outcome(reply)
+
+    def _outcome(self, reply: Reply | None) -> Outcome | None:
+        if self.is_stale:
+            return _at_once(Phase.MAIL, self.mail, None)
+        if self.mail is not None and not self.mail.is_positive:
+            return classify(Phase.MAIL, self.mail)
+        if reply is not None and not reply.is_positive:
+            return classify(Phase.RCPT, reply)
+        if self.is_open:
+            return None
+        if self.closing is not None:
+            return classify(*self.closing)
+        assert self.data is not None, "accepted, not open, not closing: DATA was refused"
+        return classify(Phase.DATA, self.data)
+
+
+def _is_too_many(reply: Reply) -> bool:
+    return reply.code in _TOO_MANY_CODES and (
+        reply.enhanced in _TOO_MANY_ENHANCED or _TOO_MANY.search(reply.text) is not None
+    )
+
+
+def _at_once(phase: Phase, reply: Reply | None, fault: Fault | None) -> Outcome:
+    return Outcome(
+        state=RecipientState.DEFERRED, fault=fault, retry_after_s=0, reply=reply, phase=phase
+    )

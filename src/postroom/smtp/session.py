@@ -1,0 +1,287 @@
+"""One connection that takes mail: transactions one after the other, a round trip each.
+
+Nothing is tried again here. After anything unexpected the session is of no use any more, so
+that a reply can never be taken for the answer to something else.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from enum import Enum, auto
+
+from postroom.smtp.capabilities import Capabilities
+from postroom.smtp.connection import Connection
+from postroom.smtp.exchange import Exchange, write
+from postroom.smtp.handshake import shake_hands
+from postroom.smtp.opening import Opening
+from postroom.values.envelope import Envelope
+from postroom.values.errors import RelayError
+from postroom.values.relay import Relay
+from postroom.values.reply import Outcome, Reply
+from postroom.values.states import Fault, Phase, RecipientState
+
+_CLOSING = 421
+_QUIT_S = 2.0
+#: Bodies up to this size leave in one write.
+_WRITE_BYTES = 65_536
+_TERMINATOR = b".\r\n"
+
+
+def connect(relay: Relay, *, clock: Callable[[], float] = time.monotonic) -> Session:
+    """Connect to ``relay``, encrypt, log in.
+
+    ``clock`` is monotonic, in seconds.
+
+    Raises:
+        ConnectError, TLSError, AuthError, RelayTimeout, Disconnected: it could not be done; the
+            error's ``transcript`` holds what was said, without credentials.
+    """
+    connection = Connection(relay, clock=clock)
+    try:
+        return Session(connection, shake_hands(connection), clock=clock)
+    except RelayError as error:
+        error.transcript = connection.transcript.text()
+        connection.close()
+        raise
+    except BaseException:
+        connection.close()
+        raise
+
+
+class _State(Enum):
+    #: Ready for ``start``.
+    IDLE = auto()
+    #: An opening is on its way; ``opening`` reads the answer.
+    STARTED = auto()
+    #: The relay waits for the body.
+    OPEN = auto()
+    #: Of no use any more.
+    BROKEN = auto()
+
+
+class Session:
+    """One authenticated connection. Not thread-safe.
+
+    A transaction is ``start``, ``opening``, and where that is open ``send_body``, ``finish``.
+    With ``finish(following)`` the next one begins in the same write as the final dot: go on with
+    ``opening``. Each call may raise ``RelayError``; the session is then broken, and ``close`` is
+    all that is left to do with it.
+    """
+
+    def __init__(
+        self, connection: Connection, capabilities: Capabilities, *, clock: Callable[[], float]
+    ) -> None:
+        relay = connection.relay
+        self.relay = relay
+        self.capabilities = capabilities
+        #: How many recipients a transaction may have, as far as the relay said; None: no limit.
+        self.max_recipients = capabilities.max_recipients
+        #: Transactions begun on this connection.
+        self.transactions = 0
+        self._connection = connection
+        self._clock = clock
+        self._last_used = clock()
+        self._begin_until = self._last_used + relay.timeouts.session_s / 2
+        self._max_transactions = min(
+            capabilities.max_messages or relay.max_messages_per_connection,
+            relay.max_messages_per_connection,
+        )
+        #: BROKEN while anything is under way: whatever goes wrong then, it stays so.
+        self._state = _State.IDLE
+        #: The relay has said that it will hang up.
+        self._is_closing = False
+        self._exchange: Exchange | None = None
+        self._needs_reset = False
+        #: Recipients that stand in the transaction at hand.
+        self._accepted = 0
+
+    @property
+    def takes_another(self) -> bool:
+        """Return whether one more transaction may begin, now or with ``finish``."""
+        return (
+            self._state is not _State.BROKEN
+            and not self._is_closing
+            and self.transactions < self._max_transactions
+            and self._clock() < self._begin_until
+        )
+
+    @property
+    def is_usable(self) -> bool:
+        """Return whether ``start`` may be called.
+
+        Not after anything unexpected, after the most messages or the longest life of a
+        connection, after too long an idle time, or where the relay has hung up meanwhile, which
+        is looked up on the socket.
+        """
+        return (
+            self._state is _State.IDLE
+            and self.takes_another
+            and self._clock() - self._last_used < self.relay.idle_s
+            and self._connection.is_quiet()
+        )
+
+    @property
+    def transcript(self) -> str:
+        """Return what was said in the handshake and the last transaction, redacted and bounded."""
+        return self._connection.transcript.text()
+
+    def objection(self, envelope: Envelope) -> Outcome | None:
+        """Return why this relay could not take ``envelope``, as far as it announced; else None."""
+        limit = self.capabilities.size_bytes
+        if limit is not None and envelope.size_bytes > limit:
+            return _objection(
+                f"5.3.4 not sent: the relay takes up to {limit} bytes, got: {envelope.size_bytes}",
+                Fault.MESSAGE,
+            )
+        if envelope.needs_smtputf8 and not self.capabilities.has_smtputf8:
+            return _objection(
+                "5.6.7 not sent: an address is not ASCII, and the relay lacks SMTPUTF8",
+                Fault.RECIPIENT,
+            )
+        return None
+
+    def start(self, envelope: Envelope) -> None:
+        """Write MAIL, RCPT and DATA: all that may be written before a reply is read."""
+        assert self._state is _State.IDLE, f"start() on a session that is {self._state.name}"
+        self._state = _State.BROKEN
+        exchange = self._begin(envelope)
+        self._connection.transcript.begin(exchange.commands)
+        write(self._connection, exchange.first_write(), Phase.MAIL)
+        self._state = _State.STARTED
+
+    def opening(self) -> Opening:
+        """Read the replies to what ``start`` or ``finish`` began.
+
+        Where it is not open the transaction is over, and the session ready for the next one or
+        broken (RFC 2920 section 3.1).
+        """
+        exchange = self._exchange
+        assert exchange is not None, f"opening() on a session that is {self._state.name}"
+        self._exchange = None
+        self._state = _State.BROKEN
+        self._connection.transcript.begin(exchange.commands)
+        opening = exchange.read(self._connection)
+        self._accepted = opening.accepted
+        self._needs_reset = exchange.leaves_transaction
+        self._is_closing = self._is_closing or exchange.is_over
+        if opening.overflow:
+            self.max_recipients = opening.accepted
+        if opening.is_open:
+            self._state = _State.OPEN
+        else:
+            self._rest()
+        return opening
+
+    def send_body(self, chunks: Iterable[bytes]) -> None:
+        """Write the content, all but its terminator; ``chunks`` end with CRLF.
+
+        A failure is never in doubt: without the terminator the relay has nothing.
+        """
+        assert self._state is _State.OPEN, f"send_body() on a session that is {self._state.name}"
+        self._state = _State.BROKEN
+        size_bytes = 0
+        for content in _joined(chunks):
+            write(self._connection, content, Phase.BODY)
+            size_bytes += len(content)
+        self._connection.transcript.add(f"{size_bytes} bytes of content")
+        self._state = _State.OPEN
+
+    def finish(self, following: Envelope | None = None) -> tuple[Reply, ...]:
+        """Write the terminator, and with it the opening of ``following``; read the verdict.
+
+        Returns one reply for each recipient that stood, in order: the same for all of them over
+        SMTP, one of its own each over LMTP. Where ``following`` was given call ``opening`` next.
+
+        Raises:
+            RelayError: with ``in_doubt`` where the terminator may have reached the relay.
+        """
+        assert self._state is _State.OPEN, f"finish() on a session that is {self._state.name}"
+        content = _TERMINATOR
+        self._state = _State.BROKEN
+        if following is not None:
+            exchange = self._begin(following)
+            if self.capabilities.has_pipelining:
+                content += exchange.first_write()
+        self._connection.transcript.add(_TERMINATOR)
+        replies = self._verdicts(content)
+        self._is_closing = replies[-1].code == _CLOSING
+        if following is None:
+            self._rest()
+        else:
+            self._state = _State.STARTED
+        return replies
+
+    def quit(self) -> None:
+        """Take leave politely where that is possible, within two seconds, and close."""
+        try:
+            if self._state is _State.IDLE:
+                deadline = self._clock() + _QUIT_S
+                self._connection.write(b"QUIT\r\n", _QUIT_S, Phase.DOT)
+                self._connection.read_reply(deadline - self._clock(), Phase.DOT)
+        except RelayError:
+            pass  # every mail has its outcome; nobody needs this answer
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Close at once; a relay that waits for a body discards what it has of it."""
+        self._state = _State.BROKEN
+        self._connection.close()
+
+    def _begin(self, envelope: Envelope) -> Exchange:
+        self._exchange = Exchange(
+            envelope,
+            self.capabilities,
+            resets=self._needs_reset,
+            is_reused=self.transactions > 0,
+        )
+        self._needs_reset = False
+        self.transactions += 1
+        return self._exchange
+
+    def _verdicts(self, content: bytes) -> tuple[Reply, ...]:
+        """Write ``content``, which begins with the terminator, and read what it brings."""
+        connection = self._connection
+        before = connection.written
+        expected = self._accepted if self.relay.is_lmtp else 1
+        replies: list[Reply] = []
+        try:
+            connection.write(content, self.relay.timeouts.command_s, Phase.DOT)
+            while len(replies) < expected:
+                replies.append(connection.expect(Phase.DOT))
+        except RelayError as error:
+            # What the socket did not take, the relay has not seen.
+            error.in_doubt = connection.written > before
+            error.replies = tuple(replies)
+            if not error.in_doubt:
+                error.reply = connection.last_words()
+            raise
+        return tuple(replies) if self.relay.is_lmtp else tuple(replies * self._accepted)
+
+    def _rest(self) -> None:
+        self._state = _State.IDLE
+        self._last_used = self._clock()
+
+
+def _joined(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield ``chunks`` in pieces worth a write each."""
+    held: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        held.append(chunk)
+        size += len(chunk)
+        if size >= _WRITE_BYTES:
+            yield b"".join(held)
+            held, size = [], 0
+    if held:
+        yield b"".join(held)
+
+
+def _objection(text: str, fault: Fault) -> Outcome:
+    return Outcome(
+        state=RecipientState.REJECTED,
+        fault=fault,
+        reply=Reply(code=0, lines=(text,)),
+        phase=Phase.MAIL,
+    )
