@@ -112,16 +112,18 @@ class Connection:
         Raises:
             RelayTimeout, Disconnected: it was not written whole.
         """
-        deadline = self._deadline(timeout_s)
+        now = self._clock()
+        deadline = min(now + timeout_s, self._ends_at)
         rest: bytes | memoryview = content
         try:
             while True:
-                self._socket.settimeout(deadline - self._clock())
+                self._socket.settimeout(deadline - now)
                 sent = self._socket.send(rest)
                 self.written += sent
                 if sent == len(rest):
                     return
                 rest = memoryview(rest)[sent:]
+                now = self._clock()
         except (OSError, ValueError) as error:
             raise self._failed(error, phase) from error
 
@@ -143,9 +145,10 @@ class Connection:
         """
         timeouts = self.relay.timeouts
         timeout_s = timeouts.dot_s if phase is Phase.DOT else timeouts.command_s
-        reply = self.read_reply(timeout_s, phase)
+        reply = self._read(timeout_s, phase)
+        self.transcript.add(reply)
         good = 3 if phase is Phase.DATA else 2
-        if reply.code // 100 not in {good, 4, 5}:
+        if reply.code // 100 != good and reply.code < 400:
             raise Disconnected(
                 f"expected {self.relay.name} to answer {phase} with {good}xx, 4xx or 5xx, got: "
                 f"{reply}; replies are out of step",
@@ -180,7 +183,7 @@ class Connection:
         try:
             reply = self._replies.next()
             if reply is None:
-                deadline = self._deadline(timeout_s)
+                deadline = min(self._clock() + timeout_s, self._ends_at)
                 while reply is None:
                     self._receive(deadline)
                     reply = self._replies.next()
@@ -209,9 +212,6 @@ class Connection:
             return None
         self._replies.feed(received)
         return received
-
-    def _deadline(self, timeout_s: float) -> float:
-        return min(self._clock() + timeout_s, self._ends_at)
 
     def _failed(self, error: OSError | ValueError, phase: Phase) -> RelayTimeout | Disconnected:
         # settimeout refuses a negative rest with ValueError, and takes 0 for "do not wait".

@@ -24,6 +24,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "_accepted",
         "_data",
         "_is_reused",
         "_mail",
@@ -45,6 +46,7 @@ class Exchange:
         self.commands = (b"RSET\r\n" if resets else b"") + self._pieces[0].commands
         self._is_reused = is_reused
         self._written = 0
+        self._accepted = 0
         self._mail: Reply | None = None
         self._rcpts: list[Reply] = []
         self._data: Reply | None = None
@@ -66,7 +68,7 @@ class Exchange:
             self._read_reset(connection)
         self._read_replies(connection)
         opening = self._result()
-        if not opening.is_open and self._data is not None and self._data.code < 400:
+        if not opening.is_open and opening.has_begun:
             self._end_empty(connection, opening)
         return opening
 
@@ -111,30 +113,25 @@ class Exchange:
     def _may_go_on(self, phase: Phase) -> bool:
         if self._mail is None or not self._mail.is_positive:
             return self._mail is None
-        return phase is not Phase.DATA or self._stands
-
-    @property
-    def _stands(self) -> bool:
-        return any(reply.is_positive for reply in self._rcpts)
+        return phase is not Phase.DATA or self._accepted > 0
 
     def _take(self, phase: Phase, reply: Reply) -> None:
         if phase is Phase.RCPT:
             self._rcpts.append(reply)
+            self._accepted += reply.is_positive
         elif phase is Phase.MAIL:
             self._mail = reply
         else:
             self._data = reply
 
     def _result(self) -> Opening:
-        has_mail = self._mail is not None and self._mail.is_positive
-        continues = self._data is not None and self._data.code < 400
         missing = self._recipients - len(self._rcpts)
         return Opening(
             mail=self._mail,
             recipients=(*self._rcpts, *(None,) * missing),
             data=self._data,
-            is_open=has_mail and continues and self._stands,
-            is_stale=self._is_reused and self._mail is not None and self._mail.code == _CLOSING,
+            accepted=self._accepted,
+            is_reused=self._is_reused,
         )
 
     def _end_empty(self, connection: Connection, opening: Opening) -> None:

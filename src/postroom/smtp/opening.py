@@ -19,32 +19,48 @@ _TOO_MANY_ENHANCED = frozenset({"4.5.3", "5.5.3"})
 class Opening:
     """The replies to MAIL, each RCPT and DATA; None for what was not asked or not answered.
 
-    ``recipients`` runs parallel to the envelope's. ``is_open`` says that the body may follow:
-    DATA was answered 354 and at least one recipient stands. ``is_stale`` says that a connection
-    used before was closed before it took a word of this transaction.
+    ``recipients`` runs parallel to the envelope's; ``accepted`` of them stand. ``is_reused`` says
+    that the connection has carried a transaction before this one.
     """
 
-    mail: Reply | None = None
+    mail: Reply | None
     recipients: tuple[Reply | None, ...]
-    data: Reply | None = None
-    is_open: bool = False
-    is_stale: bool = False
+    data: Reply | None
+    accepted: int
+    is_reused: bool = False
 
     @property
-    def accepted(self) -> int:
-        """Return how many recipients stand."""
-        return sum(reply is not None and reply.is_positive for reply in self.recipients)
+    def is_open(self) -> bool:
+        """Return whether the body may follow: DATA was answered 354 and somebody stands."""
+        return (
+            self.has_begun and self.accepted > 0 and self.mail is not None and self.mail.is_positive
+        )
+
+    @property
+    def is_complete(self) -> bool:
+        """Return whether the body may follow for every recipient."""
+        return self.accepted == len(self.recipients) and self.is_open
+
+    @property
+    def has_begun(self) -> bool:
+        """Return whether the relay waits for a body, or at least for a dot."""
+        return self.data is not None and self.data.code < 400
+
+    @property
+    def is_stale(self) -> bool:
+        """Return whether a connection that served before was closed before this began.
+
+        Relays limit the mails and the time of a connection; it is nobody's fault.
+        """
+        return self.is_reused and self.mail is not None and self.mail.code == _CLOSING
 
     @property
     def closing(self) -> tuple[Phase, Reply] | None:
         """Return the 421 that ended the conversation, and where it came."""
-        if self.mail is not None and self.mail.code == _CLOSING:
-            return Phase.MAIL, self.mail
-        for reply in self.recipients:
+        rcpts = ((Phase.RCPT, reply) for reply in self.recipients)
+        for phase, reply in ((Phase.MAIL, self.mail), *rcpts, (Phase.DATA, self.data)):
             if reply is not None and reply.code == _CLOSING:
-                return Phase.RCPT, reply
-        if self.data is not None and self.data.code == _CLOSING:
-            return Phase.DATA, self.data
+                return phase, reply
         return None
 
     @property
@@ -68,7 +84,7 @@ class Opening:
         Recipients that were too many for this transaction are deferred, to be tried again at once
         (``Outcome.is_at_once``) in another one; so are those of a stale connection.
         """
-        if self.is_open and self.accepted == len(self.recipients):
+        if self.is_complete:
             return (None,) * len(self.recipients)
         return tuple(self._each())
 

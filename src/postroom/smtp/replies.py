@@ -6,6 +6,7 @@ The time they may take is the connection's to watch.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from postroom.values.reply import Reply
 
@@ -13,7 +14,7 @@ from postroom.values.reply import Reply
 MAX_LINE_BYTES = 4096
 MAX_LINES = 100
 
-_LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL)
+_LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*?))?\r?", re.DOTALL)
 _SHOWN_BYTES = 60
 
 
@@ -24,19 +25,18 @@ class MalformedReply(Exception):
 class ReplyParser:
     """Takes bytes as they come, gives replies as they are complete."""
 
-    __slots__ = ("_buffer", "_code", "_lines", "_start")
+    __slots__ = ("_buffer", "_parts", "_start")
 
     def __init__(self) -> None:
         self._buffer = b""
         self._start = 0
-        #: Of the reply that is still incomplete.
-        self._code = b""
-        self._lines: list[str] = []
+        #: The lines so far of a reply that is still incomplete.
+        self._parts: list[Reply] = []
 
     @property
     def is_empty(self) -> bool:
         """Return whether every byte so far belonged to a reply already given."""
-        return self._start == len(self._buffer) and not self._lines
+        return self._start == len(self._buffer) and not self._parts
 
     def feed(self, received: bytes) -> None:
         """Take more bytes."""
@@ -49,39 +49,46 @@ class ReplyParser:
         Raises:
             MalformedReply: what came cannot be the beginning of a reply.
         """
-        while (line := self._next_line()) is not None:
-            if (reply := self._taken(line)) is not None:
+        while (end := self._buffer.find(b"\n", self._start)) >= 0:
+            line = self._buffer[self._start : end]
+            self._start = end + 1
+            part, goes_on = _parsed(line)
+            reply = self._joined(part, goes_on=goes_on) if goes_on or self._parts else part
+            if reply is not None:
                 return reply
+        if len(self._buffer) - self._start > MAX_LINE_BYTES:
+            raise _too_long()
         return None
 
-    def _next_line(self) -> bytes | None:
-        end = self._buffer.find(b"\n", self._start)
-        size = (len(self._buffer) if end < 0 else end) - self._start
-        if size > MAX_LINE_BYTES:
-            raise MalformedReply(f"a line of more than {MAX_LINE_BYTES} bytes")
-        if end < 0:
-            return None
-        line = self._buffer[self._start : end]
-        self._start = end + 1
-        return line[:-1] if line.endswith(b"\r") else line
-
-    def _taken(self, line: bytes) -> Reply | None:
+    def _joined(self, part: Reply, *, goes_on: bool) -> Reply | None:
         """Add a line to the reply at hand; return the reply where it was the last one."""
-        found = _LINE.fullmatch(line)
-        if found is None or (self._lines and found[1] != self._code):
-            raise MalformedReply(f"the line {line[:_SHOWN_BYTES]!r}")
-        code, separator, text = found.groups()
-        if separator != b"-" and not self._lines:
-            return Reply(code=int(code), lines=(_shown(text or b""),))
-        self._code = code
-        self._lines.append(_shown(text or b""))
-        if len(self._lines) > MAX_LINES:
+        parts = self._parts
+        if parts and parts[0].code != part.code:
+            raise MalformedReply(f"codes {parts[0].code} and {part.code} in one reply")
+        parts.append(part)
+        if len(parts) > MAX_LINES:
             raise MalformedReply(f"a reply of more than {MAX_LINES} lines")
-        if separator == b"-":
+        if goes_on:
             return None
-        reply = Reply(code=int(code), lines=tuple(self._lines))
-        self._lines = []
-        return reply
+        self._parts = []
+        return Reply(code=part.code, lines=tuple(part.lines[0] for part in parts))
+
+
+# Relays say the same few lines to every mail.
+@lru_cache(maxsize=256)
+def _parsed(line: bytes) -> tuple[Reply, bool]:
+    """Return a line as a reply of its own, and whether more lines follow it."""
+    if len(line) > MAX_LINE_BYTES:
+        raise _too_long()
+    found = _LINE.fullmatch(line)
+    if found is None:
+        raise MalformedReply(f"the line {line[:_SHOWN_BYTES]!r}")
+    code, separator, text = found.groups()
+    return Reply(code=int(code), lines=(_shown(text or b""),)), separator == b"-"
+
+
+def _too_long() -> MalformedReply:
+    return MalformedReply(f"a line of more than {MAX_LINE_BYTES} bytes")
 
 
 def _shown(text: bytes) -> str:

@@ -163,10 +163,8 @@ class Session:
         self._connection.transcript.begin(exchange.commands)
         opening = exchange.read(self._connection)
         self._accepted = opening.accepted
-        self._needs_reset = exchange.leaves_transaction
-        self._is_closing = self._is_closing or exchange.is_over
-        if opening.overflow:
-            self.max_recipients = opening.accepted
+        if not opening.is_complete:
+            self._learn(opening, exchange)
         if opening.is_open:
             self._state = _State.OPEN
         else:
@@ -239,6 +237,13 @@ class Session:
         self._needs_reset = False
         self.transactions += 1
         return self._exchange
+
+    def _learn(self, opening: Opening, exchange: Exchange) -> None:
+        """Take note of what the refusals of an opening mean for the next one."""
+        self._needs_reset = exchange.leaves_transaction
+        self._is_closing = self._is_closing or exchange.is_over
+        if opening.overflow:
+            self.max_recipients = opening.accepted
 
     def _verdicts(self, content: bytes) -> tuple[Reply, ...]:
         """Write ``content``, which begins with the terminator, and read what it brings."""

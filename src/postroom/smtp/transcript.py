@@ -14,19 +14,15 @@ _Said = bytes | str | Reply
 class Transcript:
     """The handshake and the transaction at hand; entries are made readable only when asked."""
 
-    __slots__ = ("_current", "_handshake", "_left_out")
+    __slots__ = ("_current", "_handshake")
 
     def __init__(self) -> None:
         self._handshake: list[_Said] = []
         self._current: list[_Said] = []
-        self._left_out = 0
 
     def add(self, said: _Said) -> None:
         """Note what the relay said (a ``Reply``) or what we did, already redacted."""
-        if len(self._current) < _MAX_ENTRIES:
-            self._current.append(said)
-        else:
-            self._left_out += 1
+        self._current.append(said)
 
     def end_handshake(self) -> None:
         """Keep what was said so far for good."""
@@ -36,13 +32,13 @@ class Transcript:
     def begin(self, said: _Said) -> None:
         """Forget the transaction before, and begin with ``said``."""
         self._current = [said]
-        self._left_out = 0
 
     def text(self) -> str:
         """Return it as lines that begin with ``>`` (we) or ``<`` (the relay)."""
-        lines = [line for said in (*self._handshake, *self._current) for line in _lines(said)]
-        if self._left_out:
-            lines.append(f"[{self._left_out} more left out]")
+        shown = [*self._handshake[:_MAX_ENTRIES], *self._current[:_MAX_ENTRIES]]
+        lines = [line for said in shown for line in _lines(said)]
+        if left_out := len(self._current) - _MAX_ENTRIES:
+            lines.append(f"[{left_out} more left out]")
         return "\n".join(lines)[:_MAX_CHARACTERS]
 
 
