@@ -5,7 +5,7 @@ from __future__ import annotations
 from postroom.values.template.bundle import Bundle, bundle
 from postroom.values.template.environment import Templates, TemplatesLike
 from postroom.values.template.freezing import freeze
-from postroom.values.template.plaindata import pack, unpack
+from postroom.values.template.jsonable import pack, unpack
 from postroom.values.template.source import TemplateSource
 from postroom.values.template.template import Template
 

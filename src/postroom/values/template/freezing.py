@@ -11,8 +11,8 @@ import jinja2
 from postroom.values.css import inlined
 from postroom.values.errors import TemplateError
 from postroom.values.template.environment import Templates, own_globals
-from postroom.values.template.plaindata import pack
-from postroom.values.template.references import Needed, References, references
+from postroom.values.template.jsonable import pack
+from postroom.values.template.references import Needed, References, references, undeclared
 from postroom.values.template.rendering import render
 from postroom.values.template.sandbox import Sandbox, Syntax, syntax_of
 from postroom.values.template.source import Program, TemplateSource
@@ -66,8 +66,14 @@ def _program(template: Template, entry: str, templates: Templates, *, is_html: b
     sources = _sources(template, entry, templates, syntax)
     used = [references(source, name, syntax) for name, source in sources.items()]
     _refuse_what_stays_behind(templates.base, used, entry)
-    needed = frozenset[str]().union(*(each.names for each in used)) - template.context.keys()
-    frozen = {name: value for name, value in own_globals(templates.base).items() if name in needed}
+    names = frozenset[str]().union(
+        *(undeclared(source, name, syntax) for name, source in sources.items())
+    )
+    frozen = {
+        name: value
+        for name, value in own_globals(templates.base).items()
+        if name in names and name not in template.context
+    }
     return Program(
         entry=entry,
         sources=tuple(sorted(sources.items())),

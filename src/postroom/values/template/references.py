@@ -19,7 +19,7 @@ _REFERENCES = (nodes.Extends, nodes.Include, nodes.Import, nodes.FromImport)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Needed:
-    """Templates of which one must exist (any may be missing where not ``is_required``)."""
+    """Templates of which one must exist (none has to, where not ``is_required``)."""
 
     names: tuple[str, ...]
     is_required: bool
@@ -28,10 +28,9 @@ class Needed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class References:
-    """Everything a source names: templates, variables and globals, filters, tests."""
+    """The templates, filters and tests that a source names."""
 
     templates: tuple[Needed, ...]
-    names: frozenset[str]
     filters: frozenset[str]
     tests: frozenset[str]
 
@@ -43,19 +42,35 @@ def references(source: str, name: str, syntax: Syntax) -> References:
     Raises:
         TemplateError: it does not parse, or computes the name of a template it includes.
     """
+    tree = _tree(source, name, syntax)
+    return References(
+        templates=tuple(_templates(tree, name)),
+        filters=frozenset(node.name for node in tree.find_all(nodes.Filter)),
+        tests=frozenset(node.name for node in tree.find_all(nodes.Test)),
+    )
+
+
+@lru_cache(maxsize=256)
+def undeclared(source: str, name: str, syntax: Syntax) -> frozenset[str]:
+    """Return the names that ``source`` takes from its context or the environment's globals.
+
+    Raises:
+        TemplateError: it does not parse, or uses an unknown filter or test.
+    """
     try:
-        tree = Sandbox(is_html=True, syntax=syntax).parse(source, name)
+        return frozenset(meta.find_undeclared_variables(_tree(source, name, syntax)))
+    except jinja2.TemplateSyntaxError as error:
+        raise located(error, name) from error
+
+
+def _tree(source: str, name: str, syntax: Syntax) -> nodes.Template:
+    try:
+        return Sandbox(is_html=True, syntax=syntax).parse(source, name)
     except jinja2.TemplateSyntaxError as error:
         raise TemplateError(
             f"{located(error, name)} (it is rendered at delivery, where no extensions of the "
             "application's environment are known)"
         ) from error
-    return References(
-        templates=tuple(_templates(tree, name)),
-        names=frozenset(meta.find_undeclared_variables(tree)),
-        filters=frozenset(node.name for node in tree.find_all(nodes.Filter)),
-        tests=frozenset(node.name for node in tree.find_all(nodes.Test)),
-    )
 
 
 def _templates(tree: nodes.Template, name: str) -> Iterator[Needed]:

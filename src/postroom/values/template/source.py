@@ -12,7 +12,7 @@ import jinja2
 
 from postroom.values.css import inlined
 from postroom.values.template.errors import located
-from postroom.values.template.plaindata import unpack
+from postroom.values.template.jsonable import unpack
 from postroom.values.template.rendering import render
 from postroom.values.template.sandbox import Sandbox, Syntax
 
