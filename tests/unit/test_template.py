@@ -140,7 +140,7 @@ def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
         Templates.of(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("source", [7, [], {"a": "b"}])
+@pytest.mark.parametrize("source", [7, {"a": "b"}])
 def test_templates_are_a_folder_or_jinjas(source: str) -> None:
     with pytest.raises(ConfigError, match="expected templates to be a folder"):
         Templates.of(source)
@@ -225,8 +225,9 @@ def test_a_missing_file_is_named_with_the_folders_looked_in(tmp_path: Path) -> N
 
 
 def test_a_file_without_folders_is_an_error_that_names_the_setting() -> None:
-    with pytest.raises(TemplateError, match=r"Outbox\(templates=...\)"):
-        text_of(Template("x.txt"))
+    for templates in (NOTHING, Templates.of([])):
+        with pytest.raises(TemplateError, match=r"Outbox\(templates=...\)"):
+            text_of(Template("x.txt"), templates)
 
 
 def test_the_applications_own_error_is_the_cause() -> None:

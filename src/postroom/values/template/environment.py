@@ -39,8 +39,8 @@ class Templates:
         """Return the templates in a folder, in several, or of a Jinja loader or environment.
 
         Of an environment, the loader, filters, tests, globals and syntax are taken over as they
-        are at the first rendering; sandbox, escaping and strictness are ours. ``None`` has no
-        files: only strings can be templates.
+        are at the first rendering; sandbox, escaping and strictness are ours. Of ``None`` and of
+        no folders, only strings can be templates.
 
         Raises:
             ConfigError: a folder does not exist, or ``source`` is none of these.
@@ -123,7 +123,7 @@ def _loader(
     if source is None or isinstance(source, jinja2.BaseLoader):
         return source
     folders = [source] if isinstance(source, str | PathLike) else source
-    if not isinstance(folders, list | tuple) or not folders:
+    if not isinstance(folders, list | tuple):
         raise ConfigError(
             "expected templates to be a folder, a list of folders, a Jinja loader or a Jinja "
             f"environment, got: {source!r}"
@@ -134,7 +134,7 @@ def _loader(
                 f"expected templates to be in an existing folder, got: {fspath(folder)!r}; "
                 f"create it, or name it from where you run ({Path.cwd()})"
             )
-    return jinja2.FileSystemLoader([fspath(folder) for folder in folders])
+    return jinja2.FileSystemLoader([fspath(folder) for folder in folders]) if folders else None
 
 
 def _missing(choices: Sequence[Choice], loader: jinja2.BaseLoader | None) -> str:
