@@ -28,13 +28,6 @@ class Addressee:
     variables: Mapping[str, Any] | None = None
     user_ref: str | None = None
 
-    @property
-    def asked(self) -> tuple[str, str, str, Mapping[str, Any] | None]:
-        """What was asked for: a user stays the same user when their address changes."""
-        if self.user_ref is not None:
-            return self.kind, "user", self.user_ref, self.variables
-        return self.kind, self.address.name, self.key, self.variables
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addressees:

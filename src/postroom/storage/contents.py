@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, select
 
+from postroom.storage.addressees import Addressee
 from postroom.storage.models import Tables
 from postroom.values.address import Address
 from postroom.values.attachment import Disposition
@@ -76,7 +77,9 @@ def columns(draft: Draft) -> dict[str, Any]:
     }
 
 
-def content_hash(stored: Mapping[str, Any], files: Iterable[Any], asked: Iterable[Any]) -> str:
+def content_hash(
+    stored: Mapping[str, Any], files: Iterable[Mapping[str, Any]], asked: Iterable[Addressee]
+) -> str:
     """Return the SHA-256 of what was asked: content, attachments and recipients.
 
     When, how fast and over which relay it goes out is left out, and so are token and date. The
@@ -84,8 +87,14 @@ def content_hash(stored: Mapping[str, Any], files: Iterable[Any], asked: Iterabl
     """
     # Without what is not set: a column added by a later version changes no hash.
     what = {name: value for name, value in stored.items() if name in _ASKED and value is not None}
-    people = sorted({_canonical(one) for one in asked})
+    people = sorted({_asked(one) for one in asked})
     return hashlib.sha256(_canonical([what, list(files), people]).encode()).hexdigest()
+
+
+def _asked(one: Addressee) -> str:
+    """Return what was asked for: a user stays the same user when their address changes."""
+    who = (f"{one.key}\n{one.address.name}") if one.user_ref is None else f"user\n{one.user_ref}"
+    return f"{one.kind}\n{who}\n{'' if one.variables is None else _canonical(one.variables)}"
 
 
 def _canonical(value: Any) -> str:

@@ -48,7 +48,9 @@ def enqueue(executor: Executor, tables: Tables, order: Order, terms: Terms) -> R
     people = addressees(order, executor, terms.people)
     with spooled(order.message.attachments, terms.max_message_bytes) as files:
         draft = _draft(order.message, terms, people, files)
-        row = _row(order.message, draft, people, files) | {"key": key}
+        row = _row(order.message, draft) | {"key": key, "content_hash": ""}
+        if key is not None:  # nothing else ever asks for it
+            row["content_hash"] = content_hash(row, map(_attached, files), people.asked)
         connection = executor if isinstance(executor, Connection) else executor.connection()
         message_id = _insert(connection, tables, row)
         if isinstance(message_id, Receipt):
@@ -102,16 +104,10 @@ def _draft(message: Message, terms: Terms, people: Addressees, files: Sequence[S
     return replace(draft, together=people.together)
 
 
-def _row(
-    message: Message, draft: Draft, people: Addressees, files: Sequence[Spooled]
-) -> dict[str, Any]:
-    stored = columns(draft) | {
+def _row(message: Message, draft: Draft) -> dict[str, Any]:
+    return columns(draft) | {
         "envelope_sender": message.envelope_sender,
         "notice": None if message.notice is None else asdict(message.notice),
-    }
-    attached = [(*_described(file), file.sha256) for file in files]
-    return stored | {
-        "content_hash": content_hash(stored, attached, (one.asked for one in people.asked)),
         "lane": message.lane.value,
         "relay": message.relay,
         "on_doubt": message.on_doubt.value,
@@ -122,9 +118,16 @@ def _row(
     }
 
 
-def _described(file: Spooled) -> tuple[str, str, str, str | None]:
+def _attached(file: Spooled) -> dict[str, Any]:
     part = file.part
-    return part.filename, part.content_type, part.disposition.value, part.content_id
+    return {
+        "filename": part.filename,
+        "content_type": part.content_type,
+        "disposition": part.disposition.value,
+        "content_id": part.content_id,
+        "size_bytes": part.size_bytes,
+        "sha256": file.sha256,
+    }
 
 
 def _insert(connection: Connection, tables: Tables, row: dict[str, Any]) -> int | Receipt:
@@ -181,15 +184,8 @@ def _attach(
     if not files:
         return
     blobs.store(connection, tables, files, draft.date)
-    names = ("filename", "content_type", "disposition", "content_id")
     rows = [
-        {
-            "message_id": message_id,
-            "position": position,
-            "size_bytes": file.part.size_bytes,
-            "sha256": file.sha256,
-        }
-        | dict(zip(names, _described(file), strict=True))
+        _attached(file) | {"message_id": message_id, "position": position}
         for position, file in enumerate(files)
     ]
     connection.execute(insert(tables.attachment), rows)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -16,12 +15,12 @@ from sqlalchemy import (
     Double,
     FromClause,
     Insert,
+    Integer,
     Select,
     SmallInteger,
     Text,
     bindparam,
     case,
-    cast,
     column,
     func,
     insert,
@@ -29,7 +28,8 @@ from sqlalchemy import (
     null,
     select,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import TypeEngine
 
 from postroom.storage.addressees import Addressee
 from postroom.storage.engine import clock_sql
@@ -39,7 +39,14 @@ from postroom.values.states import Lane, RecipientState
 #: The channel of PostgreSQL's NOTIFY: a hint without content, which may be lost.
 CHANNEL = "postroom"
 
-_TEXTS = ("address", "address_key", "name", "kind", "user_ref", "variables")
+_GIVEN: Mapping[str, type[TypeEngine[Any]]] = {
+    "address": Text,
+    "address_key": Text,
+    "name": Text,
+    "kind": Text,
+    "user_ref": Text,
+    "variables": JSONB,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +73,7 @@ def add(
     wakes the workers when the transaction commits.
     """
     if connection.dialect.name == "postgresql":
-        parameters = _as_arrays(people) | _common(place)
+        parameters = {"people": _as_json(people)} | _common(place)
         connection.execute(_add_on_postgresql(tables, connection.dialect, notify), parameters)
         return
     connection.execute(insert(tables.recipient), _as_rows(people, place))
@@ -99,17 +106,19 @@ def _as_rows(people: Sequence[Addressee], place: Place) -> list[dict[str, Any]]:
     ]
 
 
-def _as_arrays(people: Sequence[Addressee]) -> dict[str, list[str | None]]:
-    return {
-        "address": [one.address.addr_spec for one in people],
-        "address_key": [one.key for one in people],
-        "name": [one.address.name for one in people],
-        "kind": [one.kind.value for one in people],
-        "user_ref": [one.user_ref for one in people],
-        "variables": [
-            None if one.variables is None else json.dumps(one.variables) for one in people
-        ],
-    }
+def _as_json(people: Sequence[Addressee]) -> list[dict[str, Any]]:
+    return [
+        {
+            "number": number,
+            "address": one.address.addr_spec,
+            "address_key": one.key,
+            "name": one.address.name,
+            "kind": one.kind.value,
+            "user_ref": one.user_ref,
+            "variables": one.variables,
+        }
+        for number, one in enumerate(people)
+    ]
 
 
 @lru_cache(maxsize=32)
@@ -122,10 +131,10 @@ def _queue_on_sqlite(tables: Tables, dialect: Dialect) -> Insert:
 
 @lru_cache(maxsize=32)
 def _add_on_postgresql(tables: Tables, dialect: Dialect, notify: bool) -> Select[Any]:
-    """One statement for a round trip less; arrays, because each row costs the driver time."""
+    """One statement for a round trip less; one value, because each costs the driver time."""
     added = (
         insert(tables.recipient)
-        .from_select([*_TEXTS, "message_id", "state", "updated_at"], _given(tables))
+        .from_select([*_GIVEN, "message_id", "state", "updated_at"], _given(tables))
         .returning(tables.recipient.c.id)
         .cte("added")
     )
@@ -135,16 +144,13 @@ def _add_on_postgresql(tables: Tables, dialect: Dialect, notify: bool) -> Select
 
 
 def _given(tables: Tables) -> Select[Any]:
-    """Return the arrays as rows, in their order: To and Cc are written in the order of ids."""
-    arrays = [bindparam(name, type_=ARRAY(Text)) for name in _TEXTS]
-    given = (
-        func.unnest(*arrays)
-        .table_valued(*(column(name, Text) for name in _TEXTS), with_ordinality="number")
-        .render_derived(name="given")
-    )
+    """Return what `_as_json` holds as rows, in order: To and Cc are written by ascending id."""
+    people = func.jsonb_to_recordset(bindparam("people", type_=JSONB()))
+    given = people.table_valued(
+        column("number", Integer), *(column(name, kind) for name, kind in _GIVEN.items())
+    ).render_derived(name="given", with_types=True)
     return select(
-        *(given.c[name] for name in _TEXTS if name != "variables"),
-        cast(given.c.variables, JSONB),
+        *(given.c[name] for name in _GIVEN),
         bindparam("place_message_id", type_=tables.recipient.c.message_id.type),
         literal(RecipientState.QUEUED.value),
         bindparam("place_at", type_=Utc()),
@@ -152,7 +158,7 @@ def _given(tables: Tables) -> Select[Any]:
 
 
 def _queue(tables: Tables, dialect: Dialect, added: FromClause) -> Insert:
-    now = clock_sql(dialect)
+    now = select(clock_sql(dialect)).scalar_subquery()  # read once, not for each row
     not_before: BindParameter[float] = bindparam("place_not_before", type_=Double())
     waiting = select(
         added.c.id,
