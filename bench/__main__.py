@@ -1,0 +1,56 @@
+"""``python -m bench NAME… [--short]``: run benches, print every run, write JSON and Markdown."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from importlib import import_module
+
+from bench.harness import environment
+from bench.harness.options import Options
+from bench.harness.places import PUBLISHED, RESULTS
+from bench.harness.report import Report
+
+BENCHES = ("campaign",)
+
+
+def main() -> None:
+    """Run what the command line names."""
+    parser = _parser()
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - set(BENCHES):
+        parser.error(f"expected benches of {', '.join(BENCHES)}, got: {', '.join(unknown)}")
+    options = Options(
+        short=arguments.short,
+        rounds=arguments.rounds,
+        recipients=arguments.recipients,
+        peers=None if arguments.peers is None else frozenset(arguments.peers.split(",")),
+        profile=arguments.profile,
+    )
+    folder = PUBLISHED if arguments.publish else RESULTS
+    described = environment.describe()
+    for name, value in described.items():
+        print(f"{name}: {value}")
+    for name in arguments.names or BENCHES:
+        print(f"\n{name}", flush=True)
+        found: Report = import_module(f"bench.{name}").run(options)
+        replace(found, environment=described).write(folder)
+        for bar in found.bars:
+            print(f"  {bar}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    known = ", ".join(BENCHES)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{known} (default: all)")
+    parser.add_argument("--short", action="store_true", help="smaller runs, for a look")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each contender (3)")
+    parser.add_argument("--recipients", type=int, help="mails a run, where a number is asked for")
+    parser.add_argument("--peers", help="peers to run, by name, comma-separated (all)")
+    parser.add_argument("--profile", action="store_true", help="ours once, under a profiler")
+    parser.add_argument("--publish", action="store_true", help="write into docs/benchmarks")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What every bench is made of: contenders that take turns, the servers they need, a report."""
