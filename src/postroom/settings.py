@@ -9,6 +9,7 @@ import difflib
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -25,6 +26,7 @@ from pydantic_settings import (
 
 from postroom.values.config import WorkerConfig
 from postroom.values.errors import ConfigError
+from postroom.values.relay import Relay
 from postroom.values.states import Lane, OnDoubt
 
 PREFIX = "POSTROOM_"
@@ -210,6 +212,20 @@ class Settings(BaseSettings):
                 f"expected a database, got: none; set {PREFIX}DATABASE_URL, or run: postroom init"
             )
         return self.database_url.get_secret_value()
+
+    def relays(self) -> dict[str, Relay]:
+        """Return the relays by name, the default one first; none where none is set.
+
+        Raises:
+            ConfigError: a relay's URL cannot be made sense of.
+        """
+        if self.relay is None:
+            return {}
+        named = self.relay if isinstance(self.relay, dict) else {None: self.relay}
+        relays = [Relay.parse(url.get_secret_value(), name=name) for name, url in named.items()]
+        if self.connections is not None:
+            relays = [replace(relay, connections=self.connections) for relay in relays]
+        return {relay.name: relay for relay in relays}
 
     def worker_config(self) -> WorkerConfig:
         """Return how a worker works by these settings; a lane left out keeps its weight."""

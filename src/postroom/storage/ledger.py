@@ -126,4 +126,7 @@ def distinct_batches(results: Iterable[Result]) -> Iterator[list[Result]]:
 
 def decoded(variables: Any) -> Mapping[str, Any] | None:
     """Return a JSON column's value, whether or not the driver has parsed it."""
-    return json.loads(variables) if isinstance(variables, str) else variables
+    found: Mapping[str, Any] | None = (
+        json.loads(variables) if isinstance(variables, str) else variables
+    )
+    return found

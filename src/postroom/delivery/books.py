@@ -1,0 +1,125 @@
+"""One transaction of the ledger thread: everything that is due, written and claimed at once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from postroom.delivery.mail import Mail, MailCache
+from postroom.storage import blobs, contents, heartbeat
+from postroom.storage.contents import StoredMessage
+from postroom.storage.dialect import ledger_for
+from postroom.storage.engine import write
+from postroom.storage.heartbeat import Heartbeat
+from postroom.storage.ledger import Claim, Lease, Result
+from postroom.storage.models import Tables
+
+log = logging.getLogger("postroom.worker")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What one transaction is to do."""
+
+    results: Sequence[Result] = ()
+    released: Sequence[Claim] = ()
+    intents: Sequence[Sequence[Claim]] = ()
+    renewals: Sequence[Sequence[Claim]] = ()
+    lease: Lease
+    beats_at: datetime | None = None
+    asks_if_empty: bool = False
+
+    @property
+    def is_nothing(self) -> bool:
+        """Return whether no transaction is needed."""
+        writes = self.results or self.released or self.intents or self.renewals
+        return not (writes or self.lease.limits or self.beats_at)
+
+
+@dataclass(slots=True, kw_only=True)
+class Settled:
+    """What one transaction did, known to be committed."""
+
+    intents: list[set[int]] = field(default_factory=list)
+    renewals: list[set[int]] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
+    mails: Mapping[int, Mail] = field(default_factory=dict)
+    is_queue_empty: bool = False
+
+
+class Books:
+    """The database as the ledger thread uses it."""
+
+    def __init__(self, engine: Engine, tables: Tables, heartbeat: Heartbeat) -> None:
+        self._engine = engine
+        self._tables = tables
+        self._heartbeat = heartbeat
+        self._ledger = ledger_for(engine.dialect, tables)
+        self._cache = MailCache()
+
+    def settle(self, work: Work) -> Settled:
+        """Do ``work`` in one transaction and commit it; an error leaves nothing done.
+
+        Outcomes come first: what they free may be claimed again by the same transaction.
+        """
+        settled = Settled()
+        with write(self._engine) as connection:
+            self._write(connection, work, settled)
+            if work.lease.limits:
+                settled.claims = self._ledger.claim(connection, work.lease)
+                settled.mails = self._mails(connection, settled.claims)
+            if work.asks_if_empty:
+                settled.is_queue_empty = self._ledger.is_empty(connection)
+        return settled
+
+    def _write(self, connection: Connection, work: Work, settled: Settled) -> None:
+        ledger = self._ledger
+        if work.results:
+            ledger.record(connection, work.results)
+        if work.released:
+            ledger.release(connection, work.released)
+        settled.intents = [ledger.intend(connection, claims) for claims in work.intents]
+        settled.renewals = [
+            ledger.renew(connection, claims, work.lease.lease_s) for claims in work.renewals
+        ]
+        if work.beats_at is not None:
+            heartbeat.beat(connection, self._tables, self._heartbeat, work.beats_at)
+
+    def _mails(self, connection: Connection, claims: Sequence[Claim]) -> Mapping[int, Mail]:
+        """Return the messages of ``claims`` by id; one that cannot be read is missing."""
+        wanted = self._cache.missing({claim.message_id for claim in claims})
+        try:
+            loaded = self._load(connection, wanted)
+        except SQLAlchemyError:
+            raise
+        except Exception:
+            loaded = [one for message_id in wanted for one in self._try(connection, message_id)]
+        return self._cache.add(loaded)
+
+    def _load(self, connection: Connection, message_ids: Sequence[int]) -> list[StoredMessage]:
+        if not message_ids:
+            return []
+        loaded = contents.load(connection, self._tables, message_ids, self._open_blob)
+        return list(loaded.values())
+
+    def _try(self, connection: Connection, message_id: int) -> list[StoredMessage]:
+        try:
+            return self._load(connection, [message_id])
+        except SQLAlchemyError:
+            raise
+        except Exception:
+            log.exception("a message cannot be read", extra={"message_id": message_id})
+            return []
+
+    def _open_blob(self, sha256: str) -> Iterator[bytes]:
+        return blobs.read(self._engine, self._tables, sha256)
+
+    def leave(self) -> None:
+        """Take the worker off the list of those at work."""
+        with write(self._engine) as connection:
+            heartbeat.leave(connection, self._tables, self._heartbeat)

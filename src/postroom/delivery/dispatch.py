@@ -1,0 +1,84 @@
+"""From claims to relays: screened, made into jobs, and queued where their route leads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from postroom.delivery.batch import Batch
+from postroom.delivery.clock import utc_now
+from postroom.delivery.job import Job, jobs
+from postroom.delivery.mail import Mail
+from postroom.delivery.outlet import Outlet
+from postroom.delivery.screening import Screening
+from postroom.storage.ledger import Claim, Result
+from postroom.values.states import Fault, RecipientState
+
+#: How long a message waits whose relay this worker does not know: another one may.
+_UNKNOWN_RELAY_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dispatch:
+    """Sends claims on their way. ``outlets`` are by relay name; ``default`` names one of them."""
+
+    outlets: Mapping[str, Outlet]
+    default: str
+    screening: Screening
+
+    def send(
+        self, claims: Sequence[Claim], mails: Mapping[int, Mail], batch: Batch
+    ) -> list[Result]:
+        """Queue what can be sent; return the results of what cannot, or not now."""
+        results: list[Result] = []
+        sendable: list[Claim] = []
+        for claim in claims:
+            screened = self._screened(claim, mails.get(claim.message_id))
+            if screened is None:
+                sendable.append(claim)
+            else:
+                results.append(screened)
+        queued: dict[str, list[Job]] = {}
+        for job in jobs(sendable, mails, batch):
+            relay = job.mail.message.relay or self.default
+            if relay in self.outlets:
+                queued.setdefault(relay, []).append(job)
+            else:
+                results.extend(self._unknown(relay, claim) for claim in job.claims)
+        for relay, ready in queued.items():
+            self.outlets[relay].put(ready)
+        return results
+
+    def _screened(self, claim: Claim, mail: Mail | None) -> Result | None:
+        if mail is None:
+            return self.screening.unreadable(claim, utc_now())
+        return self.screening.result(claim, mail.message, utc_now())
+
+    def is_resting(self) -> bool:
+        """Return whether no relay may be tried at the moment."""
+        return all(outlet.breaker.pause_s() > 0 for outlet in self.outlets.values())
+
+    def close(self) -> list[Claim]:
+        """Let senders end after what they have in hand; return the claims nobody will send."""
+        return [
+            claim
+            for outlet in self.outlets.values()
+            for job in outlet.close()
+            for claim in job.claims
+        ]
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the senders to end, ``timeout_s`` at the most for each."""
+        for outlet in self.outlets.values():
+            outlet.join(timeout_s)
+
+    def _unknown(self, relay: str, claim: Claim) -> Result:
+        known = ", ".join(sorted(self.outlets))
+        return Result(
+            claim=claim,
+            state=RecipientState.DEFERRED,
+            at=utc_now(),
+            due_in_s=_UNKNOWN_RELAY_S,
+            fault=Fault.OURSELVES,
+            reply=f"waiting for a worker that knows the relay {relay!r}; this one knows: {known}",
+        )

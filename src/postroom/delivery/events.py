@@ -1,0 +1,53 @@
+"""What the log says of each outcome: one line, with the same fields everywhere."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from postroom.storage.ledger import Result
+from postroom.values.states import RecipientState
+
+log = logging.getLogger("postroom.delivery")
+
+_LEVELS = {
+    RecipientState.ACCEPTED: logging.INFO,
+    RecipientState.DEFERRED: logging.WARNING,
+    RecipientState.SUPPRESSED: logging.INFO,
+    RecipientState.EXPIRED: logging.WARNING,
+    RecipientState.REJECTED: logging.ERROR,
+    RecipientState.IN_DOUBT: logging.ERROR,
+}
+
+
+def tell(results: Iterable[Result]) -> None:
+    """Log committed results under ``postroom.delivery``, with the fields of :func:`fields`."""
+    if not log.isEnabledFor(logging.ERROR):
+        return
+    for result in results:
+        level = _LEVELS.get(result.state, logging.INFO)
+        if log.isEnabledFor(level):
+            log.log(level, "%s", _sentence(result), extra=fields(result))
+
+
+def fields(result: Result) -> dict[str, object]:
+    """Return the structured fields of a result's log record."""
+    return {
+        "message_id": result.claim.message_id,
+        "recipient": result.claim.address,
+        "relay": result.relay,
+        "state": result.state.value,
+        "phase": result.phase and result.phase.value,
+        "code": result.code,
+        "enhanced_code": result.enhanced_code,
+        "reply": result.reply,
+        "fault": result.fault and result.fault.value,
+        "duration_s": result.duration_s and round(result.duration_s, 4),
+        "retry_in_s": result.due_in_s and round(result.due_in_s, 1),
+    }
+
+
+def _sentence(result: Result) -> str:
+    again = "" if result.due_in_s is None else f", again in {result.due_in_s:.0f} s"
+    because = f": {result.reply}" if result.reply else ""
+    return f"{result.state.value} {result.claim.address}{again}{because}"

@@ -1,0 +1,35 @@
+"""One transaction to be spoken: a message for one recipient, or for several at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from postroom.delivery.batch import Batch
+from postroom.delivery.mail import Mail
+from postroom.storage.ledger import Claim
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Claims of one message that share a transaction, and the batch that holds them."""
+
+    mail: Mail
+    claims: tuple[Claim, ...]
+    batch: Batch
+
+    def only(self, claims: Iterable[Claim]) -> Job:
+        """Return the same job for some of its recipients."""
+        return replace(self, claims=tuple(claims))
+
+
+def jobs(claims: Iterable[Claim], mails: Mapping[int, Mail], batch: Batch) -> Iterator[Job]:
+    """Yield one job for each transaction: a copy each, or one for a message sent together."""
+    for message_id, group in groupby(claims, key=lambda claim: claim.message_id):
+        mail = mails[message_id]
+        if mail.message.together:
+            yield Job(mail=mail, claims=tuple(group), batch=batch)
+        else:
+            for claim in group:
+                yield Job(mail=mail, claims=(claim,), batch=batch)

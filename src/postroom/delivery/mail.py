@@ -1,0 +1,174 @@
+"""A message in a worker's hands: composed once, handed out to every recipient.
+
+What all recipients share is kept as bytes where it is small and in an unlinked temporary file
+where it is not, so that an attachment is encoded once and never whole in memory.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from postroom.storage.contents import StoredMessage
+from postroom.storage.ledger import Claim
+from postroom.values.address import Address
+from postroom.values.envelope import Envelope
+from postroom.values.mime import Content, compose, message_id_for
+
+#: Up to this size the shared bytes of a message are kept in memory.
+IN_MEMORY_BYTES = 256 * 1024
+_READ_BYTES = 256 * 1024
+
+
+class _Tail(Protocol):
+    """The bytes that every recipient of a content shares."""
+
+    def chunks(self) -> Iterator[bytes]: ...
+
+
+class _MemoryTail:
+    __slots__ = ("_content",)
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def chunks(self) -> Iterator[bytes]:
+        yield self._content
+
+
+class _FileTail:
+    """An unlinked temporary file, read by position so that senders can share it."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        with tempfile.TemporaryFile(prefix="postroom-") as spool:
+            for chunk in chunks:
+                spool.write(chunk)
+            spool.flush()
+            self._file = os.dup(spool.fileno())
+        weakref.finalize(self, os.close, self._file)
+
+    def chunks(self) -> Iterator[bytes]:
+        position = 0
+        while chunk := os.pread(self._file, _READ_BYTES, position):
+            position += len(chunk)
+            yield chunk
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """The payload of one transaction: a head of its own before the shared tail."""
+
+    head: bytes
+    tail: _Tail
+    size_bytes: int
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the wire form; see :class:`postroom.values.envelope.Payload`."""
+        chunks = self.tail.chunks()
+        yield self.head + next(chunks)
+        yield from chunks
+
+
+class _Composed:
+    """A content and its tail, made when the first sender asks for it."""
+
+    def __init__(self, content: Content) -> None:
+        self._content = content
+        self._lock = threading.Lock()
+        self._tail: _Tail | None = None
+
+    @property
+    def needs_smtputf8(self) -> bool:
+        return self._content.needs_smtputf8
+
+    def letter(self, to: Address | None, message_id: str) -> Letter:
+        head = self._content.head(to=to, message_id=message_id)
+        size_bytes = len(head) + self._content.tail_size_bytes
+        return Letter(head, self._shared_tail(), size_bytes)
+
+    def _shared_tail(self) -> _Tail:
+        if self._tail is None:
+            with self._lock:
+                if self._tail is None:
+                    self._tail = self._make_tail()
+        return self._tail
+
+    def _make_tail(self) -> _Tail:
+        if self._content.tail_size_bytes <= IN_MEMORY_BYTES:
+            return _MemoryTail(b"".join(self._content.tail()))
+        return _FileTail(self._content.tail())
+
+
+class Mail:
+    """One stored message and what is made of it."""
+
+    def __init__(self, message: StoredMessage) -> None:
+        self.message = message
+        self._lock = threading.Lock()
+        self._shared: _Composed | None = None
+
+    def address(self, claims: Sequence[Claim]) -> tuple[Envelope, Letter]:
+        """Return envelope and payload for ``claims``: one, or several of a message sent together.
+
+        Raises:
+            MessageError: the content cannot be composed.
+        """
+        message = self.message
+        recipients = [_address(claim) for claim in claims]
+        composed = self._composed(claims[0])
+        own = None if message.together else recipients[0]
+        recipient_id = None if message.together else claims[0].recipient_id
+        letter = composed.letter(
+            own, message_id_for(message.draft.token, recipient_id, message.draft.sender)
+        )
+        envelope = Envelope(
+            sender=message.envelope_sender,
+            recipients=tuple(recipient.envelope for recipient in recipients),
+            size_bytes=letter.size_bytes,
+            needs_smtputf8=composed.needs_smtputf8
+            or any(recipient.needs_smtputf8 for recipient in recipients),
+            notice=message.notice,
+        )
+        return envelope, letter
+
+    def _composed(self, claim: Claim) -> _Composed:
+        draft = self.message.draft
+        if draft.is_templated:
+            return _Composed(compose(draft.rendered(claim.variables or {})))
+        if self._shared is None:
+            with self._lock:
+                if self._shared is None:
+                    self._shared = _Composed(compose(draft))
+        return self._shared
+
+
+def _address(claim: Claim) -> Address:
+    local, _, domain = claim.address.rpartition("@")
+    return Address(local=local, domain=domain, name=claim.name)
+
+
+class MailCache:
+    """The messages lately worked on, so that a campaign is loaded and composed once."""
+
+    def __init__(self, *, capacity: int = 64) -> None:
+        self._capacity = capacity
+        self._mails: OrderedDict[int, Mail] = OrderedDict()
+
+    def missing(self, message_ids: set[int]) -> list[int]:
+        """Return which of ``message_ids`` have to be loaded."""
+        return [one for one in sorted(message_ids) if one not in self._mails]
+
+    def add(self, messages: Sequence[StoredMessage]) -> dict[int, Mail]:
+        """Take in freshly loaded messages; return them with what was there already."""
+        fresh = {message.id: Mail(message) for message in messages}
+        found = {**self._mails, **fresh}
+        self._mails.update(fresh)
+        while len(self._mails) > self._capacity:
+            self._mails.popitem(last=False)
+        return found

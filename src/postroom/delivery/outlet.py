@@ -1,0 +1,47 @@
+"""A relay as a worker uses it: the queue for it, its breaker, and senders as they are needed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from postroom.delivery.job import Job
+from postroom.delivery.queue import JobQueue
+from postroom.smtp.breaker import Breaker
+from postroom.values.relay import Relay
+
+
+class Outlet:
+    """One relay's queue and sender threads.
+
+    ``start`` makes and starts a sender for the outlet it is given.
+    """
+
+    def __init__(
+        self,
+        relay: Relay,
+        *,
+        breaker: Breaker,
+        queue: JobQueue,
+        start: Callable[[Outlet], threading.Thread],
+    ) -> None:
+        self.relay = relay
+        self.breaker = breaker
+        self.queue = queue
+        self._start = start
+        self._senders: list[threading.Thread] = []
+
+    def put(self, jobs: list[Job]) -> None:
+        """Queue jobs, and start another sender for each that nobody waits for."""
+        wanted = min(len(jobs) - self.queue.waiting, self.relay.connections - len(self._senders))
+        self._senders.extend(self._start(self) for _ in range(wanted))
+        self.queue.put(jobs)
+
+    def close(self) -> list[Job]:
+        """Let senders end after the transaction they are in; return the jobs left over."""
+        return self.queue.close()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the senders to end, ``timeout_s`` at the most for each."""
+        for sender in self._senders:
+            sender.join(timeout_s)

@@ -1,0 +1,63 @@
+"""Claims that no relay should hear of: suppressed, expired, poison, or in doubt from before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from postroom.storage.contents import StoredMessage
+from postroom.storage.ledger import Claim, Result
+from postroom.values.states import Fault, RecipientState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Screening:
+    """Decides without a relay. ``max_claims`` leases without an outcome make a claim poison."""
+
+    max_claims: int
+
+    def result(self, claim: Claim, message: StoredMessage, now: datetime) -> Result | None:
+        """Return what to record at once; None where the claim is to be sent."""
+        if claim.has_intent:
+            return Result(
+                claim=claim,
+                state=RecipientState.IN_DOUBT,
+                at=now,
+                fault=Fault.OURSELVES,
+                reply="a worker ended after it had begun to write the final dot; "
+                "decide with `postroom resolve`",
+            )
+        if claim.claims > self.max_claims:
+            return Result(
+                claim=claim,
+                state=RecipientState.REJECTED,
+                at=now,
+                fault=Fault.OURSELVES,
+                reply=f"set aside: claimed {self.max_claims} times without an outcome; "
+                "see the workers' logs, then `postroom retry`",
+            )
+        if claim.suppressed_because is not None:
+            return Result(
+                claim=claim,
+                state=RecipientState.SUPPRESSED,
+                at=now,
+                reply=f"suppressed: {claim.suppressed_because}",
+            )
+        if message.expires_at is not None and message.expires_at.timestamp() <= claim.claimed_at:
+            return Result(
+                claim=claim,
+                state=RecipientState.EXPIRED,
+                at=now,
+                reply=f"expired at {message.expires_at.isoformat()}",
+            )
+        return None
+
+    def unreadable(self, claim: Claim, now: datetime) -> Result:
+        """Return what to record where the stored message cannot be read."""
+        return Result(
+            claim=claim,
+            state=RecipientState.REJECTED,
+            at=now,
+            fault=Fault.OURSELVES,
+            reply="not sent: the stored message cannot be read; see the worker's log",
+        )

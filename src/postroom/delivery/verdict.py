@@ -1,0 +1,92 @@
+"""From what a relay said to what is recorded: when to try again, and when to give up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from postroom.storage.contents import StoredMessage
+from postroom.storage.ledger import Claim, Result
+from postroom.values.reply import Outcome
+from postroom.values.retry import DEFAULT_SCHEDULE, RetrySchedule
+from postroom.values.states import OnDoubt, RecipientState
+
+_KEPT_REPLY_CHARACTERS = 2_000
+_LEAST_PAUSE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spoken:
+    """The circumstances of one attempt; ``pause_s`` is how long its relay now rests."""
+
+    relay: str
+    at: datetime
+    duration_s: float
+    transcript: str
+    pause_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdicts:
+    """Decides what becomes of a recipient after an attempt.
+
+    ``random`` returns numbers from [0, 1) and spreads retries.
+    """
+
+    doubt_s: float
+    random: Callable[[], float]
+
+    def result(
+        self, claim: Claim, message: StoredMessage, outcome: Outcome, spoken: Spoken
+    ) -> Result:
+        """Return what to record for ``claim``."""
+        state, due_in_s = self._next(claim, message, outcome, spoken)
+        reply = outcome.reply
+        text = str(reply) if reply else None
+        if state is RecipientState.REJECTED and outcome.state is RecipientState.DEFERRED:
+            text = f"gave up after {claim.tries + 1} tries; last: {text}"
+        failed = state is not RecipientState.ACCEPTED
+        return Result(
+            claim=claim,
+            state=state,
+            at=spoken.at,
+            due_in_s=due_in_s,
+            counts=outcome.counts,
+            fault=outcome.fault,
+            code=reply.code if reply and reply.code else None,
+            enhanced_code=reply.enhanced if reply else None,
+            reply=text[:_KEPT_REPLY_CHARACTERS] if text else None,
+            relay=spoken.relay,
+            phase=outcome.phase,
+            duration_s=spoken.duration_s,
+            transcript=spoken.transcript if failed else None,
+        )
+
+    def _next(
+        self, claim: Claim, message: StoredMessage, outcome: Outcome, spoken: Spoken
+    ) -> tuple[RecipientState, float | None]:
+        if outcome.state is RecipientState.DEFERRED and not outcome.counts:
+            # Neither the recipient's fault nor the message's: as soon as the relay is back.
+            pause_s = max(spoken.pause_s, outcome.retry_after_s or 0.0, _LEAST_PAUSE_S)
+            return outcome.state, pause_s * (1.0 + 0.2 * self.random())
+        if outcome.state is RecipientState.DEFERRED:
+            return self._deferred(claim, message, outcome)
+        if outcome.state is RecipientState.IN_DOUBT:
+            is_held = message.on_doubt is OnDoubt.HOLD
+            return outcome.state, None if is_held else self.doubt_s
+        return outcome.state, None
+
+    def _deferred(
+        self, claim: Claim, message: StoredMessage, outcome: Outcome
+    ) -> tuple[RecipientState, float | None]:
+        delay_s = _schedule(message).delay_s(claim.tries, self.random)
+        if delay_s is None:
+            return RecipientState.REJECTED, None
+        return RecipientState.DEFERRED, max(delay_s, outcome.retry_after_s or 0.0)
+
+
+def _schedule(message: StoredMessage) -> RetrySchedule:
+    if message.retry_delays is None:
+        return DEFAULT_SCHEDULE
+    return RetrySchedule(delays_s=message.retry_delays)

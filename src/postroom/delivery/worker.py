@@ -1,0 +1,208 @@
+"""A worker: it empties the outbox, on its own or among others, until told to stop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from random import SystemRandom
+
+from sqlalchemy import Engine
+
+from postroom.delivery.books import Books
+from postroom.delivery.clock import monotonic, utc_now
+from postroom.delivery.desk import Desk
+from postroom.delivery.dispatch import Dispatch
+from postroom.delivery.gate import Gate
+from postroom.delivery.ledger_thread import Instruments, LedgerThread
+from postroom.delivery.listener import Listener
+from postroom.delivery.outlet import Outlet
+from postroom.delivery.queue import JobQueue
+from postroom.delivery.screening import Screening
+from postroom.delivery.sender import Office, Sender
+from postroom.delivery.until import Until
+from postroom.delivery.verdict import Verdicts
+from postroom.smtp.breaker import Breaker
+from postroom.smtp.session import Session, connect
+from postroom.storage import schema
+from postroom.storage.diagnosis import diagnosed
+from postroom.storage.engine import read
+from postroom.storage.heartbeat import Heartbeat
+from postroom.storage.models import Tables
+from postroom.storage.notifications import can_listen
+from postroom.values.config import WorkerConfig
+from postroom.values.relay import Relay
+from postroom.version import VERSION
+
+log = logging.getLogger("postroom.worker")
+
+#: How often a worker that waits to be stopped looks whether it was.
+_LOOK_UP_S = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Premises:
+    """Where a worker works: a database of ours, and relays; the first is for mail that names none.
+
+    ``random`` returns numbers from [0, 1), ``token`` a fresh random 63-bit one.
+    """
+
+    engine: Engine
+    tables: Tables
+    relays: Sequence[Relay]
+    connect: Callable[[Relay], Session] = connect
+    random: Callable[[], float] = field(default=SystemRandom().random)
+    token: Callable[[], int] = field(default=lambda: secrets.randbits(63))
+
+
+class Worker:
+    """Claims, sends and records, in threads of its own. Any number may share one outbox.
+
+    ``run`` blocks; ``start`` does not. ``stop`` may be called from any thread and from a signal
+    handler.
+    """
+
+    def __init__(self, premises: Premises, config: WorkerConfig | None = None) -> None:
+        self._premises = premises
+        self._config = config or WorkerConfig()
+        self._ledger: LedgerThread | None = None
+        self._listener: Listener | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Return whether the worker is at work."""
+        return self._ledger is not None and self._ledger.is_alive()
+
+    def run(self, *, until_empty: bool = False) -> None:
+        """Work until stopped, or until nothing is left in the queue, retries included.
+
+        Raises:
+            SchemaError: the tables are missing, too old or too new.
+            ConfigError: the database cannot be reached.
+        """
+        self._start(Until.EMPTY if until_empty else Until.STOPPED)
+        self._wait()
+
+    def drain(self) -> None:
+        """Work until nothing is due: what is deferred or leased by another worker stays.
+
+        Raises:
+            SchemaError: the tables are missing, too old or too new.
+            ConfigError: the database cannot be reached.
+        """
+        self._start(Until.DRAINED)
+        self._wait()
+
+    def start(self) -> None:
+        """Begin to work, in the background; nothing happens where it does already.
+
+        Raises:
+            SchemaError: the tables are missing, too old or too new.
+            ConfigError: the database cannot be reached.
+        """
+        if not self.is_running:
+            self._start(Until.STOPPED)
+
+    def hint(self) -> None:
+        """Say that mail may be due; without a hint it is found within ``poll_s``."""
+        if self._ledger is not None:
+            self._ledger.hint()
+
+    def stop(self) -> None:
+        """Claim nothing more; finish what is on the wire, give back the rest. Does not wait."""
+        if self._ledger is not None:
+            self._ledger.stop()
+
+    def join(self) -> bool:
+        """Wait until a stopped worker has ended, for its grace period at the most.
+
+        Returns whether it has: otherwise some mail is still on the wire, and its recipients will
+        be due again when their leases are over.
+        """
+        if self._ledger is not None:
+            self._wait()
+        return not self.is_running
+
+    def _start(self, until: Until) -> None:
+        premises = self._premises
+        with diagnosed(premises.engine.url), read(premises.engine) as connection:
+            schema.check(connection, premises.tables)
+        self._ledger = LedgerThread(self._instruments(), until)
+        self._ledger.start()
+        if until is Until.STOPPED and can_listen(premises.engine):
+            self._listener = Listener(premises.engine, self.hint)
+            self._listener.start()
+
+    def _wait(self) -> None:
+        """Wait for the end; once stopped, no longer than the grace period."""
+        ledger = self._ledger
+        assert ledger is not None
+        while ledger.is_alive() and not ledger.is_overdue(self._config.grace_s):
+            ledger.join(_LOOK_UP_S)
+        self._clear_up()
+
+    def _clear_up(self) -> None:
+        if self._listener is not None:
+            self._listener.stop()
+            self._listener.join()
+            self._listener = None
+        if not self.is_running:
+            self._premises.engine.dispose()
+        else:
+            log.warning(
+                "stopped with mail still on the wire; its recipients are due again in %.0f s",
+                self._config.lease_s,
+            )
+
+    def _instruments(self) -> Instruments:
+        config = self._config
+        desk = Desk()
+        gate = Gate(max_unrecorded=config.max_unrecorded, clock=monotonic)
+        office = Office(
+            desk=desk,
+            gate=gate,
+            verdicts=Verdicts(doubt_s=config.doubt_s, random=self._premises.random),
+            connect=self._premises.connect,
+        )
+        return Instruments(
+            books=Books(self._premises.engine, self._premises.tables, _heartbeat()),
+            desk=desk,
+            gate=gate,
+            dispatch=Dispatch(
+                outlets=self._outlets(office),
+                default=self._premises.relays[0].name,
+                screening=Screening(max_claims=config.max_claims),
+            ),
+            config=config,
+            token=self._premises.token,
+        )
+
+    def _outlets(self, office: Office) -> dict[str, Outlet]:
+        weights = {lane.rank: weight for lane, weight in self._config.lane_weights.items()}
+
+        def start(outlet: Outlet) -> threading.Thread:
+            sender = Sender(outlet, office)
+            sender.start()
+            return sender
+
+        return {
+            relay.name: Outlet(
+                relay, breaker=Breaker(clock=monotonic), queue=JobQueue(weights), start=start
+            )
+            for relay in self._premises.relays
+        }
+
+
+def _heartbeat() -> Heartbeat:
+    return Heartbeat(
+        id=str(uuid.uuid4()),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        version=VERSION,
+        started_at=utc_now(),
+    )

@@ -1,0 +1,362 @@
+"""The outbox as an application holds it: mail in, answers out, and a worker where wanted.
+
+A face: everything is done by the floors below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeAlias
+
+from sqlalchemy import Engine, Select
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_session
+
+from postroom.delivery.worker import Premises, Worker
+from postroom.hints import Hints
+from postroom.settings import Settings
+from postroom.storage import decisions, queries, schema
+from postroom.storage.decisions import Cancellation
+from postroom.storage.engine import Executor, read, worker_engine
+from postroom.storage.enqueue import enqueue
+from postroom.storage.models import tables
+from postroom.storage.order import MAX_MESSAGE_BYTES, Order, Receipt, Someone, Terms
+from postroom.storage.people import People
+from postroom.storage.prune import Pruned, prune
+from postroom.storage.queries import (
+    AttemptRecord,
+    Counts,
+    Explanation,
+    MessageStatus,
+    MessageSummary,
+    Search,
+)
+from postroom.values.address import Address
+from postroom.values.config import WorkerConfig
+from postroom.values.errors import ConfigError
+from postroom.values.message import Message
+from postroom.values.relay import Relay
+from postroom.values.template import Templates, TemplatesLike
+
+#: A relay's URL or the relay; or several of them by name, of which the first is the default.
+Relays: TypeAlias = str | Relay | Mapping[str, str | Relay]
+
+#: A mapped class with an ``email``, or ``select(User.id, User.email)``.
+Users: TypeAlias = type[Any] | Select[*tuple[Any, ...]]
+
+_AsyncSessions: TypeAlias = AsyncSession | async_scoped_session[AsyncSession]
+
+
+class Outbox:
+    """Writes mail into the application's database, and delivers it from there.
+
+    ``engine`` (also an `AsyncEngine`) is needed only where this process delivers as well;
+    ``users`` where recipients are given by user id: a mapped class with an ``email`` attribute,
+    or ``select(User.id, User.email)``. ``templates`` is a folder, several, or a Jinja loader or
+    environment. ``notify`` wakes workers on PostgreSQL at once.
+
+    Raises:
+        ConfigError: a relay's URL, the templates or the users cannot be made sense of.
+    """
+
+    def __init__(
+        self,
+        relay: Relays | None = None,
+        *,
+        engine: Engine | AsyncEngine | None = None,
+        users: Users | None = None,
+        sender: str | Address | None = None,
+        templates: TemplatesLike | None = None,
+        inline_css: bool = False,
+        schema: str | None = None,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        worker: WorkerConfig | None = None,
+        notify: bool = True,
+    ) -> None:
+        self._relays = _relays(relay)
+        self._application = engine.sync_engine if isinstance(engine, AsyncEngine) else engine
+        self._schema = schema
+        self._tables = tables(schema)
+        self._config = worker or WorkerConfig()
+        self._own: Engine | None = None
+        self._worker: Worker | None = None
+        self._hints = Hints(self._hint)
+        self._terms = Terms(
+            sender=Address.parse(sender) if isinstance(sender, str) else sender,
+            templates=Templates.of(templates, inline_css=inline_css),
+            people=None if users is None else People.of(users),
+            max_message_bytes=max_message_bytes,
+            notify=notify,
+        )
+
+    @classmethod
+    def from_env(cls, *, users: Users | None = None) -> Outbox:
+        """Return the outbox that ``POSTROOM_*`` variables or a ``postroom.toml`` describe.
+
+        Raises:
+            ConfigError: a setting is missing, unknown or wrong.
+        """
+        return cls.from_settings(Settings.load(), users=users)
+
+    @classmethod
+    def from_settings(cls, settings: Settings, *, users: Users | None = None) -> Outbox:
+        """Return the outbox that ``settings`` describe, with an engine of its own.
+
+        Raises:
+            ConfigError: there is no database URL, or a value does not fit.
+        """
+        return cls(
+            settings.relays(),
+            engine=worker_engine(settings.required_database_url()),
+            users=users,
+            sender=settings.sender,
+            templates=settings.templates or None,
+            schema=settings.database_schema,
+            max_message_bytes=settings.max_message_bytes,
+            worker=settings.worker_config(),
+            notify=settings.notify,
+        )
+
+    # -- enqueue --------------------------------------------------------------------------------
+
+    def enqueue(
+        self,
+        session: Executor,
+        message: Message,
+        *,
+        to: Iterable[Someone] = (),
+        cc: Iterable[Someone] = (),
+        bcc: Iterable[Someone] = (),
+        users: Iterable[Any] = (),
+        key: str | None = None,
+    ) -> Receipt:
+        """Write ``message`` for its recipients, in the transaction that ``session`` is in.
+
+        Never commits: once the caller does, the mail will go out; after a rollback it never
+        existed. Recipients from all four sources are joined, an address reached twice gets one
+        copy. ``cc`` and ``bcc`` make it one mail that everyone in To and Cc sees. The same
+        ``key`` with the same content returns the receipt for the message that stands.
+
+        Raises:
+            MessageError: something cannot be sent; nothing was written. Subclasses say what.
+            KeyConflict: the key stands for other content.
+            ConfigError: ``users`` are given and the outbox does not know where to look them up.
+        """
+        order = Order(message=message, to=to, cc=cc, bcc=bcc, users=users, key=key)
+        receipt = enqueue(session, self._tables, order, self._terms)
+        if receipt.is_new and self._worker is not None:
+            self._hints.after_commit_of(session)
+        return receipt
+
+    async def aenqueue(
+        self,
+        session: _AsyncSessions,
+        message: Message,
+        *,
+        to: Iterable[Someone] = (),
+        cc: Iterable[Someone] = (),
+        bcc: Iterable[Someone] = (),
+        users: Iterable[Any] = (),
+        key: str | None = None,
+    ) -> Receipt:
+        """Do what `enqueue` does, with an `AsyncSession`; raises what `enqueue` raises."""
+        one = session() if isinstance(session, async_scoped_session) else session
+        return await one.run_sync(
+            lambda sync: self.enqueue(sync, message, to=to, cc=cc, bcc=bcc, users=users, key=key)
+        )
+
+    # -- questions ------------------------------------------------------------------------------
+
+    def status(self, session: Executor, message: int | Receipt) -> MessageStatus:
+        """Return where a message and each of its recipients stand.
+
+        Raises:
+            UnknownMessage: there is none of that id.
+        """
+        return queries.status(session, self._tables, _id(message))
+
+    def attempts(self, session: Executor, message: int | Receipt) -> tuple[AttemptRecord, ...]:
+        """Return every attempt to deliver a message, oldest first."""
+        return queries.attempts(session, self._tables, _id(message))
+
+    def explain(self, session: Executor, message: int | Receipt) -> tuple[Explanation, ...]:
+        """Say for each recipient, in words, why its mail has not gone and when it will.
+
+        Raises:
+            UnknownMessage: there is none of that id.
+        """
+        return queries.explain(session, self._tables, _id(message))
+
+    def search(self, session: Executor, wanted: Search) -> tuple[MessageSummary, ...]:
+        """Return messages that fit, newest first, a page at a time."""
+        return queries.search(session, self._tables, wanted)
+
+    def counts(self, session: Executor) -> Counts:
+        """Return how many recipients are in which state, what is due, and who works."""
+        return queries.counts(session, self._tables)
+
+    # -- decisions ------------------------------------------------------------------------------
+
+    def cancel(self, session: Executor, message: int | Receipt) -> Cancellation:
+        """Cancel a message for every recipient who is not being sent to already.
+
+        Raises:
+            UnknownMessage: there is none of that id.
+        """
+        return decisions.cancel(session, self._tables, _id(message))
+
+    def requeue(
+        self,
+        session: Executor,
+        message: int | Receipt,
+        addresses: Iterable[str] | None = None,
+    ) -> tuple[str, ...]:
+        """Send again what ended without being accepted, or is only due later; now, and afresh.
+
+        Returns the addresses it will be sent to; ``addresses`` limits it to some.
+
+        Raises:
+            UnknownMessage: there is none of that id.
+        """
+        again = decisions.requeue(session, self._tables, _id(message), addresses)
+        if again and self._worker is not None:
+            self._hints.after_commit_of(session)
+        return again
+
+    def resolve(
+        self,
+        session: Executor,
+        message: int | Receipt,
+        *,
+        sent: bool,
+        addresses: Iterable[str] | None = None,
+    ) -> tuple[str, ...]:
+        """Decide for recipients in doubt: they have it (``sent``), or it is sent again.
+
+        Raises:
+            UnknownMessage: there is none of that id.
+        """
+        return decisions.resolve(
+            session, self._tables, _id(message), sent=sent, addresses=addresses
+        )
+
+    def suppress(self, session: Executor, address: str, reason: str) -> None:
+        """Write to ``address`` no more, also where mail for it waits already.
+
+        Raises:
+            InvalidAddress: it is none.
+        """
+        decisions.suppress(session, self._tables, address, reason)
+
+    def unsuppress(self, session: Executor, address: str) -> bool:
+        """Write to ``address`` again; return whether it was suppressed."""
+        return decisions.unsuppress(session, self._tables, address)
+
+    # -- the tables -----------------------------------------------------------------------------
+
+    def create_tables(self) -> None:
+        """Create the tables where they are missing; see also ``postroom db upgrade``.
+
+        Raises:
+            SchemaError: tables of another version stand there.
+        """
+        schema.create(self.engine, self._schema)
+
+    def check(self) -> None:
+        """Check that the tables are those of this version.
+
+        Raises:
+            SchemaError: they are missing, too old or too new; the text says what to run.
+        """
+        with read(self.engine) as connection:
+            schema.check(connection, self._tables)
+
+    def prune(self, older_than: timedelta, *, batch: int = 1000) -> Pruned:
+        """Delete what ended more than ``older_than`` ago, in small transactions of its own."""
+        return prune(self.engine, self._tables, older_than, batch=batch)
+
+    # -- the worker -----------------------------------------------------------------------------
+
+    @property
+    def engine(self) -> Engine:
+        """The worker's own engine for the outbox's database.
+
+        Raises:
+            ConfigError: the outbox was made without an engine.
+        """
+        if self._application is None:
+            raise ConfigError(
+                "expected the outbox to know its database, got: none; "
+                "make it with Outbox(…, engine=engine)"
+            )
+        if self._own is None:
+            self._own = worker_engine(self._application.url)
+        return self._own
+
+    def worker(self, config: WorkerConfig | None = None) -> Worker:
+        """Return a worker for this outbox, not yet at work.
+
+        Raises:
+            ConfigError: the outbox was made without an engine, or without a relay.
+        """
+        if not self._relays:
+            raise ConfigError(
+                "expected a relay to deliver to, got: none; make the outbox with "
+                "Outbox('smtp://…'), or set POSTROOM_RELAY"
+            )
+        premises = Premises(engine=self.engine, tables=self._tables, relays=self._relays)
+        return Worker(premises, config or self._config)
+
+    def start(self) -> None:
+        """Deliver from this process, in threads of its own, from now on.
+
+        Raises:
+            ConfigError: the outbox was made without an engine or relay; or its database cannot
+                be used.
+        """
+        if self._worker is None:
+            self._worker = self.worker()
+        self._worker.start()
+
+    def stop(self) -> bool:
+        """Finish what is on the wire and stop delivering; return whether all has ended in time."""
+        worker, self._worker = self._worker, None
+        if worker is None:
+            return True
+        worker.stop()
+        return worker.join()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Deliver from this process within a ``with`` block."""
+        self.start()
+        try:
+            yield
+        finally:
+            self.stop()
+
+    def close(self) -> None:
+        """Stop delivering, and close the outbox's own database connections."""
+        self.stop()
+        if self._own is not None:
+            self._own.dispose()
+
+    def _hint(self) -> None:
+        if self._worker is not None:
+            self._worker.hint()
+
+
+def _relays(given: Relays | None) -> tuple[Relay, ...]:
+    if given is None:
+        return ()
+    if isinstance(given, str | Relay):
+        given = {"": given}
+    return tuple(
+        Relay.parse(relay, name=name or None) if isinstance(relay, str) else relay
+        for name, relay in given.items()
+    )
+
+
+def _id(message: int | Receipt) -> int:
+    return message.message_id if isinstance(message, Receipt) else message

@@ -1,0 +1,38 @@
+"""PostgreSQL's NOTIFY, as the hint it is: it may be lost, and polling finds the mail as well."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+#: The channel that enqueueing notifies, once a transaction.
+CHANNEL = "postroom"
+
+
+def can_listen(engine: Engine) -> bool:
+    """Return whether the database can tell us of commits by other processes."""
+    return engine.dialect.name == "postgresql"
+
+
+def listen(engine: Engine, timeout_s: float) -> Generator[bool, None, None]:
+    """Yield True for each notification and False for each ``timeout_s`` without one.
+
+    Ends when the connection does; the caller may begin again. Through PgBouncer in transaction
+    mode nothing ever arrives.
+    """
+    database = engine.dialect.dbapi
+    assert database is not None
+    try:
+        # Detached: a connection that listens must not go back to the pool.
+        with engine.connect() as connection:
+            connection.detach()
+            listener = connection.connection.driver_connection
+            assert listener is not None
+            listener.autocommit = True
+            listener.execute(f"LISTEN {CHANNEL}")
+            while True:
+                yield any(True for _ in listener.notifies(timeout=timeout_s, stop_after=1))
+    except (SQLAlchemyError, database.Error):
+        return

@@ -1,0 +1,5 @@
+"""The version, in the one place that the build reads it from."""
+
+from __future__ import annotations
+
+VERSION = "0.1.0"

@@ -1,0 +1,102 @@
+"""The gate before the final dot."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from postroom.delivery.batch import Batch
+from postroom.delivery.gate import Gate
+from postroom.values.errors import LeaseLost
+from tests.unit.claims import claim
+
+CLAIMS = (claim(1), claim(2))
+
+
+class Clock:
+    """A local clock that stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def batch(clock: Clock, lease_s: float = 60) -> Batch:
+    return Batch(CLAIMS, token=1, lease_s=lease_s, claimed_at=clock.now)
+
+
+def test_a_mail_passes_while_few_outcomes_wait_for_their_commit(clock: Clock) -> None:
+    gate = Gate(max_unrecorded=2, clock=clock)
+    gate.enter(batch(clock), CLAIMS)
+
+
+def test_nothing_passes_with_less_than_half_of_the_lease_left(clock: Clock) -> None:
+    gate = Gate(max_unrecorded=2, clock=clock)
+    held = batch(clock, lease_s=60)
+    clock.now += 31
+    with pytest.raises(LeaseLost):
+        gate.enter(held, CLAIMS)
+
+
+def test_a_renewed_lease_opens_the_gate_again(clock: Clock) -> None:
+    gate = Gate(max_unrecorded=2, clock=clock)
+    held = batch(clock, lease_s=60)
+    clock.now += 31
+    held.renewed(clock.now)
+    gate.enter(held, CLAIMS)
+
+
+def test_a_claim_that_was_lost_does_not_pass(clock: Clock) -> None:
+    gate = Gate(max_unrecorded=2, clock=clock)
+    held = batch(clock)
+    held.drop(CLAIMS[1])
+    gate.enter(held, CLAIMS[:1])
+    with pytest.raises(LeaseLost):
+        gate.enter(held, CLAIMS)
+
+
+def test_the_next_mail_waits_until_outcomes_are_committed(clock: Clock) -> None:
+    gate = Gate(max_unrecorded=2, clock=clock)
+    held = batch(clock)
+    gate.enter(held, CLAIMS)
+    passed = threading.Event()
+
+    def enter() -> None:
+        gate.enter(held, CLAIMS[:1])
+        passed.set()
+
+    waiting = threading.Thread(target=enter)
+    waiting.start()
+    assert not passed.wait(0.05)
+    gate.leave(2)
+    assert passed.wait(5)
+    waiting.join()
+
+
+def test_a_mail_with_more_recipients_than_the_bound_passes_alone(clock: Clock) -> None:
+    gate = Gate(max_unrecorded=1, clock=clock)
+    gate.enter(batch(clock), CLAIMS)
+
+
+def test_a_failed_commit_closes_the_gate_until_one_succeeds(clock: Clock) -> None:
+    gate = Gate(max_unrecorded=200, clock=clock)
+    held = batch(clock, lease_s=0.02)
+    gate.close()
+    with pytest.raises(LeaseLost):
+        clock_runs(gate, held, clock)
+    gate.leave(0)
+    gate.enter(batch(clock), CLAIMS)
+
+
+def clock_runs(gate: Gate, held: Batch, clock: Clock) -> None:
+    """Enter while the local clock moves past the lease."""
+    clock.now += 0.02
+    gate.enter(held, CLAIMS)
