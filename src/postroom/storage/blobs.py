@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, insert, select
 
 from postroom.storage.models import Tables
-from postroom.storage.skipping import insert_or_skip
 from postroom.storage.spool import Spooled
+from postroom.storage.upsert import upsert
 
 #: Chunks in one statement, both ways: a megabyte at a time.
 _CHUNKS_A_STATEMENT = 4
@@ -42,7 +42,7 @@ def _claim_names(
         {"sha256": name, "size_bytes": files[name].part.size_bytes, "created_at": at}
         for name in sorted(files)
     ]
-    statement = insert_or_skip(connection, tables.blob).values(rows)
+    statement = upsert(connection, tables.blob).on_conflict_do_nothing().values(rows)
     return set(connection.scalars(statement.returning(tables.blob.c.sha256)))
 
 

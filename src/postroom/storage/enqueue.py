@@ -14,8 +14,8 @@ from postroom.storage.contents import columns, content_hash
 from postroom.storage.engine import Executor
 from postroom.storage.models import Tables
 from postroom.storage.order import Order, Receipt, Terms
-from postroom.storage.skipping import insert_or_skip
 from postroom.storage.spool import Spooled, encoded_bytes, spooled
+from postroom.storage.upsert import upsert
 from postroom.values.address import Address
 from postroom.values.drafting import Occasion, drafted
 from postroom.values.errors import KeyConflict, MessageError, MessageTooLarge
@@ -132,7 +132,9 @@ def _attached(file: Spooled) -> dict[str, Any]:
 
 def _insert(connection: Connection, tables: Tables, row: dict[str, Any]) -> int | Receipt:
     """Insert the message and return its id, or the receipt for the one that stands."""
-    statement = insert_or_skip(connection, tables.message).returning(tables.message.c.id)
+    statement = (
+        upsert(connection, tables.message).on_conflict_do_nothing().returning(tables.message.c.id)
+    )
     for _ in range(_TRIES):
         message_id = connection.scalar(statement, row)
         if message_id is not None:
