@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, TypeAlias
 
 from sqlalchemy import (
@@ -27,6 +28,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session, scoped_session
 
 from postroom.storage import deadline
+from postroom.storage.models import Utc
 from postroom.values.errors import ConfigError
 
 #: Whatever runs statements in the caller's transaction.
@@ -50,18 +52,33 @@ _POSTGRESQL_OPTIONS: dict[str, str | int] = {
     "tcp_user_timeout": 25_000,
 }
 
+#: One statement sees one time, and an index condition may hold it: clock_timestamp() would not.
+_POSTGRESQL_CLOCK = "CAST(extract(epoch FROM statement_timestamp()) AS double precision)"
+
+#: 2440587.5 is 1970-01-01 as a Julian day; 'now' counts milliseconds. (unixepoch('subsec') would
+#: need SQLite 3.42.)
+_SQLITE_CLOCK = "((julianday('now') - 2440587.5) * 86400.0)"
+
 _CLOCKS: dict[str, ColumnElement[float]] = {
-    "postgresql": literal_column(
-        "CAST(extract(epoch FROM clock_timestamp()) AS double precision)", Double()
-    ),
-    # 2440587.5 is 1970-01-01 as a Julian day; 'now' counts milliseconds.
-    "sqlite": literal_column("((julianday('now') - 2440587.5) * 86400.0)", Double()),
+    "postgresql": literal_column(_POSTGRESQL_CLOCK, Double()),
+    "sqlite": literal_column(_SQLITE_CLOCK, Double()),
+}
+
+#: The same as the tables keep dates: on SQLite as text, with six digits after the point.
+_DATES: dict[str, ColumnElement[datetime]] = {
+    "postgresql": literal_column("statement_timestamp()", Utc()),
+    "sqlite": literal_column("strftime('%Y-%m-%d %H:%M:%f000', 'now')", Utc()),
 }
 
 
 def clock_sql(dialect: Dialect) -> ColumnElement[float]:
     """Return the database's own time as an expression: seconds since the epoch, UTC."""
     return _CLOCKS[dialect.name]
+
+
+def now_sql(dialect: Dialect) -> ColumnElement[datetime]:
+    """Return the database's own time as an expression: a date, as the tables keep it."""
+    return _DATES[dialect.name]
 
 
 def dialect_of(executor: Executor) -> Dialect:

@@ -1,0 +1,303 @@
+"""What a person or the application decides about mail: cancel, requeue, resolve, suppress.
+
+Every function works in the caller's transaction and commits nothing. Workers go on meanwhile:
+each change is one statement on condition that no worker holds the recipient, and none waits for
+a worker that does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    and_,
+    case,
+    delete,
+    literal,
+    or_,
+    select,
+    update,
+)
+
+from postroom.storage.engine import Executor, clock_sql, dialect_of, now_sql
+from postroom.storage.leases import is_busy, is_free, is_queued
+from postroom.storage.models import Tables
+from postroom.storage.queries.status import unknown
+from postroom.storage.upsert import Upsert, upsert
+from postroom.values.address import Address
+from postroom.values.checks import address_of, addresses_of, texts_of
+from postroom.values.states import Lane, OnDoubt, RecipientState
+
+_S = RecipientState
+
+#: Bound values in one statement; SQLite and asyncpg stop at about 32,000.
+_IDS_A_STATEMENT = 10_000
+
+#: What may still be stopped: it waits for a worker.
+_OPEN = (_S.QUEUED, _S.DEFERRED, _S.IN_DOUBT)
+
+#: What is sent again only because somebody asks for it.
+_OVER = (_S.REJECTED, _S.EXPIRED, _S.CANCELLED, _S.SUPPRESSED, _S.IN_DOUBT)
+
+#: What is sent by itself, and sooner where somebody asks for it.
+_WAITING = (_S.QUEUED, _S.DEFERRED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancellation:
+    """Who gets no mail now, and for whom it was too late: sent, on the wire, or in doubt and held.
+
+    Recipients that had ended otherwise before (rejected, say) are in neither.
+    """
+
+    cancelled: tuple[str, ...]
+    too_late: tuple[str, ...]
+
+
+def cancel(executor: Executor, tables: Tables, message_id: int) -> Cancellation:
+    """Stop message ``message_id`` for everyone whose mail no worker holds.
+
+    With ``on_doubt="hold"`` also for those whose worker has not committed its intent to send.
+    A worker that lost its lease long ago may still be sending: then ``accepted`` wins.
+
+    Raises:
+        UnknownMessage: there is none.
+    """
+    message = _held_message(executor, tables, message_id)
+    queue = tables.queue.c
+    may_go = is_free(tables, dialect_of(executor))
+    if message.on_doubt == OnDoubt.HOLD:
+        may_go = queue.intent.is_(False)
+    free = (
+        select(queue.recipient_id)
+        .where(queue.message_id == message_id, may_go)
+        .order_by(queue.recipient_id)
+        .with_for_update(skip_locked=True)
+    )
+    stopped = executor.execute(
+        delete(tables.queue).where(queue.recipient_id.in_(free)).returning(queue.recipient_id)
+    )
+    cancelled: dict[int, str] = {}
+    for ids in _portions(stopped.scalars().all()):
+        waiting = and_(tables.recipient.c.id.in_(ids), _in_state(tables, _OPEN))
+        cancelled |= _restate(executor, tables, waiting, _S.CANCELLED)
+    return Cancellation(
+        cancelled=_in_order(cancelled), too_late=_too_late(executor, tables, message_id)
+    )
+
+
+def requeue(
+    executor: Executor,
+    tables: Tables,
+    message_id: int,
+    addresses: Iterable[str | Address] | None = None,
+) -> tuple[str, ...]:
+    """Let message ``message_id`` be sent again, to ``addresses`` alone where they are given.
+
+    Recipients that were rejected, cancelled, suppressed or in doubt, or whose mail expired, are
+    queued with their retry schedule begun anew; those that wait for a later try are due now (or
+    at ``not_before``). Those that a relay accepted, and those a worker holds, are left alone.
+    What has not changed comes to the same end: an address that is still suppressed, a message
+    that has expired. Returns the addresses of those who are due because of it.
+
+    Raises:
+        UnknownMessage: there is none.
+        InvalidAddress: one error that names every address that is wrong.
+    """
+    message = _held_message(executor, tables, message_id)
+    wanted = and_(_named(tables, message_id, addresses), ~is_busy(tables, dialect_of(executor)))
+    over = _restate(executor, tables, and_(wanted, _in_state(tables, _OVER)), _S.QUEUED)
+    recipient = tables.recipient.c
+    waiting = select(recipient.id, recipient.address).where(wanted, _in_state(tables, _WAITING))
+    addresses_by_id = dict(executor.execute(waiting).tuples().all())
+    due = _enqueue(executor, tables, message, addresses_by_id)
+    return _in_order({**over, **{id: addresses_by_id[id] for id in due}})
+
+
+def resolve(
+    executor: Executor,
+    tables: Tables,
+    message_id: int,
+    *,
+    sent: bool,
+    addresses: Iterable[str | Address] | None = None,
+) -> tuple[str, ...]:
+    """Decide for the recipients in doubt of message ``message_id``, or those of ``addresses``.
+
+    ``sent`` means that the relay has the mail: they are ``accepted``. Otherwise they are queued
+    and due at once. One that a worker is sending again already is left alone. Returns the
+    addresses that were decided for.
+
+    Raises:
+        UnknownMessage: there is none.
+        InvalidAddress: one error that names every address that is wrong.
+    """
+    message = _held_message(executor, tables, message_id)
+    wanted = and_(_named(tables, message_id, addresses), _in_state(tables, (_S.IN_DOUBT,)))
+    if sent:
+        _dequeue(executor, tables, wanted)
+        resolved = {"code": None, "enhanced_code": None, "fault": None, "reply": "resolved as sent"}
+        wanted = and_(wanted, ~is_queued(tables))
+        return _in_order(_restate(executor, tables, wanted, _S.ACCEPTED, **resolved))
+    again = _restate(
+        executor, tables, and_(wanted, ~is_busy(tables, dialect_of(executor))), _S.QUEUED
+    )
+    _enqueue(executor, tables, message, again)
+    return _in_order(again)
+
+
+def suppress(executor: Executor, tables: Tables, address: str | Address, reason: str) -> None:
+    """Write to ``address`` no more, for ``reason``; what waits for it ends as ``suppressed``.
+
+    Every spelling of the address counts. A second reason replaces the first.
+
+    Raises:
+        InvalidAddress: the address is none.
+        MessageError: the reason is empty, or holds control characters.
+    """
+    (text,) = texts_of((reason,), "the reason")
+    dialect = dialect_of(executor)
+    row = {"address_key": address_of(address).key, "reason": text, "created_at": now_sql(dialect)}
+    statement = upsert(executor, tables.suppression).values(row)
+    executor.execute(
+        statement.on_conflict_do_update(
+            index_elements=["address_key"], set_={"reason": statement.excluded.reason}
+        )
+    )
+
+
+def unsuppress(executor: Executor, tables: Tables, address: str | Address) -> bool:
+    """Write to ``address`` again; return whether it was suppressed.
+
+    Mail that ended as ``suppressed`` meanwhile stays as it is: see `requeue`.
+
+    Raises:
+        InvalidAddress: the address is none.
+    """
+    suppression = tables.suppression
+    key = address_of(address).key
+    removed = delete(suppression).where(suppression.c.address_key == key)
+    found = executor.execute(removed.returning(suppression.c.address_key))
+    return found.first() is not None
+
+
+def _held_message(executor: Executor, tables: Tables, message_id: int) -> Any:
+    """Return what decisions need of a message, which `prune` then leaves until we commit."""
+    message = tables.message
+    wanted = (message.c.id, message.c.lane, message.c.on_doubt, message.c.not_before)
+    if dialect_of(executor).name == "sqlite":
+        # Nothing changes, but the write lock is ours: a transaction that has read cannot wait.
+        held = executor.execute(
+            update(message)
+            .where(message.c.id == message_id)
+            .values(id=message_id)
+            .returning(*wanted)
+        )
+    else:
+        only = select(*wanted).where(message.c.id == message_id)
+        held = executor.execute(only.with_for_update(read=True, key_share=True))
+    row = held.one_or_none()
+    if row is None:
+        raise unknown(message_id)
+    return row
+
+
+def _named(
+    tables: Tables, message_id: int, addresses: Iterable[str | Address] | None
+) -> ColumnElement[bool]:
+    recipient = tables.recipient.c
+    if addresses is None:
+        return recipient.message_id == message_id
+    keys = {one.key for one in addresses_of(addresses, "addresses")}
+    return and_(recipient.message_id == message_id, recipient.address_key.in_(sorted(keys)))
+
+
+def _in_state(tables: Tables, states: Iterable[RecipientState]) -> ColumnElement[bool]:
+    return tables.recipient.c.state.in_([state.value for state in states])
+
+
+def _restate(
+    executor: Executor,
+    tables: Tables,
+    condition: ColumnElement[bool],
+    state: RecipientState,
+    **columns: Any,
+) -> dict[int, str]:
+    """Set the state of recipients; return their addresses by id."""
+    recipient = tables.recipient
+    now = now_sql(dialect_of(executor))
+    changed = executor.execute(
+        update(recipient)
+        .where(condition)
+        .values(state=state.value, updated_at=now, **columns)
+        .returning(recipient.c.id, recipient.c.address)
+    )
+    return dict(changed.tuples().all())
+
+
+def _dequeue(executor: Executor, tables: Tables, condition: ColumnElement[bool]) -> None:
+    """Take recipients out of the queue, but for those that a worker holds or is claiming."""
+    queue, recipient = tables.queue, tables.recipient
+    free = (
+        select(queue.c.recipient_id)
+        .join_from(queue, recipient, recipient.c.id == queue.c.recipient_id)
+        .where(condition, is_free(tables, dialect_of(executor)))
+        .order_by(queue.c.recipient_id)
+        .with_for_update(skip_locked=True, of=queue)
+    )
+    executor.execute(delete(queue).where(queue.c.recipient_id.in_(free)))
+
+
+def _enqueue(
+    executor: Executor, tables: Tables, message: Any, recipients: Collection[int]
+) -> list[int]:
+    """Make recipients due, whether or not they are in the queue; return those that were not.
+
+    Left alone is one that a worker has claimed meanwhile, and one that is due already.
+    """
+    clock = clock_sql(dialect_of(executor))
+    not_before = literal(message.not_before.timestamp() if message.not_before else 0.0)
+    due_at = case((not_before > clock, not_before), else_=clock)
+    lane = literal(Lane(message.lane).rank)
+    columns = ["recipient_id", "message_id", "lane", "due_at"]
+    changed: list[int] = []
+    for ids in _portions(sorted(recipients)):
+        recipient = tables.recipient.c
+        rows = select(recipient.id, recipient.message_id, lane, due_at).where(recipient.id.in_(ids))
+        insertion = upsert(executor, tables.queue).from_select(columns, rows.order_by(recipient.id))
+        queued = executor.execute(_or_hasten(insertion, tables, executor))
+        changed.extend(queued.scalars())
+    return changed
+
+
+def _or_hasten(insertion: Upsert, tables: Tables, executor: Executor) -> Any:
+    anew = {"token": None, "claims": 0, "tries": 0, "due_at": insertion.excluded.due_at}
+    is_later = tables.queue.c.due_at > insertion.excluded.due_at
+    return insertion.on_conflict_do_update(
+        index_elements=["recipient_id"],
+        set_=anew,
+        where=and_(is_free(tables, dialect_of(executor)), is_later),
+    ).returning(tables.queue.c.recipient_id)
+
+
+def _too_late(executor: Executor, tables: Tables, message_id: int) -> tuple[str, ...]:
+    recipient = tables.recipient.c
+    late = select(recipient.id, recipient.address).where(
+        recipient.message_id == message_id,
+        or_(_in_state(tables, (_S.ACCEPTED, _S.IN_DOUBT)), is_queued(tables)),
+    )
+    return _in_order(dict(executor.execute(late).tuples().all()))
+
+
+def _in_order(addresses_by_id: dict[int, str]) -> tuple[str, ...]:
+    return tuple(address for _, address in sorted(addresses_by_id.items()))
+
+
+def _portions(ids: Iterable[int]) -> Iterator[tuple[int, ...]]:
+    left = iter(ids)
+    while portion := tuple(islice(left, _IDS_A_STATEMENT)):
+        yield portion
