@@ -1,0 +1,72 @@
+"""What a ``FaultyRelay`` does instead of the right thing, and when."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import StrEnum
+
+from postroom.values.states import Phase
+
+
+class Trouble(StrEnum):
+    """Ways to fail that are not an answer."""
+
+    #: Reset the connection (RST).
+    RESET = "reset"
+    #: Close the connection (FIN).
+    CLOSE = "close"
+    #: Say nothing any more, and read nothing.
+    STALL = "stall"
+    #: Say something, one byte at a time, and never come to an end.
+    DRIP = "drip"
+    #: Say something that is not SMTP, and go on.
+    GARBAGE = "garbage"
+    #: Say line after line of one reply, as fast as can be.
+    ENDLESS = "endless"
+
+
+@dataclass(slots=True, kw_only=True)
+class Scripted:
+    """One entry of a script: an answer such as ``"550 5.1.1 unknown"``, or a trouble."""
+
+    phase: Phase
+    action: str | Trouble
+    address: str | None
+    after_accepting: bool
+    #: How often it still happens; None: always.
+    times: int | None
+
+
+class Script:
+    """Entries in the order they were written; the first that fits is played. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._entries: list[Scripted] = []
+
+    def add(self, entry: Scripted) -> None:
+        """Add one at the end."""
+        with self._lock:
+            self._entries.append(entry)
+
+    def clear(self) -> None:
+        """Forget every entry."""
+        with self._lock:
+            self._entries.clear()
+
+    def next(self, phase: Phase, addresses: Collection[str] = ()) -> Scripted | None:
+        """Return what to do in ``phase``, for one of ``addresses``; None: the right thing."""
+        if not self._entries:
+            return None
+        with self._lock:
+            for entry in self._entries:
+                fits = entry.phase is phase and (
+                    entry.address is None or entry.address in addresses
+                )
+                if fits and entry.times != 0:
+                    if entry.times is not None:
+                        entry.times -= 1
+                    return entry
+        return None
