@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import replace
 from importlib import import_module
 
-from bench.harness import environment
+from bench.harness import environment, profile
 from bench.harness.options import Options
 from bench.harness.places import PUBLISHED, RESULTS
 from bench.harness.report import Report
@@ -25,8 +26,9 @@ def main() -> None:
         rounds=arguments.rounds,
         recipients=arguments.recipients,
         peers=None if arguments.peers is None else frozenset(arguments.peers.split(",")),
-        profile=arguments.profile,
     )
+    if arguments.profile:
+        os.environ[profile.VARIABLE] = "1"
     folder = PUBLISHED if arguments.publish else RESULTS
     described = environment.describe()
     for name, value in described.items():
@@ -47,7 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=3, help="runs of each contender (3)")
     parser.add_argument("--recipients", type=int, help="mails a run, where a number is asked for")
     parser.add_argument("--peers", help="peers to run, by name, comma-separated (all)")
-    parser.add_argument("--profile", action="store_true", help="ours once, under a profiler")
+    parser.add_argument(
+        "--profile", action="store_true", help="sample our workers, print where time goes"
+    )
     parser.add_argument("--publish", action="store_true", help="write into docs/benchmarks")
     return parser
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from bench.harness.places import ROOT
@@ -14,11 +14,9 @@ from bench.harness.places import ROOT
 class Child:
     """Runs ``python -m MODULE ORDER``; killed at the end where it has not ended by itself."""
 
-    def __init__(
-        self, module: str, order: Mapping[str, Any], *, wrapper: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, module: str, order: Mapping[str, Any]) -> None:
         self._child = subprocess.Popen(
-            [*wrapper, sys.executable, "-m", module, json.dumps(order)],
+            [sys.executable, "-m", module, json.dumps(order)],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -44,6 +42,10 @@ class Child:
             raise RuntimeError(f"{self._child.args} ended, exit code {self._child.wait()}")
         heard: dict[str, Any] = json.loads(line)
         return heard
+
+    def join(self) -> None:
+        """Wait for its end."""
+        self._child.wait(60)
 
     def terminate(self) -> None:
         """Send SIGTERM."""

@@ -11,14 +11,12 @@ class Options:
 
     ``recipients`` overrides how many mails a run has, where a bench asks for a number.
     ``peers`` are the names of those to run beside ours; None runs all that a bench knows.
-    ``profile`` runs our contenders once each under a sampling profiler instead.
     """
 
     short: bool = False
     rounds: int = 3
     recipients: int | None = None
     peers: frozenset[str] | None = None
-    profile: bool = False
 
     def size(self, *, full: int, short: int) -> int:
         """Return how many mails a run has."""

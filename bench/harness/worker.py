@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import URL
 
+from bench.harness import profile
 from bench.harness.child import Child
 
 
@@ -20,7 +21,6 @@ class Worker:
         relay: str,
         config: Mapping[str, Any] | None = None,
         until_stopped: bool = False,
-        wrapper: Sequence[str] = (),
     ) -> None:
         order = {
             "database": database.render_as_string(hide_password=False),
@@ -28,7 +28,8 @@ class Worker:
             "config": dict(config or {}),
             "until_stopped": until_stopped,
         }
-        self._child = Child("bench.harness.worker_process", order, wrapper=wrapper)
+        self._child = Child("bench.harness.worker_process", order)
+        self._sampler: profile.Sampler | None = None
         self.idle_kib: int = self._child.hear()["idle_kib"]
 
     @property
@@ -38,11 +39,17 @@ class Worker:
 
     def go(self) -> None:
         """Let it begin."""
+        if profile.is_wanted():
+            self._sampler = profile.Sampler(self.pid)
         self._child.say("go")
 
     def wait(self) -> dict[str, Any]:
         """Wait until it has done its work; return what it measured."""
-        return self._child.hear()
+        measured = self._child.hear()
+        self._child.join()
+        if self._sampler:
+            print(self._sampler.told())
+        return measured
 
     def stop(self) -> dict[str, Any]:
         """Tell it to stop gently; return what it measured."""
