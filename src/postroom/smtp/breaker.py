@@ -21,7 +21,7 @@ class BreakerConfig:
     #: Faults in a row, with nothing that worked in between.
     faults: int = 3
     #: The first rest; each further one is longer by ``growth``, up to ``longest_s``.
-    cool_down_s: float = 5.0
+    cool_down_s: float = 1.0
     growth: float = 2.0
     longest_s: float = 300.0
     #: How long a probe may take before another one is let through.
@@ -52,15 +52,17 @@ class Breaker:
     @property
     def reason(self) -> str:
         """Return in words why it is open; empty where it is not."""
-        if self._until is None:
+        if not self.is_open:
             return ""
-        return f"the relay rests after {self._faults} {self._last} faults in a row"
+        return f"the relay rests after {self._faults} faults in a row, the last: {self._last}"
 
     def permits(self) -> bool:
         """Return whether the relay may be used now; after a rest only for one probe at a time.
 
         Whoever is let through records what came of it.
         """
+        if not self.is_open:
+            return True
         with self._lock:
             if self._until is None:
                 return True
@@ -72,7 +74,7 @@ class Breaker:
             return True
 
     def pause_s(self) -> float:
-        """Return how long until it is worth asking again; 0 while it is closed."""
+        """Return how long until it is worth asking again; 0 where the relay may be used."""
         with self._lock:
             if self._until is None:
                 return 0.0
@@ -82,23 +84,26 @@ class Breaker:
 
     def record(self, fault: Fault | None) -> None:
         """Take note of an outcome: None where it went well, else whose fault it was."""
+        if fault is Fault.OURSELVES or (fault not in _OPENING and not self._faults):
+            return  # it says nothing about the relay, or nothing new
         with self._lock:
-            if fault is Fault.OURSELVES:
-                return
             if fault not in _OPENING:
                 # Whoever refuses one recipient is there, and knows us.
-                self._faults = self._rests = 0
-                self._until = None
-                self._is_probing = False
+                self._close()
                 return
             self._faults += 1
             self._last = fault
             if self._is_probing or (self._until is None and self._faults >= self._config.faults):
                 self._rest()
 
+    def _close(self) -> None:
+        self._faults = self._rests = 0
+        self._until = None
+        self._is_probing = False
+
     def _rest(self) -> None:
         config = self._config
-        pause_s = min(config.cool_down_s * config.growth**self._rests, config.longest_s)
+        rest_s = min(config.cool_down_s * config.growth**self._rests, config.longest_s)
         self._rests += 1
-        self._until = self._clock() + pause_s
+        self._until = self._clock() + rest_s
         self._is_probing = False
