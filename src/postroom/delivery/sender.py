@@ -11,19 +11,19 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from postroom.delivery.clock import monotonic, utc_now
+from postroom.delivery.clock import monotonic
 from postroom.delivery.desk import Desk
 from postroom.delivery.gate import Gate
 from postroom.delivery.job import Job
 from postroom.delivery.outlet import Outlet
+from postroom.delivery.reporter import Reporter
 from postroom.delivery.transaction import Transaction
-from postroom.delivery.verdict import Spoken, Verdicts
+from postroom.delivery.verdict import Verdicts
 from postroom.smtp.session import Session
-from postroom.storage.ledger import Claim, Result
 from postroom.values.errors import Disconnected, LeaseLost, MessageError, RelayError
 from postroom.values.relay import Relay
 from postroom.values.reply import Outcome, classify, classify_error
-from postroom.values.states import Fault, OnDoubt, Phase, RecipientState
+from postroom.values.states import OnDoubt, Phase, RecipientState
 
 log = logging.getLogger("postroom.delivery")
 
@@ -47,6 +47,7 @@ class Sender(threading.Thread):
         self._breaker = outlet.breaker
         self._queue = outlet.queue
         self._office = office
+        self._reporter = Reporter(outlet, office.desk, office.verdicts)
         self._session: Session | None = None
         #: The transaction at hand, and the one whose opening is already on its way.
         self._current: Transaction | None = None
@@ -68,14 +69,14 @@ class Sender(threading.Thread):
 
     def _deliver(self, job: Job) -> None:
         """Speak ``job``, and whatever follows it on the same connection without a pause."""
-        self._current = self._prepared(job)
-        if self._current is None or not self._is_connected():
+        transaction = self._prepared(job)
+        session = None if transaction is None else self._session_for(transaction)
+        if transaction is None or session is None:
             return
-        session = self._session
-        assert session is not None
+        self._current = transaction
         is_reused = session.transactions > 0
         try:
-            session.start(self._current.envelope)
+            session.start(transaction.envelope)
             while self._current is not None:
                 self._speak(session, self._current)
                 self._current, self._following = self._following, None
@@ -95,57 +96,46 @@ class Sender(threading.Thread):
         try:
             envelope, letter = job.mail.address(job.claims)
         except MessageError as error:
-            now = utc_now()
-            self._office.desk.report(
-                [
-                    Result(
-                        claim=claim,
-                        state=RecipientState.REJECTED,
-                        at=now,
-                        fault=Fault.MESSAGE,
-                        reply=f"not sent: {error}",
-                    )
-                    for claim in job.claims
-                ]
-            )
+            self._reporter.unsendable(job, error)
+            return None
+        except Exception:
+            # Not understood: let the claims run out, so that it cannot spin.
+            log.exception("a message cannot be composed", extra={"message_id": job.mail.message.id})
+            self._office.desk.abandon(job.claims)
             return None
         return Transaction(
             job=job, envelope=envelope, letter=letter, outcomes=[None] * len(job.claims)
         )
 
-    def _is_connected(self) -> bool:
-        """Have a usable session; otherwise settle the transaction at hand and return False."""
+    def _session_for(self, transaction: Transaction) -> Session | None:
+        """Return a usable session; None where the transaction is settled without one."""
         if self._session is not None and not self._session.is_usable:
             self._hang_up()
-        if self._session is None and not self._connect():
-            return False
-        return not self._is_objectionable(self._current)
+        if self._session is None:
+            self._session = self._connected(transaction)
+        if self._session is None or self._is_objectionable(self._session, transaction):
+            return None
+        return self._session
 
-    def _connect(self) -> bool:
-        current = self._current
-        assert current is not None
+    def _connected(self, transaction: Transaction) -> Session | None:
         if not self._breaker.permits():
-            self._postpone(current.job)
-            return False
+            self._reporter.postpone(transaction.job)
+            return None
         try:
-            self._session = self._office.connect(self._relay)
+            return self._office.connect(self._relay)
         except RelayError as error:
-            outcome = classify_error(error)
-            current.settle_all(outcome)
-            self._report(current, error.transcript)
-            return False
-        return True
+            said = error.transcript
+            transaction.settle_all(classify_error(error))
+            self._reporter.report(transaction, lambda: said)
+            return None
 
-    def _is_objectionable(self, transaction: Transaction | None) -> bool:
+    def _is_objectionable(self, session: Session, transaction: Transaction) -> bool:
         """Settle what this relay has announced it could not take; return whether it was so."""
-        assert self._session is not None
-        if transaction is None:
-            return True
-        outcome = self._session.objection(transaction.envelope)
+        outcome = session.objection(transaction.envelope)
         if outcome is None:
             return False
         transaction.settle_all(outcome)
-        self._report(transaction)
+        self._reporter.report(transaction, self._transcript)
         return True
 
     def _speak(self, session: Session, current: Transaction) -> None:
@@ -164,7 +154,7 @@ class Sender(threading.Thread):
             following = self._following.envelope if self._following else None
             replies = session.finish(following)
             current.settle([classify(Phase.DOT, reply) for reply in replies])
-        self._report(current)
+        self._reporter.report(current, self._transcript)
 
     def _pass_gate(self, current: Transaction) -> None:
         """Wait until the outcome can be recorded; where doubt is to be held, commit the intent."""
@@ -182,61 +172,9 @@ class Sender(threading.Thread):
         """Return the transaction to open together with this final dot, if there is one."""
         while session.takes_another and (job := self._queue.take_now()) is not None:
             following = self._prepared(job)
-            if following is not None and not self._is_objectionable(following):
+            if following is not None and not self._is_objectionable(session, following):
                 return following
         return None
-
-    def _report(self, transaction: Transaction, transcript: str | None = None) -> None:
-        """Hand in what is decided; put the rest back, to be spoken at once."""
-        decided = transaction.decided()
-        at_once = [claim for claim, outcome in decided if outcome.is_at_once]
-        spoken = Spoken(
-            relay=self._relay.name,
-            at=transaction.at,
-            duration_s=monotonic() - transaction.began,
-            transcript=self._transcript(decided) if transcript is None else transcript,
-            pause_s=self._breaker.pause_s(),
-        )
-        self._tell_breaker([outcome for _, outcome in decided])
-        message = transaction.job.mail.message
-        results = [
-            self._office.verdicts.result(claim, message, outcome, spoken)
-            for claim, outcome in decided
-            if not outcome.is_at_once
-        ]
-        self._office.desk.report(results, transaction.passed)
-        if at_once:
-            self._queue.put_back(transaction.job.only(at_once))
-
-    def _tell_breaker(self, outcomes: list[Outcome]) -> None:
-        """One mail that went out says that the relay works, whatever became of the others."""
-        if any(outcome.state is RecipientState.ACCEPTED for outcome in outcomes):
-            self._breaker.record(None)
-        elif outcomes and outcomes[0].fault is not None:
-            self._breaker.record(outcomes[0].fault)
-
-    def _transcript(self, decided: list[tuple[Claim, Outcome]]) -> str:
-        """Return the session's transcript where somebody will want to read it."""
-        all_well = all(outcome.state is RecipientState.ACCEPTED for _, outcome in decided)
-        return "" if all_well or self._session is None else self._session.transcript
-
-    def _postpone(self, job: Job) -> None:
-        """The relay rests: put the job off until it may be tried again, without an attempt."""
-        now = utc_now()
-        pause_s = self._breaker.pause_s()
-        self._office.desk.report(
-            [
-                Result(
-                    claim=claim,
-                    state=RecipientState.DEFERRED,
-                    at=now,
-                    due_in_s=max(pause_s, 1.0),
-                    fault=Fault.RELAY,
-                    reply=f"waiting: {self._breaker.reason}",
-                )
-                for claim in job.claims
-            ]
-        )
 
     def _broken(self, error: RelayError, *, is_reused: bool) -> None:
         """The connection failed: the transaction whose dot was written is in doubt, no other."""
@@ -253,7 +191,7 @@ class Sender(threading.Thread):
         outcome = classify_error(error)
         current.settle([classify(Phase.DOT, reply) for reply in error.replies])
         current.settle_all(outcome)
-        self._report(current)
+        self._reporter.report(current, self._transcript)
 
     def _too_late(self) -> None:
         """The claims are gone, or nearly: say nothing, and let whoever holds them go on."""
@@ -268,13 +206,16 @@ class Sender(threading.Thread):
         for transaction in (self._current, self._following):
             if transaction is not None and transaction.passed:
                 transaction.settle_all(Outcome(state=RecipientState.IN_DOUBT, phase=Phase.DOT))
-                self._report(transaction)
+                self._reporter.report(transaction, self._transcript)
             elif transaction is not None:
                 self._office.desk.abandon(transaction.job.claims)
         self._current = self._following = None
         if self._session is not None:
             self._session.close()
             self._session = None
+
+    def _transcript(self) -> str:
+        return "" if self._session is None else self._session.transcript
 
     def _hang_up(self) -> None:
         if self._session is not None:

@@ -1,0 +1,95 @@
+"""What a sender tells of its transactions: results for the desk, faults for the breaker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from postroom.delivery.clock import monotonic, utc_now
+from postroom.delivery.desk import Desk
+from postroom.delivery.job import Job
+from postroom.delivery.outlet import Outlet
+from postroom.delivery.transaction import Transaction
+from postroom.delivery.verdict import Spoken, Verdicts
+from postroom.storage.ledger import Result
+from postroom.values.errors import MessageError
+from postroom.values.reply import Outcome
+from postroom.values.states import Fault, RecipientState
+
+_LEAST_PAUSE_S = 1.0
+
+
+class Reporter:
+    """Belongs to one sender of ``outlet``."""
+
+    def __init__(self, outlet: Outlet, desk: Desk, verdicts: Verdicts) -> None:
+        self._outlet = outlet
+        self._desk = desk
+        self._verdicts = verdicts
+
+    def report(self, transaction: Transaction, transcript: Callable[[], str]) -> None:
+        """Hand in what is decided; put back what may be spoken again at once.
+
+        ``transcript`` is asked only where somebody will want to read it.
+        """
+        decided = transaction.decided()
+        outcomes = [outcome for _, outcome in decided]
+        self._tell_breaker(outcomes)
+        all_well = all(outcome.state is RecipientState.ACCEPTED for outcome in outcomes)
+        spoken = Spoken(
+            relay=self._outlet.relay.name,
+            at=transaction.at,
+            duration_s=monotonic() - transaction.began,
+            transcript="" if all_well else transcript(),
+            pause_s=0.0 if all_well else self._outlet.breaker.pause_s(),
+        )
+        message = transaction.job.mail.message
+        results = [
+            self._verdicts.result(claim, message, outcome, spoken)
+            for claim, outcome in decided
+            if not outcome.is_at_once
+        ]
+        self._desk.report(results, transaction.passed)
+        if again := [claim for claim, outcome in decided if outcome.is_at_once]:
+            self._outlet.queue.put_back(transaction.job.only(again))
+
+    def postpone(self, job: Job) -> None:
+        """The relay rests: put the job off until it may be tried again, without an attempt."""
+        now = utc_now()
+        due_in_s = max(self._outlet.breaker.pause_s(), _LEAST_PAUSE_S)
+        self._desk.report(
+            [
+                Result(
+                    claim=claim,
+                    state=RecipientState.DEFERRED,
+                    at=now,
+                    due_in_s=due_in_s,
+                    fault=Fault.RELAY,
+                    reply=f"waiting: {self._outlet.breaker.reason}",
+                )
+                for claim in job.claims
+            ]
+        )
+
+    def unsendable(self, job: Job, error: MessageError) -> None:
+        """The message cannot be composed for these recipients, now or later."""
+        now = utc_now()
+        self._desk.report(
+            [
+                Result(
+                    claim=claim,
+                    state=RecipientState.REJECTED,
+                    at=now,
+                    fault=Fault.MESSAGE,
+                    reply=f"not sent: {error}",
+                )
+                for claim in job.claims
+            ]
+        )
+
+    def _tell_breaker(self, outcomes: Sequence[Outcome]) -> None:
+        """One mail that went out says that the relay works, whatever became of the others."""
+        breaker = self._outlet.breaker
+        if any(outcome.state is RecipientState.ACCEPTED for outcome in outcomes):
+            breaker.record(None)
+        elif outcomes and outcomes[0].fault is not None:
+            breaker.record(outcomes[0].fault)
