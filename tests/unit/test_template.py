@@ -118,6 +118,12 @@ def test_a_file_is_read_again_once_it_changed(tmp_path: Path) -> None:
     assert text_of(Template("hello.txt"), templates) == "Good day"
 
 
+def test_a_file_that_is_not_utf8_is_an_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "latin.txt").write_bytes(b"Gr\xfc\xdfe")
+    with pytest.raises(TemplateError, match=r"expected latin\.txt to be readable, got: .*utf-8"):
+        text_of(Template("latin.txt"), Templates.of(tmp_path))
+
+
 def test_the_first_folder_wins(tmp_path: Path) -> None:
     for name in ("own", "shared"):
         (tmp_path / name).mkdir()
@@ -157,6 +163,17 @@ def test_an_applications_environment_lends_filters_globals_tests_and_syntax() ->
     environment.globals["shop"] = lambda: "Shop"
     environment.tests["small"] = lambda number: number < 10
     assert text_of(Template("x.txt", name="jo"), Templates.of(environment)) == "JO Shop yes"
+
+
+def test_an_applications_translations_are_used() -> None:
+    environment = jinja2.Environment(extensions=["jinja2.ext.i18n"])
+    environment.install_gettext_callables(
+        {"Hello %(name)s": "Hallo %(name)s"}.__getitem__,
+        lambda one, many, number: one if number == 1 else many,
+        newstyle=True,
+    )
+    template = Template.from_string("{% trans %}Hello {{ name }}{% endtrans %}", name="Jo")
+    assert text_of(template, Templates.of(environment)) == "Hallo Jo"
 
 
 def test_what_an_environment_learns_before_its_first_template_counts() -> None:

@@ -142,6 +142,18 @@ def test_malformed_sources_are_found_at_enqueue() -> None:
         source_of(Template("a.txt"), templates)
 
 
+def test_an_unknown_filter_in_an_included_file_is_found_at_enqueue() -> None:
+    templates = folder(a_txt="{% include 'b.txt' %}", b_txt="\n{{ 1|nothing }}")
+    with pytest.raises(TemplateError, match=r"^b\.txt, line 2: .*No filter named 'nothing'"):
+        source_of(Template("a.txt"), templates)
+
+
+def test_what_another_version_stored_and_this_one_cannot_read_is_a_template_error() -> None:
+    stored = source_of(Template.from_string("x")).to_json() | {"sources": {"<string>": "{{ }"}}
+    with pytest.raises(TemplateError, match=r"^<string>, line 1: expected a valid template"):
+        TemplateSource.from_json(stored).render({})
+
+
 def test_an_error_at_delivery_names_file_and_line() -> None:
     source = source_of(Template("order.html", shop="Shop"), SHOP, html=True)
     with pytest.raises(TemplateError, match=r"^order\.html, line 2: .*'order' is undefined"):

@@ -20,6 +20,8 @@ _Folder = str | PathLike[str]
 #: What ``Outbox(templates=...)`` takes.
 TemplatesLike = _Folder | Sequence[_Folder] | jinja2.BaseLoader | jinja2.Environment
 
+_BARE = jinja2.Environment(autoescape=True)
+
 
 class Templates:
     """The templates of an outbox, by name. Safe to share between threads.
@@ -82,6 +84,8 @@ class Templates:
                 continue
             except jinja2.TemplateSyntaxError as error:
                 raise located(error, name) from error
+            except (OSError, UnicodeError) as error:
+                raise TemplateError(f"expected {name} to be readable, got: {error}") from error
         return None
 
     def _compile(self, source: str, is_html: bool) -> jinja2.Template:
@@ -101,6 +105,10 @@ def _sandbox_like(base: jinja2.Environment, *, is_html: bool) -> Sandbox:
         extensions=[type(extension) for extension in base.extensions.values()],
     )
     sandbox.finalize = base.finalize
+    # What extensions were told, such as newstyle_gettext; their functions stay our sandbox's.
+    for name in vars(base).keys() - vars(_BARE).keys():
+        if not callable(getattr(base, name)):
+            setattr(sandbox, name, getattr(base, name))
     sandbox.filters.update(base.filters)
     sandbox.tests.update(base.tests)
     sandbox.policies.update(base.policies)

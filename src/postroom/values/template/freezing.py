@@ -49,14 +49,12 @@ def freeze(
     if found is None:
         return None
     if has_variables:
-        source = TemplateSource(
+        return TemplateSource(
             program=_program(value, found.name or STRING, templates, is_html=html),
             context=json.dumps(pack(value.context, "the template's context")),
             inline=dict(inline),
             inline_css=css,
         )
-        source.compile()
-        return source
     output = render(found, value.context, inline)
     return inlined(output) if css else output
 

@@ -60,6 +60,7 @@ def undeclared(source: str, name: str, syntax: Syntax) -> frozenset[str]:
     try:
         return frozenset(meta.find_undeclared_variables(_tree(source, name, syntax)))
     except jinja2.TemplateSyntaxError as error:
+        error.name = name  # Jinja does not tell its introspection what it looks at
         raise located(error, name) from error
 
 
