@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from numbers import Integral, Real
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 from postroom.values.errors import AttachmentError, ConfigError
@@ -23,6 +26,7 @@ MAX_CELL_CHARACTERS = 32_767
 #: Excel keeps numbers as IEEE doubles and shows 15 digits: longer ones (card numbers, barcodes)
 #: are written as text, so that none is changed.
 _EXACT_DIGITS = 15
+_EXACT_BELOW = 10**15
 
 #: The same rows give the same bytes, so that the same file is stored once.
 _CREATED = dt.datetime(2000, 1, 1)  # noqa: DTZ001 - Excel's times know no zone
@@ -62,21 +66,39 @@ def write_workbook(sheets: Sheets, file: BinaryIO, *, columns: Sequence[str] | N
         AttachmentError: a sheet's name, size or text is more than Excel can hold.
     """
     xlsxwriter = _xlsxwriter()
-    # No `with`: leaving it through an error would write what there is, for nobody.
-    book = xlsxwriter.Workbook(file, {"constant_memory": True})
+    with TemporaryDirectory(prefix="postroom-") as folder:
+        # A file of its own: a ZIP that is left half-written would be completed by the garbage
+        # collector, into a file that may have refused the first half.
+        whole = Path(folder) / "book.xlsx"
+        book = xlsxwriter.Workbook(str(whole), {"constant_memory": True, "tmpdir": folder})
+        try:
+            _fill(book, sheets, columns)
+            book.close()
+        finally:
+            for sheet in book.worksheets():
+                sheet.row_data_fh.close()  # which XlsxWriter does only where nothing fails
+        with whole.open("rb") as content:
+            shutil.copyfileobj(content, file)
+
+
+def _fill(book: Any, sheets: Sheets, columns: Sequence[str] | None) -> None:
     book.set_properties({"created": _CREATED})
     formats = {name: book.add_format({"num_format": code}) for name, code in _FORMATS.items()}
     bold = book.add_format({"bold": True})
     for name, supply in sheets.items():
-        try:
-            sheet = book.add_worksheet(name)
-        except xlsxwriter.exceptions.XlsxWriterException as error:
-            raise AttachmentError(
-                "expected the name of a sheet to be unique, up to 31 characters, without any of "
-                f"[]:*?/\\, got: {name!r}"
-            ) from error
-        _Sheet(sheet, formats, bold).write(supply.take(), columns)
-    book.close()
+        _Sheet(_worksheet(book, name), formats, bold).write(supply.take(), columns)
+
+
+def _worksheet(book: Any, name: str) -> Any:
+    try:
+        if name:
+            return book.add_worksheet(name)
+    except _xlsxwriter().exceptions.XlsxWriterException:
+        pass
+    raise AttachmentError(
+        "expected the name of a sheet to be unique, of 1 to 31 characters, without any of "
+        f"[]:*?/\\, got: {name!r}"
+    )
 
 
 class _Sheet:
@@ -144,9 +166,9 @@ def _is_missing(value: Any) -> bool:
 def _is_exact(value: object) -> bool:
     """Return whether it is a number that Excel keeps as it is."""
     if isinstance(value, Decimal):
-        return bool(value.is_finite()) and len(value.as_tuple().digits) <= _EXACT_DIGITS
+        return value.is_finite() and len(value.as_tuple().digits) <= _EXACT_DIGITS
     if isinstance(value, Integral):
-        return abs(int(value)) < 10**_EXACT_DIGITS
+        return abs(int(value)) < _EXACT_BELOW
     return isinstance(value, Real) and math.isfinite(value)
 
 
