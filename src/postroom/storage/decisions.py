@@ -26,7 +26,7 @@ from sqlalchemy import (
 from postroom.storage.engine import Executor, clock_sql, dialect_of, now_sql
 from postroom.storage.leases import is_busy, is_free, is_queued
 from postroom.storage.models import Tables
-from postroom.storage.queries.status import unknown
+from postroom.storage.queries.messages import unknown
 from postroom.storage.upsert import Upsert, upsert
 from postroom.values.address import Address
 from postroom.values.checks import address_of, addresses_of, texts_of
@@ -113,7 +113,7 @@ def requeue(
     over = _restate(executor, tables, and_(wanted, _in_state(tables, _OVER)), _S.QUEUED)
     recipient = tables.recipient.c
     waiting = select(recipient.id, recipient.address).where(wanted, _in_state(tables, _WAITING))
-    addresses_by_id = dict(executor.execute(waiting).tuples().all())
+    addresses_by_id = {row.id: row.address for row in executor.execute(waiting)}
     due = _enqueue(executor, tables, message, addresses_by_id)
     return _in_order({**over, **{id: addresses_by_id[id] for id in due}})
 
@@ -236,7 +236,7 @@ def _restate(
         .values(state=state.value, updated_at=now, **columns)
         .returning(recipient.c.id, recipient.c.address)
     )
-    return dict(changed.tuples().all())
+    return {row.id: row.address for row in changed}
 
 
 def _dequeue(executor: Executor, tables: Tables, condition: ColumnElement[bool]) -> None:
@@ -290,7 +290,7 @@ def _too_late(executor: Executor, tables: Tables, message_id: int) -> tuple[str,
         recipient.message_id == message_id,
         or_(_in_state(tables, (_S.ACCEPTED, _S.IN_DOUBT)), is_queued(tables)),
     )
-    return _in_order(dict(executor.execute(late).tuples().all()))
+    return _in_order({row.id: row.address for row in executor.execute(late)})
 
 
 def _in_order(addresses_by_id: dict[int, str]) -> tuple[str, ...]:

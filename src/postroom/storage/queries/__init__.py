@@ -1,10 +1,10 @@
 """What can be asked of the outbox. Only reads; every answer is a value."""
 
-from postroom.storage.queries.attempts import AttemptRecord, attempts
-from postroom.storage.queries.counts import Counts, WorkerStatus, counts
-from postroom.storage.queries.explain import Explanation, explain
-from postroom.storage.queries.search import MessageSummary, Search, search
-from postroom.storage.queries.status import MessageStatus, RecipientStatus, status
+from postroom.storage.queries.attempt_log import AttemptRecord, attempts
+from postroom.storage.queries.explanations import Explanation, explain
+from postroom.storage.queries.messages import MessageStatus, RecipientStatus, status
+from postroom.storage.queries.summaries import MessageSummary, Search, search
+from postroom.storage.queries.totals import Counts, WorkerStatus, counts
 
 __all__ = [
     "AttemptRecord",

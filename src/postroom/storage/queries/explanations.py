@@ -11,8 +11,8 @@ from sqlalchemy import func, select
 
 from postroom.storage.engine import Executor, clock_sql, dialect_of
 from postroom.storage.models import Tables
-from postroom.storage.queries.counts import workers
-from postroom.storage.queries.status import MessageStatus, RecipientStatus, status
+from postroom.storage.queries.messages import MessageStatus, RecipientStatus, status
+from postroom.storage.queries.totals import workers
 from postroom.values.states import OnDoubt, RecipientState
 
 #: Without a heartbeat for so long, a worker is not counted on.
@@ -114,13 +114,13 @@ def _places(executor: Executor, tables: Tables, message_id: int) -> dict[int, An
 
 def _due_before(executor: Executor, tables: Tables, message: MessageStatus, now: datetime) -> int:
     """Count who is due before the first of the message's recipients, up to a bound."""
-    due = [one.due_at for one in message.recipients if one.due_at and one.due_at <= now]
-    if not due:
+    if not any(one.due_at and one.due_at <= now for one in message.recipients):
         return 0
     queue = tables.queue.c
+    first = select(func.min(queue.due_at)).where(queue.message_id == message.id).scalar_subquery()
     line = (
         select(queue.recipient_id)
-        .where(queue.lane == message.lane.rank, queue.due_at < min(due).timestamp())
+        .where(queue.lane == message.lane.rank, queue.due_at < first)
         .limit(_LONGEST_LINE)
     )
     return int(executor.execute(select(func.count()).select_from(line.subquery())).scalar_one())

@@ -76,7 +76,7 @@ def _in_flight(executor: Executor, tables: Tables) -> dict[str, int]:
         .where(is_leased(tables, dialect_of(executor)))
         .group_by(recipient.c.state)
     )
-    return dict(executor.execute(held).tuples().all())
+    return {row[0]: row[1] for row in executor.execute(held)}
 
 
 def _by_state(

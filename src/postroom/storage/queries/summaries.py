@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from postroom.storage.engine import Executor, dialect_of
 from postroom.storage.leases import derived, is_leased
 from postroom.storage.models import Tables
-from postroom.storage.queries.status import subject_of
+from postroom.storage.queries.messages import subject_of
 from postroom.values.address import Address
 from postroom.values.states import Lane, RecipientState, message_state
 
