@@ -12,7 +12,7 @@ from bench.harness.options import Options
 from bench.harness.places import PUBLISHED, RESULTS
 from bench.harness.report import Report
 
-BENCHES = ("campaign",)
+BENCHES = ("campaign", "compose", "fanout", "distance", "latency")
 
 
 def main() -> None:

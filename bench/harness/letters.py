@@ -36,6 +36,11 @@ def address(number: int) -> str:
     return f"customer{number}@example.net"
 
 
+def addresses(count: int) -> list[str]:
+    """Return the first ``count`` of them."""
+    return [address(number) for number in range(count)]
+
+
 def size_bytes() -> int:
     """Return how many bytes one copy has on the wire."""
     draft = Draft(

@@ -10,7 +10,8 @@ class Options:
     """``short`` is for a look during work; figures to be published come from the full form.
 
     ``recipients`` overrides how many mails a run has, where a bench asks for a number.
-    ``peers`` are the names of those to run beside ours; None runs all that a bench knows.
+    ``peers`` are the names of those to run beside ours (``none`` for none of them); None runs
+    all that a bench knows.
     """
 
     short: bool = False

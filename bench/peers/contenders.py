@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 from bench.harness import letters, limit
@@ -13,13 +14,23 @@ from bench.harness.options import Options
 from bench.peers.peer import Peer
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What every peer is asked: ``count`` mails over ``connections``, to ``relay``'s port."""
+
+    count: int
+    connections: int = 10
+    is_each_different: bool = False
+    relay: Callable[[], AbstractContextManager[int]] = limit.sink
+
+
 def contenders(
-    peers: Iterable[Peer], options: Options, servers: Servers, order: dict[str, Any]
+    peers: Iterable[Peer], options: Options, servers: Servers, terms: Terms
 ) -> Iterator[Contender]:
     """Yield a contender for each peer that is wanted."""
     for peer in peers:
         if options.wants(peer.name):
-            yield _contender(peer, servers, {**_MAIL, **order})
+            yield contender(peer, servers, terms)
 
 
 _MAIL: dict[str, Any] = {
@@ -27,15 +38,21 @@ _MAIL: dict[str, Any] = {
     "subject": letters.SUBJECT,
     "text": letters.TEXT,
     "html": letters.HTML,
-    "connections": 10,
 }
 
 
-def _contender(peer: Peer, servers: Servers, order: dict[str, Any]) -> Contender:
+def contender(peer: Peer, servers: Servers, terms: Terms, name: str = "") -> Contender:
+    """Return a peer as a contender, under ``name`` where it runs in several forms."""
+
     def run() -> Figures:
         peer.install()
         with ExitStack() as stack:
-            asked = order | {"port": stack.enter_context(limit.sink())}
+            asked = _MAIL | {
+                "port": stack.enter_context(terms.relay()),
+                "count": terms.count,
+                "connections": terms.connections,
+                "is_each_different": terms.is_each_different,
+            }
             if "postgresql" in peer.needs:
                 url = stack.enter_context(servers.postgresql())
                 asked["postgresql"] = {
@@ -47,9 +64,9 @@ def _contender(peer: Peer, servers: Servers, order: dict[str, Any]) -> Contender
                 }
             if "redis" in peer.needs:
                 asked["redis"] = servers.redis()
-            return _figures(peer, order["count"], peer.run(asked))
+            return _figures(peer, terms.count, peer.run(asked))
 
-    return Contender(name=peer.name, run=run, note=peer.note)
+    return Contender(name=name or peer.name, run=run, note=peer.note)
 
 
 def _figures(peer: Peer, count: int, measured: dict[str, float]) -> Figures:
