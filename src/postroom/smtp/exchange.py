@@ -26,6 +26,7 @@ class Exchange:
     __slots__ = (
         "_accepted",
         "_data",
+        "_is_cut",
         "_is_reused",
         "_mail",
         "_pieces",
@@ -45,6 +46,7 @@ class Exchange:
         #: What is written before a reply is read.
         self.commands = (b"RSET\r\n" if resets else b"") + self._pieces[0].commands
         self._is_reused = is_reused
+        self._is_cut = False
         self._written = 0
         self._accepted = 0
         self._mail: Reply | None = None
@@ -66,7 +68,13 @@ class Exchange:
             write(connection, self.first_write(), Phase.MAIL)
         if self._resets:
             self._read_reset(connection)
-        self._read_replies(connection)
+        try:
+            self._read_replies(connection)
+        except RelayError:
+            # Some hang up after refusing MAIL; that answers for every recipient.
+            if self._mail is None or self._mail.is_positive:
+                raise
+            self._is_cut = True
         opening = self._result()
         if not opening.is_open and opening.has_begun:
             self._end_empty(connection, opening)
@@ -82,7 +90,7 @@ class Exchange:
     def is_over(self) -> bool:
         """Return whether the relay has closed the conversation, or lost its place in it."""
         replies = [reply for reply in (self._mail, *self._rcpts, self._data) if reply is not None]
-        if any(reply.code == _CLOSING for reply in replies):
+        if self._is_cut or any(reply.code == _CLOSING for reply in replies):
             return True
         # After a refusal 503 only says that its command came too late.
         refused = next((reply for reply in replies if reply.code >= 400), None)

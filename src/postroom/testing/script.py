@@ -13,6 +13,8 @@ from postroom.values.states import Phase
 class Trouble(StrEnum):
     """Ways to fail that are not an answer."""
 
+    #: Answer 554, and close the connection.
+    REFUSE = "refuse"
     #: Reset the connection (RST).
     RESET = "reset"
     #: Close the connection (FIN).

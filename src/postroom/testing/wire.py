@@ -94,11 +94,13 @@ class Wire:
         Raises:
             Over: one cannot.
         """
+        if trouble is Trouble.REFUSE:
+            self.say("554 5.3.2 no service here")
         self.flush()
         match trouble:
             case Trouble.RESET:
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-            case Trouble.CLOSE:
+            case Trouble.CLOSE | Trouble.REFUSE:
                 self._socket.shutdown(socket.SHUT_WR)
             case Trouble.STALL:
                 self._stopped.wait()
