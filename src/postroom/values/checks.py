@@ -18,7 +18,7 @@ from postroom.values.headers import SINGLE, checked_header, checked_text, shown
 E = TypeVar("E", bound=StrEnum)
 
 #: RFC 5322 section 3.6.4, without the comments and quoted strings nobody writes there.
-_MESSAGE_ID = re.compile(r"<[^<>\s@]+@[^<>\s@]+>", re.ASCII)
+_MESSAGE_ID = re.compile(r"<[!-;=?-~]+@[!-;=?-~]+>")
 _LONGEST_MESSAGE_ID = 900  # a header line holds 998 octets
 
 _REPORTED = {"SUCCESS", "FAILURE", "DELAY"}
@@ -157,7 +157,11 @@ def message_id_of(value: str) -> str:
     """Return a Message-ID in its angle brackets."""
     text = checked_text(value, "a Message-ID", error=InvalidHeader).strip()
     bracketed = text if text.startswith("<") else f"<{text}>"
-    is_fit = bracketed.isascii() and len(bracketed) <= _LONGEST_MESSAGE_ID
-    if not is_fit or not _MESSAGE_ID.fullmatch(bracketed):
+    if not is_message_id(bracketed):
         raise InvalidHeader(f"expected a Message-ID to be like <left@right>, got: {shown(value)}")
     return bracketed
+
+
+def is_message_id(text: str) -> bool:
+    """Tell whether ``text`` is a Message-ID in angle brackets, and nothing else."""
+    return len(text) <= _LONGEST_MESSAGE_ID and _MESSAGE_ID.fullmatch(text) is not None

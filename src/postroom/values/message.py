@@ -21,6 +21,7 @@ from postroom.values.checks import (
     aware,
     delays_of,
     headers_of,
+    is_message_id,
     items_of,
     member,
     message_id_of,
@@ -265,4 +266,5 @@ def _thread_of(message: str | ParsedMessage) -> tuple[str, tuple[str, ...]]:
         return answered, (answered,)
     answered = message_id_of(str(message["Message-ID"] or ""))
     before = str(message["References"] or message["In-Reply-To"] or "").split()
-    return answered, (*map(message_id_of, before), answered)
+    # Others' ids are not ours to mend: what is broken is left out.
+    return answered, (*filter(is_message_id, before), answered)

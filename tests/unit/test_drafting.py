@@ -1,0 +1,123 @@
+"""From a message to a draft: nothing is left open, and nothing unfit gets in."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import jinja2
+import pytest
+
+from postroom.values.address import Address
+from postroom.values.attachment import Disposition
+from postroom.values.drafting import Occasion, drafted
+from postroom.values.errors import InvalidHeader, MessageError, TemplateError
+from postroom.values.message import Draft, Message, Part
+from postroom.values.template import Template, Templates, TemplateSource
+
+NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
+SHOP = Address(local="shop", domain="example.com", name="Shop")
+LOGO = Part(
+    filename="logo.png",
+    content_type="image/png",
+    disposition=Disposition.INLINE,
+    content_id="logo",
+    size_bytes=0,
+    open=lambda: iter(()),
+)
+
+
+def draft(
+    message: Message,
+    files: dict[str, str] | None = None,
+    *,
+    sender: Address | None = SHOP,
+    **wishes: Any,
+) -> Draft:
+    occasion = Occasion(
+        sender=sender,
+        templates=Templates.of(jinja2.DictLoader(files or {})),
+        token="0" * 32,
+        date=NOON,
+    )
+    return drafted(message, occasion, **{"parts": (), "has_variables": False} | wishes)
+
+
+def test_the_message_s_own_sender_wins_over_the_outbox_s() -> None:
+    assert draft(Message()).sender == SHOP
+    assert draft(Message(sender="a@example.com")).sender == Address.parse("a@example.com")
+
+
+def test_without_any_sender_it_says_where_to_set_one() -> None:
+    with pytest.raises(MessageError, match=r"set Message\(sender=…\) or Outbox\(sender=…\)"):
+        draft(Message(), sender=None)
+
+
+def test_text_is_never_rendered() -> None:
+    written = draft(Message(subject="{{ 7 * 7 }}", text="{{ 7 * 7 }}", html="{{ 7 * 7 }}"))
+    assert (written.subject, written.text, written.html) == ("{{ 7 * 7 }}",) * 3
+
+
+def test_templates_are_rendered_with_what_they_were_given() -> None:
+    message = Message(
+        subject=Template.from_string("Order {{ number }}\n", number=7),
+        html=Template("order.html", name="<Ann>"),
+    )
+    written = draft(message, {"order.html": "<p>{{ name }}</p>"})
+    assert (written.subject, written.html) == ("Order 7", "<p>&lt;Ann&gt;</p>")
+    assert not written.is_templated
+
+
+def test_html_alone_gets_its_text() -> None:
+    assert draft(Message(html="<p>Hello <b>Ann</b></p>")).text == "Hello Ann"
+    assert draft(Message(html="<p>a</p>", text="b")).text == "b"
+    assert draft(Message(html="<p>a</p>", text="")).text == ""
+
+
+def test_where_recipients_bring_variables_templates_wait_for_them() -> None:
+    message = Message(
+        subject=Template.from_string("Dear {{ name }}"),
+        html=Template.from_string("<p>{{ name }}</p>"),
+    )
+    waiting = draft(message, has_variables=True)
+    assert waiting.is_templated
+    assert isinstance(waiting.html, TemplateSource)
+    ready = waiting.rendered({"name": "Ann & Bob"})
+    assert ready.subject == "Dear Ann & Bob"
+    assert ready.html == "<p>Ann &amp; Bob</p>"
+    assert ready.text == "Ann & Bob"
+    assert not ready.is_templated
+
+
+def test_a_draft_without_templates_is_rendered_as_it_is() -> None:
+    written = draft(Message(subject="a"))
+    assert written.rendered({"name": "Ann"}) is written
+
+
+def test_a_rendered_subject_cannot_start_another_header() -> None:
+    subject = Template.from_string("Dear {{ name }}", name="Ann\r\nBcc: x@y.example")
+    with pytest.raises(InvalidHeader, match="the rendered subject"):
+        draft(Message(subject=subject))
+    waiting = draft(Message(subject=Template.from_string("{{ name }}")), has_variables=True)
+    with pytest.raises(InvalidHeader, match="the rendered subject"):
+        waiting.rendered({"name": "Ann\r\nBcc: x@y.example"})
+
+
+def test_a_body_that_renders_to_what_cannot_be_stored_is_refused() -> None:
+    with pytest.raises(MessageError, match="without NUL"):
+        draft(Message(text=Template.from_string("{{ a }}", a="\0")))
+
+
+def test_a_template_error_names_file_and_line() -> None:
+    with pytest.raises(TemplateError, match=r"order\.html, line 2"):
+        draft(Message(html=Template("order.html")), {"order.html": "\n{{ missing }}"})
+
+
+def test_inline_images_are_found_by_their_file_name() -> None:
+    html = Template.from_string('<img src="{{ inline("logo.png") }}">')
+    assert draft(Message(html=html), parts=[LOGO]).html == '<img src="cid:logo">'
+
+
+def test_headers_and_thread_stand_together() -> None:
+    written = draft(Message(headers={"X-A": "1"}, reply_to_message="q@example.com"))
+    assert [name for name, _ in written.headers] == ["X-A", "In-Reply-To", "References"]

@@ -1,0 +1,170 @@
+"""A message is parsed, checked and frozen where it is made."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, replace
+from datetime import UTC, datetime, timedelta, timezone
+from email.message import EmailMessage
+from typing import Any
+
+import pytest
+
+from postroom.values.address import Address
+from postroom.values.attachment import Attachment
+from postroom.values.envelope import DeliveryNotice
+from postroom.values.errors import InvalidAddress, InvalidHeader, MessageError
+from postroom.values.message import Message, Recipient
+from postroom.values.states import Lane, OnDoubt
+from postroom.values.template import Template
+
+NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
+
+
+def test_what_is_written_as_text_becomes_what_it_means() -> None:
+    message = Message(
+        sender="Shop <shop@example.com>",
+        reply_to=["Help <help@example.com>"],
+        lane="urgent",  # type: ignore[arg-type]
+        on_doubt="hold",  # type: ignore[arg-type]
+        tags=["order"],
+        headers={"X-Order": "A-1001"},
+        envelope_sender="bounces@bücher.example",
+        retry_delays=[1, 2.5],
+    )
+    assert message.sender == Address(local="shop", domain="example.com", name="Shop")
+    assert message.reply_to == (Address(local="help", domain="example.com", name="Help"),)
+    assert (message.lane, message.on_doubt) == (Lane.URGENT, OnDoubt.HOLD)
+    assert (message.tags, message.headers) == (("order",), (("X-Order", "A-1001"),))
+    assert message.envelope_sender == "bounces@xn--bcher-kva.example"
+    assert message.retry_delays == (1.0, 2.5)
+
+
+def test_it_cannot_be_changed_afterwards() -> None:
+    tags = ["a"]
+    message = Message(tags=tags)
+    tags.append("b")
+    assert message.tags == ("a",)
+    with pytest.raises(FrozenInstanceError):
+        message.subject = "other"  # type: ignore[misc]
+
+
+def test_a_changed_copy_is_checked_like_a_new_one() -> None:
+    message = Message(subject="a", headers=[("X-A", "1")], reply_to_message="a@b.example")
+    assert replace(message, text="b") == Message(
+        subject="a", text="b", headers={"X-A": "1"}, reply_to_message="a@b.example"
+    )
+    with pytest.raises(InvalidHeader):
+        replace(message, subject="a\nb")
+
+
+def test_the_null_reverse_path_is_not_the_default() -> None:
+    assert Message().envelope_sender is None
+    assert Message(envelope_sender="").envelope_sender == ""
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "text"),
+    [
+        ({"sender": "shop"}, InvalidAddress, "there is no @"),
+        ({"sender": 7}, MessageError, "a str or an Address"),
+        ({"subject": "a\r\nBcc: x@y.example"}, InvalidHeader, "one line"),
+        ({"subject": None}, InvalidHeader, "the subject to be text"),
+        ({"text": "a\0b"}, MessageError, "without NUL"),
+        ({"html": "\ud800"}, MessageError, "lone surrogates"),
+        ({"text": b"bytes"}, MessageError, "a str or a Template, got: bytes"),
+        ({"reply_to": "help@example.com"}, MessageError, "reply_to to be a list"),
+        ({"reply_to": ["a", "ok@example.com", "b"]}, InvalidAddress, "got 2 that are not"),
+        ({"attachments": ["a.pdf"]}, MessageError, "from_path"),
+        ({"attachments": Attachment.from_bytes("a", b"")}, MessageError, "to be a list"),
+        ({"headers": {"X A": "1"}}, InvalidHeader, "header name"),
+        ({"headers": {"X-A": "1\n2"}}, InvalidHeader, "X-A"),
+        ({"headers": {"Subject": "a"}}, InvalidHeader, "set subject="),
+        ({"headers": ["X-A"]}, InvalidHeader, "a name and a value"),
+        ({"headers": [("Sender", "a@b.c"), ("sender", "d@e.f")]}, InvalidHeader, "once"),
+        ({"headers": {"References": "<a@b>"}, "references": ["c@d"]}, InvalidHeader, "once"),
+        ({"in_reply_to": "no id"}, InvalidHeader, "a Message-ID"),
+        ({"references": "<a@b>"}, MessageError, "references to be a list"),
+        ({"envelope_sender": "nobody"}, InvalidAddress, "there is no @"),
+        ({"lane": "urgnt"}, MessageError, "did you mean 'urgent'"),
+        ({"on_doubt": "ask"}, MessageError, "one of resend, hold"),
+        ({"relay": ""}, MessageError, "the relay"),
+        ({"relay": "x" * 65}, MessageError, "up to 64 characters"),
+        ({"not_before": datetime(2025, 3, 1)}, MessageError, "with a time zone"),  # noqa: DTZ001
+        ({"expires_at": "tomorrow"}, MessageError, "with a time zone"),
+        ({"tags": "order"}, MessageError, "tags to be a list"),
+        ({"tags": ["a", ""]}, MessageError, "without an empty text"),
+        ({"retry_delays": [-1]}, MessageError, "0 or more"),
+        ({"retry_delays": [float("nan")]}, MessageError, "0 or more"),
+        ({"retry_delays": [True]}, MessageError, "0 or more"),
+        ({"notice": "NEVER"}, MessageError, "a DeliveryNotice"),
+        ({"notice": DeliveryNotice(notify=("NEVER", "DELAY"))}, MessageError, "NEVER"),
+        ({"notice": DeliveryNotice(ret="ALL")}, MessageError, "FULL, HDRS"),
+        ({"notice": DeliveryNotice(envid="ü")}, MessageError, "ASCII"),
+    ],
+)
+def test_what_cannot_be_sent_is_refused_at_once(
+    fields: dict[str, Any], error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=text):
+        Message(**fields)
+
+
+def test_a_template_is_taken_where_a_text_is() -> None:
+    subject = Template.from_string("Order {{ number }}", number=7)
+    assert Message(subject=subject, text=subject, html=subject).subject is subject
+
+
+def test_it_must_not_expire_before_it_may_go() -> None:
+    with pytest.raises(MessageError, match="expires_at to be after not_before"):
+        Message(not_before=NOON, expires_at=NOON)
+    tokyo = NOON.astimezone(timezone(timedelta(hours=9)))
+    assert Message(not_before=tokyo, expires_at=NOON + timedelta(seconds=1)).not_before == NOON
+
+
+def test_a_name_given_twice_is_two_headers_where_that_may_be() -> None:
+    message = Message(headers=[("X-Tag", "a"), ("X-Tag", "b")])
+    assert message.headers == (("X-Tag", "a"), ("X-Tag", "b"))
+
+
+def test_an_answer_refers_to_its_question_by_id() -> None:
+    message = Message(reply_to_message="<q@example.com>")
+    assert message.further_headers == (
+        ("In-Reply-To", "<q@example.com>"),
+        ("References", "<q@example.com>"),
+    )
+
+
+def test_an_answer_to_a_parsed_message_continues_its_thread() -> None:
+    question = EmailMessage()
+    question["Message-ID"] = "<2@example.com>"
+    question["References"] = "<0@example.com> broken <1@example.com>"
+    message = Message(reply_to_message=question)
+    assert message.in_reply_to == "<2@example.com>"
+    assert message.references == ("<0@example.com>", "<1@example.com>", "<2@example.com>")
+
+
+def test_an_answer_to_a_message_without_an_id_is_refused() -> None:
+    with pytest.raises(InvalidHeader, match="a Message-ID"):
+        Message(reply_to_message=EmailMessage())
+
+
+def test_a_bundle_of_templates_gives_subject_and_bodies() -> None:
+    message = Message.from_templates("order", locale="de", context={"number": 7}, tags=["order"])
+    assert isinstance(message.subject, Template)
+    assert isinstance(message.html, Template)
+    assert message.html.context["number"] == 7
+    assert message.tags == ("order",)
+
+
+def test_a_recipient_is_parsed_and_keeps_values_of_its_own() -> None:
+    values = {"name": "Ann"}
+    recipient = Recipient("Ann <ann@example.com>", values)
+    values["name"] = "Bob"
+    assert recipient.address == Address(local="ann", domain="example.com", name="Ann")
+    assert recipient.variables == {"name": "Ann"}
+
+
+@pytest.mark.parametrize("variables", [["a"], "a"])
+def test_variables_are_a_mapping(variables: Any) -> None:
+    with pytest.raises(MessageError, match="variables to be a mapping"):
+        Recipient("a@example.com", variables)
