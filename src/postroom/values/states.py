@@ -136,7 +136,7 @@ TRANSITIONS: Mapping[RecipientState, frozenset[RecipientState]] = {
             _S.CANCELLED,
         }
     ),
-    _S.DEFERRED: frozenset({_S.SENDING, _S.CANCELLED, _S.QUEUED, _S.ACCEPTED}),
+    _S.DEFERRED: frozenset({_S.SENDING, _S.CANCELLED, _S.ACCEPTED}),
     _S.IN_DOUBT: frozenset({_S.SENDING, _S.ACCEPTED, _S.QUEUED, _S.CANCELLED}),
     _S.ACCEPTED: frozenset(),
     _S.REJECTED: frozenset({_S.QUEUED, _S.ACCEPTED}),
