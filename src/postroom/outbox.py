@@ -5,16 +5,15 @@ A face: everything is done by the floors below.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, TypeAlias
+from typing import Any
 
-from sqlalchemy import Engine, Select
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_session
+from sqlalchemy import Engine
 
-from postroom.delivery.worker import Premises, Worker
-from postroom.hints import Hints
+from postroom.delivery.worker import Worker
+from postroom.post import Post
 from postroom.settings import Settings
 from postroom.storage import decisions, queries, schema
 from postroom.storage.decisions import Cancellation
@@ -34,18 +33,16 @@ from postroom.storage.queries import (
 )
 from postroom.values.address import Address
 from postroom.values.config import WorkerConfig
-from postroom.values.errors import ConfigError
 from postroom.values.message import Message
-from postroom.values.relay import Relay
 from postroom.values.template import Templates, TemplatesLike
-
-#: A relay's URL or the relay; or several of them by name, of which the first is the default.
-Relays: TypeAlias = str | Relay | Mapping[str, str | Relay]
-
-#: A mapped class with an ``email``, or ``select(User.id, User.email)``.
-Users: TypeAlias = type[Any] | Select[*tuple[Any, ...]]
-
-_AsyncSessions: TypeAlias = AsyncSession | async_scoped_session[AsyncSession]
+from postroom.wiring import (
+    AsyncEngineLike,
+    AsyncSessionLike,
+    Relays,
+    Users,
+    relays_of,
+    synchronous,
+)
 
 
 class Outbox:
@@ -58,13 +55,14 @@ class Outbox:
 
     Raises:
         ConfigError: a relay's URL, the templates or the users cannot be made sense of.
+        UnknownMessage: by every call that names a message, where there is none of that id.
     """
 
     def __init__(
         self,
         relay: Relays | None = None,
         *,
-        engine: Engine | AsyncEngine | None = None,
+        engine: Engine | AsyncEngineLike | None = None,
         users: Users | None = None,
         sender: str | Address | None = None,
         templates: TemplatesLike | None = None,
@@ -74,14 +72,11 @@ class Outbox:
         worker: WorkerConfig | None = None,
         notify: bool = True,
     ) -> None:
-        self._relays = _relays(relay)
-        self._application = engine.sync_engine if isinstance(engine, AsyncEngine) else engine
         self._schema = schema
         self._tables = tables(schema)
-        self._config = worker or WorkerConfig()
-        self._own: Engine | None = None
-        self._worker: Worker | None = None
-        self._hints = Hints(self._hint)
+        self._post = Post(
+            synchronous(engine), self._tables, relays_of(relay), worker or WorkerConfig()
+        )
         self._terms = Terms(
             sender=Address.parse(sender) if isinstance(sender, str) else sender,
             templates=Templates.of(templates, inline_css=inline_css),
@@ -118,8 +113,6 @@ class Outbox:
             notify=settings.notify,
         )
 
-    # -- enqueue --------------------------------------------------------------------------------
-
     def enqueue(
         self,
         session: Executor,
@@ -145,13 +138,13 @@ class Outbox:
         """
         order = Order(message=message, to=to, cc=cc, bcc=bcc, users=users, key=key)
         receipt = enqueue(session, self._tables, order, self._terms)
-        if receipt.is_new and self._worker is not None:
-            self._hints.after_commit_of(session)
+        if receipt.is_new:
+            self._post.hint_after_commit_of(session)
         return receipt
 
     async def aenqueue(
         self,
-        session: _AsyncSessions,
+        session: AsyncSessionLike | Callable[[], AsyncSessionLike],
         message: Message,
         *,
         to: Iterable[Someone] = (),
@@ -160,20 +153,18 @@ class Outbox:
         users: Iterable[Any] = (),
         key: str | None = None,
     ) -> Receipt:
-        """Do what `enqueue` does, with an `AsyncSession`; raises what `enqueue` raises."""
-        one = session() if isinstance(session, async_scoped_session) else session
-        return await one.run_sync(
+        """Do what `enqueue` does, with an `AsyncSession` or an `async_scoped_session`.
+
+        Raises what `enqueue` raises.
+        """
+        one = session() if callable(session) else session
+        receipt: Receipt = await one.run_sync(
             lambda sync: self.enqueue(sync, message, to=to, cc=cc, bcc=bcc, users=users, key=key)
         )
-
-    # -- questions ------------------------------------------------------------------------------
+        return receipt
 
     def status(self, session: Executor, message: int | Receipt) -> MessageStatus:
-        """Return where a message and each of its recipients stand.
-
-        Raises:
-            UnknownMessage: there is none of that id.
-        """
+        """Return where a message and each of its recipients stand."""
         return queries.status(session, self._tables, _id(message))
 
     def attempts(self, session: Executor, message: int | Receipt) -> tuple[AttemptRecord, ...]:
@@ -181,11 +172,7 @@ class Outbox:
         return queries.attempts(session, self._tables, _id(message))
 
     def explain(self, session: Executor, message: int | Receipt) -> tuple[Explanation, ...]:
-        """Say for each recipient, in words, why its mail has not gone and when it will.
-
-        Raises:
-            UnknownMessage: there is none of that id.
-        """
+        """Say for each recipient, in words, why its mail has not gone and when it will."""
         return queries.explain(session, self._tables, _id(message))
 
     def search(self, session: Executor, wanted: Search) -> tuple[MessageSummary, ...]:
@@ -196,14 +183,8 @@ class Outbox:
         """Return how many recipients are in which state, what is due, and who works."""
         return queries.counts(session, self._tables)
 
-    # -- decisions ------------------------------------------------------------------------------
-
     def cancel(self, session: Executor, message: int | Receipt) -> Cancellation:
-        """Cancel a message for every recipient who is not being sent to already.
-
-        Raises:
-            UnknownMessage: there is none of that id.
-        """
+        """Cancel a message for every recipient who is not being sent to already."""
         return decisions.cancel(session, self._tables, _id(message))
 
     def requeue(
@@ -214,14 +195,10 @@ class Outbox:
     ) -> tuple[str, ...]:
         """Send again what ended without being accepted, or is only due later; now, and afresh.
 
-        Returns the addresses it will be sent to; ``addresses`` limits it to some.
-
-        Raises:
-            UnknownMessage: there is none of that id.
-        """
+        Returns the addresses it will be sent to; ``addresses`` limits it to some."""
         again = decisions.requeue(session, self._tables, _id(message), addresses)
-        if again and self._worker is not None:
-            self._hints.after_commit_of(session)
+        if again:
+            self._post.hint_after_commit_of(session)
         return again
 
     def resolve(
@@ -232,11 +209,7 @@ class Outbox:
         sent: bool,
         addresses: Iterable[str] | None = None,
     ) -> tuple[str, ...]:
-        """Decide for recipients in doubt: they have it (``sent``), or it is sent again.
-
-        Raises:
-            UnknownMessage: there is none of that id.
-        """
+        """Decide for recipients in doubt: they have it (``sent``), or it is sent again."""
         return decisions.resolve(
             session, self._tables, _id(message), sent=sent, addresses=addresses
         )
@@ -252,8 +225,6 @@ class Outbox:
     def unsuppress(self, session: Executor, address: str) -> bool:
         """Write to ``address`` again; return whether it was suppressed."""
         return decisions.unsuppress(session, self._tables, address)
-
-    # -- the tables -----------------------------------------------------------------------------
 
     def create_tables(self) -> None:
         """Create the tables where they are missing; see also ``postroom db upgrade``.
@@ -276,23 +247,14 @@ class Outbox:
         """Delete what ended more than ``older_than`` ago, in small transactions of its own."""
         return prune(self.engine, self._tables, older_than, batch=batch)
 
-    # -- the worker -----------------------------------------------------------------------------
-
     @property
     def engine(self) -> Engine:
-        """The worker's own engine for the outbox's database.
+        """The outbox's own engine for its database, as a worker uses it.
 
         Raises:
             ConfigError: the outbox was made without an engine.
         """
-        if self._application is None:
-            raise ConfigError(
-                "expected the outbox to know its database, got: none; "
-                "make it with Outbox(…, engine=engine)"
-            )
-        if self._own is None:
-            self._own = worker_engine(self._application.url)
-        return self._own
+        return self._post.engine
 
     def worker(self, config: WorkerConfig | None = None) -> Worker:
         """Return a worker for this outbox, not yet at work.
@@ -300,13 +262,7 @@ class Outbox:
         Raises:
             ConfigError: the outbox was made without an engine, or without a relay.
         """
-        if not self._relays:
-            raise ConfigError(
-                "expected a relay to deliver to, got: none; make the outbox with "
-                "Outbox('smtp://…'), or set POSTROOM_RELAY"
-            )
-        premises = Premises(engine=self.engine, tables=self._tables, relays=self._relays)
-        return Worker(premises, config or self._config)
+        return self._post.worker(config)
 
     def start(self) -> None:
         """Deliver from this process, in threads of its own, from now on.
@@ -315,17 +271,11 @@ class Outbox:
             ConfigError: the outbox was made without an engine or relay; or its database cannot
                 be used.
         """
-        if self._worker is None:
-            self._worker = self.worker()
-        self._worker.start()
+        self._post.start()
 
     def stop(self) -> bool:
-        """Finish what is on the wire and stop delivering; return whether all has ended in time."""
-        worker, self._worker = self._worker, None
-        if worker is None:
-            return True
-        worker.stop()
-        return worker.join()
+        """Finish what is on the wire and stop delivering; return whether all was recorded."""
+        return self._post.stop()
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -338,24 +288,7 @@ class Outbox:
 
     def close(self) -> None:
         """Stop delivering, and close the outbox's own database connections."""
-        self.stop()
-        if self._own is not None:
-            self._own.dispose()
-
-    def _hint(self) -> None:
-        if self._worker is not None:
-            self._worker.hint()
-
-
-def _relays(given: Relays | None) -> tuple[Relay, ...]:
-    if given is None:
-        return ()
-    if isinstance(given, str | Relay):
-        given = {"": given}
-    return tuple(
-        Relay.parse(relay, name=name or None) if isinstance(relay, str) else relay
-        for name, relay in given.items()
-    )
+        self._post.close()
 
 
 def _id(message: int | Receipt) -> int:

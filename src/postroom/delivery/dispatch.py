@@ -72,6 +72,11 @@ class Dispatch:
         for outlet in self.outlets.values():
             outlet.join(timeout_s)
 
+    def cut(self) -> None:
+        """Cut every connection: what is on the wire ends, some of it in doubt."""
+        for outlet in self.outlets.values():
+            outlet.cut()
+
     def _unknown(self, relay: str, claim: Claim) -> Result:
         known = ", ".join(sorted(self.outlets))
         return Result(

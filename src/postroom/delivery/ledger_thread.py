@@ -95,6 +95,10 @@ class LedgerThread(threading.Thread):
         since = self._stopping_since
         return since is not None and monotonic() - since > grace_s
 
+    def cut(self) -> None:
+        """Cut what is on the wire; it is recorded as in doubt where its final dot was out."""
+        self._dispatch.cut()
+
     # -- the thread ---------------------------------------------------------------------------
 
     def run(self) -> None:

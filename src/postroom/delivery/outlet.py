@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
+from typing import Protocol
 
 from postroom.delivery.job import Job
 from postroom.delivery.queue import JobQueue
 from postroom.smtp.breaker import Breaker
 from postroom.values.relay import Relay
+
+
+class SenderThread(Protocol):
+    """A sender, as its outlet sees it."""
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until it has ended."""
+        ...
+
+    def cut(self) -> None:
+        """Cut the connection under what it is speaking."""
+        ...
 
 
 class Outlet:
@@ -23,13 +35,13 @@ class Outlet:
         *,
         breaker: Breaker,
         queue: JobQueue,
-        start: Callable[[Outlet], threading.Thread],
+        start: Callable[[Outlet], SenderThread],
     ) -> None:
         self.relay = relay
         self.breaker = breaker
         self.queue = queue
         self._start = start
-        self._senders: list[threading.Thread] = []
+        self._senders: list[SenderThread] = []
 
     def put(self, jobs: list[Job]) -> None:
         """Queue jobs, and start another sender for each that nobody waits for."""
@@ -45,3 +57,8 @@ class Outlet:
         """Wait for the senders to end, ``timeout_s`` at the most for each."""
         for sender in self._senders:
             sender.join(timeout_s)
+
+    def cut(self) -> None:
+        """Cut every connection: what is on the wire ends, some of it in doubt."""
+        for sender in self._senders:
+            sender.cut()

@@ -67,6 +67,12 @@ class Sender(threading.Thread):
                 self._give_up_unexplained()
         self._hang_up()
 
+    def cut(self) -> None:
+        """Cut the connection under a transaction that takes too long; from another thread."""
+        session = self._session
+        if session is not None:
+            session.cut()
+
     def _deliver(self, job: Job) -> None:
         """Speak ``job``, and whatever follows it on the same connection without a pause."""
         transaction = self._prepared(job)

@@ -6,7 +6,6 @@ import logging
 import os
 import secrets
 import socket
-import threading
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -43,6 +42,8 @@ log = logging.getLogger("postroom.worker")
 
 #: How often a worker that waits to be stopped looks whether it was.
 _LOOK_UP_S = 0.25
+#: How long the outcomes of what was cut may take to be recorded.
+_LAST_COMMIT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,10 +120,10 @@ class Worker:
             self._ledger.stop()
 
     def join(self) -> bool:
-        """Wait until a stopped worker has ended, for its grace period at the most.
+        """Wait until a stopped worker has ended, hardly longer than its grace period.
 
-        Returns whether it has: otherwise some mail is still on the wire, and its recipients will
-        be due again when their leases are over.
+        Returns whether it has: otherwise it could not reach its database to record the last
+        outcomes, and what it had claimed is due again when the leases are over.
         """
         if self._ledger is not None:
             self._wait()
@@ -139,11 +140,15 @@ class Worker:
             self._listener.start()
 
     def _wait(self) -> None:
-        """Wait for the end; once stopped, no longer than the grace period."""
+        """Wait for the end; once stopped, cut what takes longer than the grace period."""
         ledger = self._ledger
         assert ledger is not None
         while ledger.is_alive() and not ledger.is_overdue(self._config.grace_s):
             ledger.join(_LOOK_UP_S)
+        if ledger.is_alive():
+            log.warning("stopped with mail still on the wire; it is in doubt where it was all out")
+            ledger.cut()
+            ledger.join(_LAST_COMMIT_S)
         self._clear_up()
 
     def _clear_up(self) -> None:
@@ -151,13 +156,14 @@ class Worker:
             self._listener.stop()
             self._listener.join()
             self._listener = None
-        if not self.is_running:
-            self._premises.engine.dispose()
-        else:
-            log.warning(
-                "stopped with mail still on the wire; its recipients are due again in %.0f s",
+        if self.is_running:
+            log.error(
+                "stopped without a database to record outcomes in; what was claimed is due again "
+                "in %.0f s",
                 self._config.lease_s,
             )
+        else:
+            self._premises.engine.dispose()
 
     def _instruments(self) -> Instruments:
         config = self._config
@@ -185,7 +191,7 @@ class Worker:
     def _outlets(self, office: Office) -> dict[str, Outlet]:
         weights = {lane.rank: weight for lane, weight in self._config.lane_weights.items()}
 
-        def start(outlet: Outlet) -> threading.Thread:
+        def start(outlet: Outlet) -> Sender:
             sender = Sender(outlet, office)
             sender.start()
             return sender

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 
 from postroom.smtp.dial import dial
 from postroom.smtp.replies import MalformedReply, ReplyParser
@@ -174,6 +176,12 @@ class Connection:
             return self._replies.is_empty and self._receive_now() is None
         except OSError:
             return False
+
+    def cut(self) -> None:
+        """Cut the line under whoever is reading or writing, from another thread."""
+        with suppress(OSError):
+            # Of the plain socket: TLS would want to say goodbye, in the midst of a read.
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close the socket, without a word."""

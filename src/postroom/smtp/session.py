@@ -222,6 +222,10 @@ class Session:
         finally:
             self.close()
 
+    def cut(self) -> None:
+        """Cut the line, from another thread: a call under way fails as if the relay had hung up."""
+        self._connection.cut()
+
     def close(self) -> None:
         """Close at once; a relay that waits for a body discards what it has of it."""
         self._state = _State.BROKEN

@@ -27,9 +27,9 @@ def listen(engine: Engine, timeout_s: float) -> Generator[bool, None, None]:
     try:
         # Detached: a connection that listens must not go back to the pool.
         with engine.connect() as connection:
-            connection.detach()
             listener = connection.connection.driver_connection
             assert listener is not None
+            connection.detach()
             listener.autocommit = True
             listener.execute(f"LISTEN {CHANNEL}")
             while True:

@@ -1,0 +1,83 @@
+"""An outbox's own database engine, and the worker in this process, if there is one."""
+
+from __future__ import annotations
+
+from sqlalchemy import Engine
+
+from postroom.delivery.worker import Premises, Worker
+from postroom.hints import Hints
+from postroom.storage.engine import Executor, worker_engine
+from postroom.storage.models import Tables
+from postroom.values.config import WorkerConfig
+from postroom.values.errors import ConfigError
+from postroom.values.relay import Relay
+
+
+class Post:
+    """Where an outbox delivers from. ``application`` is the application's engine."""
+
+    def __init__(
+        self,
+        application: Engine | None,
+        tables: Tables,
+        relays: tuple[Relay, ...],
+        config: WorkerConfig,
+    ) -> None:
+        self._application = application
+        self._tables = tables
+        self._relays = relays
+        self._config = config
+        self._engine: Engine | None = None
+        self._worker: Worker | None = None
+        self._hints = Hints(self._hint)
+
+    @property
+    def engine(self) -> Engine:
+        """The outbox's own engine; see `Outbox.engine`."""
+        if self._application is None:
+            raise ConfigError(
+                "expected the outbox to know its database, got: none; "
+                "make it with Outbox(…, engine=engine)"
+            )
+        if self._engine is None:
+            self._engine = worker_engine(self._application.url)
+        return self._engine
+
+    def worker(self, config: WorkerConfig | None) -> Worker:
+        """Return a worker, not yet at work; see `Outbox.worker`."""
+        if not self._relays:
+            raise ConfigError(
+                "expected a relay to deliver to, got: none; make the outbox with "
+                "Outbox('smtp://…'), or set POSTROOM_RELAY"
+            )
+        premises = Premises(engine=self.engine, tables=self._tables, relays=self._relays)
+        return Worker(premises, config or self._config)
+
+    def start(self) -> None:
+        """Put a worker to work in this process, if there is none."""
+        if self._worker is None:
+            self._worker = self.worker(None)
+        self._worker.start()
+
+    def stop(self) -> bool:
+        """Stop this process's worker; return whether all its outcomes were recorded."""
+        worker, self._worker = self._worker, None
+        if worker is None:
+            return True
+        worker.stop()
+        return worker.join()
+
+    def close(self) -> None:
+        """Stop, and close the database connections."""
+        self.stop()
+        if self._engine is not None:
+            self._engine.dispose()
+
+    def hint_after_commit_of(self, session: Executor) -> None:
+        """Wake this process's worker, if there is one, once ``session`` has committed."""
+        if self._worker is not None:
+            self._hints.after_commit_of(session)
+
+    def _hint(self) -> None:
+        if self._worker is not None:
+            self._worker.hint()
