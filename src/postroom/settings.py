@@ -5,14 +5,11 @@ Whatever is wrong becomes a `ConfigError` that names the setting and never shows
 
 from __future__ import annotations
 
-import difflib
 import os
-import tomllib
-from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
@@ -24,16 +21,13 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from postroom.settings_file import PREFIX, file_values, refuse_unknown_variables
 from postroom.values.config import WorkerConfig
 from postroom.values.errors import ConfigError
 from postroom.values.relay import Relay
 from postroom.values.states import Lane, OnDoubt
 
-PREFIX = "POSTROOM_"
-
-#: Names the settings file; without it, ``postroom.toml`` in the current directory is read.
-CONFIG_VARIABLE = PREFIX + "CONFIG"
-DEFAULT_FILE = "postroom.toml"
+__all__ = ["PREFIX", "LogFormat", "LogLevel", "Settings"]
 
 #: Settings whose values never appear in a text.
 _SECRET = frozenset({"database_url", "relay"})
@@ -97,6 +91,7 @@ class Settings(BaseSettings):
     )
     relay: SecretStr | dict[str, SecretStr] | None = Field(
         default=None,
+        examples=["smtps://user:password@smtp.example.com"],
         description="Where mail is handed over: a relay URL, or a table of named ones "
         "of which the first is the default.",
     )
@@ -105,7 +100,9 @@ class Settings(BaseSettings):
         description='Who a message is from that names no sender: "Shop <shop@example.com>".',
     )
     templates: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_folders)] = Field(
-        default=(), description="The folders that templates are looked for in, in this order."
+        default=(),
+        examples=[["templates"]],
+        description="The folders that templates are looked for in, in this order.",
     )
     max_message_bytes: int = Field(
         default=25 * 1024 * 1024,
@@ -125,6 +122,7 @@ class Settings(BaseSettings):
         default=None,
         ge=1,
         le=1000,
+        examples=[8],
         description="How many connections a worker keeps to a relay, instead of what its URL says.",
     )
     lease_s: float = Field(
@@ -185,7 +183,11 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Let arguments beat the environment, and the environment the file."""
-        return init_settings, env_settings, InitSettingsSource(settings_cls, _file_values(cls))
+        return (
+            init_settings,
+            env_settings,
+            InitSettingsSource(settings_cls, file_values(cls.model_fields)),
+        )
 
     @classmethod
     def load(cls) -> Self:
@@ -194,7 +196,7 @@ class Settings(BaseSettings):
         Raises:
             ConfigError: the file cannot be read, a setting is unknown or a value does not fit.
         """
-        _refuse_unknown_variables(cls, os.environ)
+        refuse_unknown_variables(cls.model_fields)
         try:
             return cls()
         except ValidationError as error:
@@ -239,60 +241,6 @@ class Settings(BaseSettings):
             max_claims=self.max_claims,
             lane_weights={**_WORKER.lane_weights, **self.lanes},
         )
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ``; did you mean …?`` for the known name nearest to ``name``, or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
-def settings_file() -> Path | None:
-    """Return the settings file in force, or None where there is none.
-
-    Raises:
-        ConfigError: ``POSTROOM_CONFIG`` names a file that does not exist.
-    """
-    named = os.environ.get(CONFIG_VARIABLE)
-    path = Path(named or DEFAULT_FILE)
-    if path.is_file():
-        return path
-    if named:
-        raise ConfigError(f"expected {CONFIG_VARIABLE} to name a settings file, got: {named}")
-    return None
-
-
-def _file_values(settings: type[Settings]) -> dict[str, Any]:
-    path = settings_file()
-    if path is None:
-        return {}
-    values = _toml(path)
-    for name in values:
-        if name not in settings.model_fields:
-            hint = nearest(name, settings.model_fields)
-            raise ConfigError(f"{path}: unknown setting {name!r}{hint}")
-    return values
-
-
-def _toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        # From None: the decoder's error carries the whole document, secrets included.
-        raise ConfigError(f"{path}: not valid TOML: {_where(error)}") from None
-
-
-def _where(error: tomllib.TOMLDecodeError | UnicodeDecodeError) -> str:
-    return "not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
-
-
-def _refuse_unknown_variables(settings: type[Settings], environ: Mapping[str, str]) -> None:
-    known = {PREFIX + name.upper() for name in settings.model_fields} | {CONFIG_VARIABLE}
-    for name in sorted(environ):
-        if name.upper().startswith(PREFIX) and name.upper() not in known:
-            raise ConfigError(f"unknown variable {name}{nearest(name.upper(), known)}")
 
 
 def _explained(error: ValidationError) -> str:

@@ -6,10 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from postroom.settings import LogFormat, Settings, nearest, settings_file
+from postroom.settings import LogFormat, Settings
+from postroom.settings_file import settings_file
 from postroom.values.config import WorkerConfig
 from postroom.values.errors import ConfigError
 from postroom.values.states import Lane, OnDoubt
@@ -150,12 +149,6 @@ def test_no_error_and_no_repr_shows_a_secret(monkeypatch: pytest.MonkeyPatch) ->
 def test_settings_made_by_hand_beat_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POSTROOM_BATCH", "5")
     assert Settings(batch=9).batch == 9
-
-
-@given(st.text())
-def test_any_text_finds_a_nearest_name_or_none(name: str) -> None:
-    hint = nearest(name, ["sender", "relay"])
-    assert hint in {"", "; did you mean sender?", "; did you mean relay?"}
 
 
 def test_the_page_of_settings_says_what_the_settings_say() -> None:
