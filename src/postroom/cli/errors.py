@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Protocol, runtime_checkable
 
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
@@ -16,6 +16,7 @@ from postroom.values.errors import (
     MessageError,
     PostroomError,
     RelayError,
+    UnknownMessage,
 )
 
 
@@ -67,6 +68,7 @@ _CODES: tuple[tuple[type[PostroomError], ExitCode], ...] = (
     (KeyConflict, ExitCode.TOO_LATE),
     (MessageError, ExitCode.REFUSED),
     (RelayError, ExitCode.UNREACHABLE),
+    (UnknownMessage, ExitCode.NOT_FOUND),
 )
 
 
@@ -83,30 +85,33 @@ def failure(error: Exception) -> Failure:
     return _usage_failure(error) or _defect(error)
 
 
-def not_found(message_id: int) -> CommandError:
-    """Return the error for a message that does not exist."""
+def not_found(message_id: int, address: str | None = None) -> CommandError:
+    """Return the error for a message that does not exist, or has no such recipient."""
+    to = "" if address is None else f" to {address}"
     return CommandError(
-        f"no message {message_id}: `postroom list` shows what there is", ExitCode.NOT_FOUND
+        f"no message {message_id}{to}: `postroom list` shows what there is", ExitCode.NOT_FOUND
     )
-
-
-def unknown(what: str, name: str, known: Iterable[str], hint: str) -> CommandError:
-    """Return the error for a name that is none of ``known``."""
-    names = ", ".join(known) or "none"
-    return CommandError(f"expected {what} to be one of {names}, got: {name}{hint}", ExitCode.USAGE)
 
 
 def _code(error: PostroomError) -> ExitCode:
     return next((code for kind, code in _CODES if isinstance(error, kind)), ExitCode.FAILED)
 
 
+@runtime_checkable
+class _UsageError(Protocol):
+    """Typer's errors by what they can do: their common class is not public in every version."""
+
+    exit_code: int
+
+    def format_message(self) -> str: ...
+
+
 def _usage_failure(error: Exception) -> Failure | None:
-    """Recognise Typer's own errors by what they can do: their class moved between versions."""
-    if not hasattr(error, "format_message") or not hasattr(error, "exit_code"):
+    if not isinstance(error, _UsageError):
         return None
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "postroom"
-    text = " ".join(str(error.format_message()).split())
+    text = " ".join(error.format_message().split())
     return Failure(text=f"{text}\nTry: {path} --help", code=ExitCode.USAGE)
 
 

@@ -26,7 +26,11 @@ def configure(log_format: LogFormat, level: LogLevel, stream: TextIO | None = No
     logger = logging.getLogger("postroom")
     logger.handlers[:] = [output]
     logger.setLevel(level.upper())
-    logger.propagate = False
+
+
+def silence() -> None:
+    """Log nothing: not even what Python would print for want of a handler."""
+    logging.getLogger("postroom").handlers[:] = [logging.NullHandler()]
 
 
 class TextFormatter(logging.Formatter):

@@ -9,7 +9,7 @@ from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from rich.console import Console, JustifyMethod, RenderableType
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -17,6 +17,8 @@ from postroom.values.states import RecipientState
 
 #: Wide enough that no line is ever broken where a program reads it.
 _PIPED_WIDTH = 1000
+
+_WORDY = frozenset({"recipient", "reply", "subject", "why"})
 
 _STYLES: Mapping[str, str] = {
     RecipientState.ACCEPTED: "green",
@@ -79,11 +81,19 @@ def complain(text: str) -> None:
 
 
 def grid(columns: Sequence[str], rows: Iterable[Sequence[object]] = ()) -> Table:
-    """Return ``rows`` under ``columns``; a column named with a leading ``>`` is set right."""
+    """Return ``rows`` under ``columns``; a column named with a leading ``>`` is set right.
+
+    On a narrow screen only columns of words (`_WORDY`) are broken into lines.
+    """
     lines = Table(box=None, pad_edge=False, header_style="bold")
-    for name in columns:
-        justify: JustifyMethod = "right" if name.startswith(">") else "left"
-        lines.add_column(name.lstrip(">"), justify=justify, overflow="fold")
+    for marked in columns:
+        name = marked.lstrip(">")
+        lines.add_column(
+            name,
+            justify="right" if marked.startswith(">") else "left",
+            overflow="fold",
+            no_wrap=name not in _WORDY,
+        )
     for row in rows:
         lines.add_row(*map(cell, row))
     return lines
@@ -112,7 +122,7 @@ def cell(value: object) -> Text:
         return Text(value.value, style=_STYLES.get(value, ""))
     if isinstance(value, int) and not isinstance(value, bool):
         return Text(f"{value:,}")
-    return Text(clean(str(value)))
+    return Text(clean(str(value).strip()))
 
 
 def clean(text: str) -> str:
@@ -125,6 +135,11 @@ def moment(when: datetime) -> str:
     return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
+def brief(when: datetime) -> str:
+    """Return a time of the last months as ``01-31 09:30:00``, UTC as all of them."""
+    return when.astimezone(UTC).strftime("%m-%d %H:%M:%S")
+
+
 def seconds(duration_s: float) -> str:
     """Return a duration as people say it: ``4 s``, ``3 min``, ``5 h``, ``2 d``."""
     for size, unit, upto in ((1, "s", 120), (60, "min", 7200), (3600, "h", 172_800)):
@@ -135,7 +150,7 @@ def seconds(duration_s: float) -> str:
 
 def reply(said: Said) -> str | None:
     """Return a reply as it came: ``550 5.1.1 no such user``."""
-    if said.code is None:
+    if said.code is None or (said.reply or "").startswith(str(said.code)):
         return said.reply
     return " ".join(filter(None, (str(said.code), said.enhanced_code, said.reply)))
 

@@ -1,0 +1,59 @@
+"""``db``: the tables, as they are made, brought up to date, and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+from sqlalchemy import Engine
+
+from postroom.cli.output import say
+from postroom.settings import Settings
+from postroom.storage import migrations, schema
+from postroom.storage.diagnosis import diagnosed
+from postroom.storage.engine import worker_engine
+
+app = typer.Typer(help="Make, upgrade and check the tables.", no_args_is_help=True)
+
+
+@app.command()
+def create() -> None:
+    """Create the tables where there are none; check them where there are."""
+    with _database() as (engine, name), diagnosed(engine.url):
+        schema.create(engine, name)
+        _tell("ready", engine)
+
+
+@app.command()
+def upgrade() -> None:
+    """Bring the tables of an earlier version up to this one, or create them.
+
+    Tables that your own migrations made are left to them.
+    """
+    with _database() as (engine, name):
+        migrations.upgrade(engine, name)
+        _tell(f"at revision {schema.REVISION}", engine)
+
+
+@app.command()
+def check() -> None:
+    """Compare every table, column and index with what this version expects."""
+    with _database() as (engine, name):
+        migrations.check(engine, name)
+        _tell(f"as revision {schema.REVISION} makes them", engine)
+
+
+@contextmanager
+def _database() -> Iterator[tuple[Engine, str | None]]:
+    """Yield the database and the schema; a migration may take longer than any deadline."""
+    settings = Settings.load()
+    engine = worker_engine(settings.required_database_url(), deadline_s=None)
+    try:
+        yield engine, settings.database_schema
+    finally:
+        engine.dispose()
+
+
+def _tell(how: str, engine: Engine) -> None:
+    say(f"tables {how} in {engine.url.render_as_string(hide_password=True)}")

@@ -1,0 +1,79 @@
+"""A relay for the demo: keeps each mail as a file, and is as unkind as real ones at times."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from postroom.values.errors import ConfigError
+
+try:
+    from aiosmtpd.smtp import SMTP
+except ModuleNotFoundError:
+    raise ConfigError(
+        "the demo's inbox needs the extra testing: pip install 'postroom[cli,testing]'"
+    ) from None
+
+#: Nobody is there any more.
+MOVED = "linus@moved.example"
+#: Greylisted: the first attempt is turned away.
+GREYLISTED = "greta@greylist.example"
+
+_NO_SUCH_USER = "550 5.1.1 no such user here"
+_COME_BACK = "451 4.7.1 greylisted, come back in a moment"
+
+
+@dataclass(slots=True)
+class Inbox:
+    """What arrived, as ``.eml`` files in ``folder``."""
+
+    folder: Path
+    _turned_away: set[str] = field(default_factory=set)
+    _count: int = 0
+
+    async def answer(
+        self, server: SMTP, session: Any, envelope: Any, address: str, options: list[str]
+    ) -> str:
+        """Answer RCPT TO."""
+        if address == MOVED:
+            return _NO_SUCH_USER
+        if address == GREYLISTED and address not in self._turned_away:
+            self._turned_away.add(address)
+            return _COME_BACK
+        envelope.rcpt_tos.append(address)
+        return "250 2.1.5 welcome"
+
+    async def keep(self, server: SMTP, session: Any, envelope: Any) -> str:
+        """Answer the final dot, once the mail is on disk."""
+        self._count += 1
+        name = f"{self._count:03d}-{envelope.rcpt_tos[0].replace('/', '_')}.eml"
+        (self.folder / name).write_bytes(envelope.original_content)
+        return f"250 2.0.0 kept as mail {self._count}"
+
+    def connection(self) -> SMTP:
+        """Return the protocol of one more connection."""
+        answers = SimpleNamespace(handle_RCPT=self.answer, handle_DATA=self.keep)
+        return SMTP(answers, enable_SMTPUTF8=True, hostname="inbox.example")
+
+
+@contextmanager
+def listening(inbox: Inbox) -> Iterator[int]:
+    """Serve ``inbox`` on a free port of the loopback interface, and yield the port."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="inbox", daemon=True)
+    thread.start()
+    serving = loop.create_server(inbox.connection, host="127.0.0.1", port=0)
+    try:
+        server = asyncio.run_coroutine_threadsafe(serving, loop).result()
+        yield server.sockets[0].getsockname()[1]
+        loop.call_soon_threadsafe(server.close)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

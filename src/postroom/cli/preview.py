@@ -1,0 +1,112 @@
+"""``preview``: a message as its recipient will see it, and as it goes over the wire."""
+
+from __future__ import annotations
+
+import base64
+import sys
+import tempfile
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from postroom.cli.errors import CommandError, ExitCode
+from postroom.cli.output import pairs, say
+from postroom.cli.proofing import Sample, of_stored, of_templates
+from postroom.storage.proofs import Proof
+from postroom.values.message import Part
+
+_STANDARD_OUTPUT = Path("-")
+
+
+def preview(
+    what: Annotated[
+        str, typer.Argument(metavar="ID|NAME", help="A stored message, or the name of templates.")
+    ],
+    context: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A JSON file for the templates.")
+    ] = None,
+    locale: Annotated[str | None, typer.Option(help="The templates' language.")] = None,
+    inline: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="An image that the HTML shows.")
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Whose copy; else the first one's.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the exact bytes (.eml); - is standard output."),
+    ] = None,
+    html: Annotated[bool, typer.Option("--html", help="Print the HTML.")] = False,
+    browser: Annotated[
+        bool, typer.Option("--open", help="Open the HTML in a browser, images included.")
+    ] = False,
+) -> None:
+    """Show a message without sending it: its text, its HTML, or its exact bytes."""
+    sample = Sample(name=what, context=context, locale=locale, inline=inline or ())
+    source = of_stored(int(what), to) if what.isdecimal() else of_templates(sample, to)
+    with source as proof:
+        if out is not None:
+            _write(proof, out)
+        elif browser:
+            _open(_self_contained(proof))
+        elif html:
+            sys.stdout.write(_html_of(proof) + "\n")
+        else:
+            _print(proof)
+
+
+def _write(proof: Proof, out: Path) -> None:
+    if out == _STANDARD_OUTPUT:
+        sys.stdout.buffer.writelines(proof.chunks())
+        return
+    with out.open("wb") as file:
+        file.writelines(proof.chunks())
+    say(f"{out} written, {out.stat().st_size:,} bytes")
+
+
+def _open(page: str) -> None:
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", prefix="postroom-", suffix=".html", delete=False
+    ) as file:
+        file.write(page)
+    say(file.name)
+    webbrowser.open(Path(file.name).as_uri())
+
+
+def _html_of(proof: Proof) -> str:
+    html = proof.draft.html
+    if html is None:
+        raise CommandError("the message has no HTML: leave out --html or --open", ExitCode.USAGE)
+    return str(html)
+
+
+def _self_contained(proof: Proof) -> str:
+    """Return the HTML with its inline images inside, for a browser that knows no ``cid:``."""
+    page = _html_of(proof)
+    for part in proof.draft.attachments:
+        if part.content_id is not None:
+            page = page.replace(f"cid:{part.content_id}", _data_url(part))
+    return page
+
+
+def _data_url(part: Part) -> str:
+    encoded = base64.b64encode(b"".join(part.open())).decode("ascii")
+    return f"data:{part.content_type};base64,{encoded}"
+
+
+def _print(proof: Proof) -> None:
+    draft = proof.draft
+    attachments = (f"{part.filename} ({part.size_bytes:,} bytes)" for part in draft.attachments)
+    head = {
+        "from": draft.sender,
+        "to": proof.to or ", ".join(map(str, draft.to)),
+        "cc": ", ".join(map(str, draft.cc)),
+        "subject": draft.subject,
+        "attached": ", ".join(attachments),
+        "message-id": proof.message_id,
+    }
+    say(pairs(head))
+    say()
+    say(str(draft.text if draft.text is not None else draft.html or ""))

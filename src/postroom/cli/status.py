@@ -1,0 +1,67 @@
+"""``status``: how the outbox does as a whole."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from postroom.cli.opening import Opened, opened
+from postroom.cli.options import AsJson
+from postroom.cli.output import console, grid, print_json, say, seconds
+from postroom.storage.queries import Counts, WorkerStatus
+
+
+def status(
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again until Ctrl-C.")] = False,
+    every: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How often.")] = 1.0,
+    as_json: AsJson = False,
+) -> None:
+    """Count recipients by state; show how long the oldest due one waits, the rate, the workers."""
+    with opened() as desk:
+        if as_json:
+            print_json(_counts(desk))
+        elif watch:
+            _watch(desk, every)
+        else:
+            say(_picture(_counts(desk)))
+
+
+def _counts(desk: Opened) -> Counts:
+    with desk.reading() as connection:
+        return desk.outbox.counts(connection)
+
+
+def _watch(desk: Opened, every_s: float) -> None:
+    with Live(_picture(_counts(desk)), console=console(), auto_refresh=False) as live:
+        while True:
+            time.sleep(every_s)
+            live.update(_picture(_counts(desk)), refresh=True)
+
+
+def _picture(counts: Counts) -> RenderableType:
+    rows = ((state, number) for state, number in counts.by_state.items())
+    oldest_s = counts.oldest_due_s
+    oldest = "" if oldest_s is None else f", the oldest for {seconds(oldest_s)}"
+    return Group(
+        grid(["state", ">recipients"], rows) if counts.by_state else Text("nothing in the outbox"),
+        Text(),
+        Text(f"{counts.due:,} due now{oldest}"),
+        Text(f"{counts.accepted_last_minute:,} accepted in the last minute"),
+        Text(),
+        _workers(counts.workers) if counts.workers else Text("no worker has been seen"),
+    )
+
+
+def _workers(workers: Sequence[WorkerStatus]) -> Table:
+    rows = (
+        (one.host, str(one.pid), one.version, one.started_at, f"{seconds(one.seen_s)} ago")
+        for one in workers
+    )
+    return grid(["worker", ">pid", "version", "since", "seen"], rows)
