@@ -1,0 +1,58 @@
+"""An application's own models, and how its tests enqueue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from postroom.storage.enqueue import enqueue
+from postroom.storage.models import Tables, tables
+from postroom.storage.order import Order, Receipt, Terms
+from postroom.storage.people import People
+from postroom.values.message import Message
+
+
+class Base(DeclarativeBase):
+    """The application's metadata, beside ours."""
+
+
+class User(Base):
+    __tablename__ = "shop_user"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    email: Mapped[str | None]
+    name: Mapped[str | None]
+    username: Mapped[str | None]
+
+
+TERMS = Terms(people=People.of(User))
+
+
+def message(**fields: Any) -> Message:
+    return Message(**({"sender": "Shop <shop@example.com>", "subject": "Hi"} | fields))
+
+
+def place(executor: Any, said: Message | None = None, **order: Any) -> Receipt:
+    """Enqueue ``said``; ``terms`` may be among the rest of the order."""
+    terms = order.pop("terms", TERMS)
+    return enqueue(executor, tables(), Order(message=said or message(), **order), terms)
+
+
+def rows(executor: Any, columns: str, table: Any) -> list[tuple[Any, ...]]:
+    """Return the named columns of everything in ``table``, by id."""
+    wanted = [table.c[name] for name in columns.split()]
+    return [tuple(row) for row in executor.execute(select(*wanted).order_by(*table.primary_key))]
+
+
+def addressed(executor: Any, tables: Tables) -> list[tuple[Any, ...]]:
+    """Return kind and address of everyone who gets a copy."""
+    return rows(executor, "kind address", tables.recipient)
+
+
+def migrate(engine: Engine, *users: User) -> None:
+    """Create the application's tables, with ``users`` in them."""
+    Base.metadata.create_all(engine)
+    with Session(engine) as session, session.begin():
+        session.add_all(users)
