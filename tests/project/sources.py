@@ -37,6 +37,12 @@ class Module:
                 assert node.module is not None
                 yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
+    def attributes(self) -> Iterator[str]:
+        """Yield every dotted name that is used."""
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Attribute):
+                yield ast.unparse(node)
+
 
 @cache
 def modules() -> tuple[Module, ...]:

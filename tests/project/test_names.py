@@ -19,9 +19,7 @@ FUNCTION_LINES = 40
 
 Definition: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
-_SAYS_LITTLE = re.compile(
-    r"manager|helper|handler|utils?(_|$)|(^|_)data$|(^|_)info$", re.IGNORECASE
-)
+_SAYS_LITTLE = re.compile(r"manager|helper|handler|util|(^|_)info$", re.IGNORECASE)
 
 
 def order(name: str) -> tuple[int, str]:

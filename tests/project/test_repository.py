@@ -18,7 +18,7 @@ _REGISTRIES = [
     "deb" + ".debian.org",
     "archive" + ".ubuntu.com",
 ]
-_FOLDERS = ["/" + folder + "/" for folder in ("work", "root", "home", "opt", "Users")]
+_FOLDERS = ["/" + folder + "/" for folder in ("work", "root", "opt")]
 
 FORBIDDEN = {
     "a registry's host": re.compile("|".join(map(re.escape, _REGISTRIES))),
