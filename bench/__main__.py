@@ -6,13 +6,25 @@ import argparse
 import os
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 
-from bench.harness import environment, profile
+from bench.harness import chart, environment, page, profile
 from bench.harness.options import Options
 from bench.harness.places import PUBLISHED, RESULTS
 from bench.harness.report import Report
 
-BENCHES = ("campaign", "compose", "fanout", "distance", "latency")
+BENCHES = (
+    "campaign",
+    "transactional",
+    "compose",
+    "fanout",
+    "distance",
+    "latency",
+    "enqueue",
+    "depth",
+    "soak",
+    "scale",
+)
 
 
 def main() -> None:
@@ -36,9 +48,18 @@ def main() -> None:
     for name in arguments.names or BENCHES:
         print(f"\n{name}", flush=True)
         found: Report = import_module(f"bench.{name}").run(options)
-        replace(found, environment=described).write(folder)
+        _write(replace(found, environment=described), folder)
         for bar in found.bars:
             print(f"  {bar}")
+    if arguments.publish:
+        page.write(BENCHES)
+
+
+def _write(report: Report, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    forms = {"json": report.as_json(), "md": report.markdown() + "\n", "svg": chart.svg(report)}
+    for suffix, text in forms.items():
+        (folder / f"{report.name}.{suffix}").write_text(text, encoding="utf-8")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--profile", action="store_true", help="sample our workers, print where time goes"
     )
-    parser.add_argument("--publish", action="store_true", help="write into docs/benchmarks")
+    parser.add_argument("--publish", action="store_true", help="write docs/benchmarks.md")
     return parser
 
 

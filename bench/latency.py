@@ -77,7 +77,7 @@ def _contender(name: str, database: Database, deliverer: Deliverer, count: int) 
         hundredths = statistics.quantiles(taken, n=100)
         return {"p50 ms": hundredths[49], "p99 ms": hundredths[98], "max ms": max(taken)}
 
-    return Contender(name=name, run=measured)
+    return Contender(name=name, run=measured, is_ours=True)
 
 
 def _sent(outbox: Opened, count: int) -> list[float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 #: What one run measured, by name; units stand in the name.
@@ -22,6 +22,7 @@ class Contender:
     name: str
     run: Callable[[], Figures]
     note: str = ""
+    is_ours: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,7 @@ class Series:
 
     name: str
     note: str
+    is_ours: bool
     runs: list[Figures] = field(default_factory=list)
     missing: str = ""
 
@@ -48,7 +50,9 @@ class Series:
 
 def hold(contenders: Sequence[Contender], rounds: int) -> list[Series]:
     """Run every contender ``rounds`` times in turn, printing each run as it ends."""
-    series = {one.name: Series(name=one.name, note=one.note) for one in contenders}
+    series = {
+        one.name: Series(name=one.name, note=one.note, is_ours=one.is_ours) for one in contenders
+    }
     width = max(len(one.name) for one in contenders)
     for turn in range(1, rounds + 1):
         for contender in contenders:
@@ -58,7 +62,7 @@ def hold(contenders: Sequence[Contender], rounds: int) -> list[Series]:
             try:
                 figures = contender.run()
             except Absent as error:
-                series[contender.name] = Series(name=own.name, note=own.note, missing=str(error))
+                series[own.name] = replace(own, missing=str(error))
                 print(f"  {contender.name:<{width}}  absent: {error}", flush=True)
                 continue
             own.runs.append(figures)

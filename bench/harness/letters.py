@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 from postroom.values.address import Address
 from postroom.values.message import Draft, Message
 from postroom.values.mime import compose
+from postroom.values.template import Template
+
+TEMPLATES = Path(__file__).parents[1] / "templates"
 
 SENDER = "Shop <shop@example.com>"
 SUBJECT = "Your order A-1001 is on its way"
@@ -29,6 +33,30 @@ HTML = (
 def message(**fields: object) -> Message:
     """Return the mail, with further fields of a message."""
     return Message(sender=SENDER, subject=SUBJECT, text=TEXT, html=HTML, **fields)  # type: ignore[arg-type]
+
+
+def order(number: int) -> tuple[Message, str]:
+    """Return a mail of its own from the templates, and whom it goes to."""
+    lines = [
+        {"amount": amount, "title": f"Article {number}-{amount}", "price": f"{amount * 7}.90"}
+        for amount in range(1, 6)
+    ]
+    values = {
+        "name": f"Customer {number}",
+        "order": {
+            "number": f"A-{number}",
+            "lines": lines,
+            "total": "109.50",
+            "tracking": f"0034043416{number:010}",
+        },
+    }
+    message = Message(
+        sender=SENDER,
+        subject=f"Your order A-{number} is on its way",
+        text=Template("order.txt", **values),
+        html=Template("order.html", **values),
+    )
+    return message, address(number)
 
 
 def address(number: int) -> str:

@@ -44,7 +44,7 @@ def contender(name: str, database: Database, job: Job, note: str = "") -> Conten
                 return _measured(outbox, job)
 
     note = note or f"one worker process, {job.connections} connections"
-    return Contender(name=name, run=run, note=note)
+    return Contender(name=name, run=run, note=note, is_ours=True)
 
 
 def _measured(outbox: Opened, job: Job) -> Figures:

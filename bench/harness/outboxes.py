@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy import URL, Engine, create_engine, func, select
 from sqlalchemy.orm import Session
 
+from bench.harness import letters
 from bench.harness.databases import Database
 from postroom import Outbox
 from postroom.storage import engine as engines
@@ -41,7 +42,7 @@ def opened(database: Database, relay: str) -> Iterator[Opened]:
     with database() as url:
         engine = create_engine(url)
         engines.prepare_sqlite(engine)
-        outbox = Outbox(relay, engine=engine)
+        outbox = Outbox(relay, engine=engine, templates=letters.TEMPLATES)
         outbox.create_tables()
         try:
             yield Opened(url=url, engine=engine, outbox=outbox, relay=relay)

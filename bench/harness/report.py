@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from bench.harness.contest import Series, number
@@ -52,6 +51,8 @@ class Report:
         return "\n".join([f"## {self.name}: {self.title}", "", self.explanation, "", *self._body()])
 
     def _body(self) -> Iterator[str]:
+        yield f"![{self.title}](benchmarks/{self.name}.svg)"
+        yield ""
         yield from _table(self)
         yield ""
         for one in self.series:
@@ -98,12 +99,6 @@ class Report:
             ],
         }
         return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-
-    def write(self, folder: Path) -> None:
-        """Write ``NAME.json`` and ``NAME.md`` into ``folder``."""
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{self.name}.json").write_text(self.as_json(), encoding="utf-8")
-        (folder / f"{self.name}.md").write_text(self.markdown() + "\n", encoding="utf-8")
 
 
 def _table(report: Report) -> Iterator[str]:
