@@ -7,7 +7,7 @@ a worker that does.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 from postroom.storage.engine import Executor, clock_sql, dialect_of, now_sql
-from postroom.storage.leases import is_busy, is_free, is_queued
+from postroom.storage.leases import is_busy, is_due, is_free, is_queued
 from postroom.storage.models import Tables
 from postroom.storage.queries.messages import unknown
 from postroom.storage.upsert import Upsert, upsert
@@ -68,21 +68,12 @@ def cancel(executor: Executor, tables: Tables, message_id: int) -> Cancellation:
         UnknownMessage: there is none.
     """
     message = _held_message(executor, tables, message_id)
-    queue = tables.queue.c
     may_go = is_free(tables, dialect_of(executor))
     if message.on_doubt == OnDoubt.HOLD:
-        may_go = queue.intent.is_(False)
-    free = (
-        select(queue.recipient_id)
-        .where(queue.message_id == message_id, may_go)
-        .order_by(queue.recipient_id)
-        .with_for_update(skip_locked=True)
-    )
-    stopped = executor.execute(
-        delete(tables.queue).where(queue.recipient_id.in_(free)).returning(queue.recipient_id)
-    )
+        may_go = tables.queue.c.intent.is_(False)
+    stopped = _dequeue(executor, tables, and_(_named(tables, message_id, None), may_go))
     cancelled: dict[int, str] = {}
-    for ids in _portions(stopped.scalars().all()):
+    for ids in _portions(stopped):
         waiting = and_(tables.recipient.c.id.in_(ids), _in_state(tables, _OPEN))
         cancelled |= _restate(executor, tables, waiting, _S.CANCELLED)
     return Cancellation(
@@ -109,13 +100,16 @@ def requeue(
         InvalidAddress: one error that names every address that is wrong.
     """
     message = _held_message(executor, tables, message_id)
-    wanted = and_(_named(tables, message_id, addresses), ~is_busy(tables, dialect_of(executor)))
+    dialect = dialect_of(executor)
+    wanted = and_(_named(tables, message_id, addresses), ~is_busy(tables, dialect))
     over = _restate(executor, tables, and_(wanted, _in_state(tables, _OVER)), _S.QUEUED)
     recipient = tables.recipient.c
-    waiting = select(recipient.id, recipient.address).where(wanted, _in_state(tables, _WAITING))
-    addresses_by_id = {row.id: row.address for row in executor.execute(waiting)}
-    due = _enqueue(executor, tables, message, addresses_by_id)
-    return _in_order({**over, **{id: addresses_by_id[id] for id in due}})
+    waiting = select(recipient.id, recipient.address).where(
+        wanted, _in_state(tables, _WAITING), ~is_due(tables, dialect)
+    )
+    later = {row.id: row.address for row in executor.execute(waiting)}
+    changed = _enqueue(executor, tables, message, later)
+    return _in_order(over | {id: later[id] for id in changed})
 
 
 def resolve(
@@ -139,7 +133,7 @@ def resolve(
     message = _held_message(executor, tables, message_id)
     wanted = and_(_named(tables, message_id, addresses), _in_state(tables, (_S.IN_DOUBT,)))
     if sent:
-        _dequeue(executor, tables, wanted)
+        _dequeue(executor, tables, and_(wanted, is_free(tables, dialect_of(executor))))
         resolved = {"code": None, "enhanced_code": None, "fault": None, "reply": "resolved as sent"}
         wanted = and_(wanted, ~is_queued(tables))
         return _in_order(_restate(executor, tables, wanted, _S.ACCEPTED, **resolved))
@@ -239,17 +233,18 @@ def _restate(
     return {row.id: row.address for row in changed}
 
 
-def _dequeue(executor: Executor, tables: Tables, condition: ColumnElement[bool]) -> None:
-    """Take recipients out of the queue, but for those that a worker holds or is claiming."""
+def _dequeue(executor: Executor, tables: Tables, condition: ColumnElement[bool]) -> Sequence[int]:
+    """Take recipients out of the queue, but for those that are being claimed; return the others."""
     queue, recipient = tables.queue, tables.recipient
-    free = (
+    unlocked = (
         select(queue.c.recipient_id)
         .join_from(queue, recipient, recipient.c.id == queue.c.recipient_id)
-        .where(condition, is_free(tables, dialect_of(executor)))
+        .where(condition)
         .order_by(queue.c.recipient_id)
         .with_for_update(skip_locked=True, of=queue)
     )
-    executor.execute(delete(queue).where(queue.c.recipient_id.in_(free)))
+    removed = delete(queue).where(queue.c.recipient_id.in_(unlocked))
+    return executor.execute(removed.returning(queue.c.recipient_id)).scalars().all()
 
 
 def _enqueue(

@@ -33,6 +33,13 @@ def is_queued(tables: Tables) -> ColumnElement[bool]:
     return exists(select(queue.recipient_id).where(queue.recipient_id == tables.recipient.c.id))
 
 
+def is_due(tables: Tables, dialect: Dialect) -> ColumnElement[bool]:
+    """Return the condition on a recipient: a worker may claim it now."""
+    queue = tables.queue.c
+    row = select(queue.recipient_id).where(queue.recipient_id == tables.recipient.c.id)
+    return exists(row.where(queue.due_at <= clock_sql(dialect)))
+
+
 def is_busy(tables: Tables, dialect: Dialect) -> ColumnElement[bool]:
     """Return the condition on a recipient: it is in the queue and not free."""
     queue = tables.queue.c
