@@ -252,7 +252,11 @@ def _attachment(metadata: MetaData) -> Table:
         Column("content_id", Text),
         Column("size_bytes", BigInteger, nullable=False),
         Column(
-            "sha256", String(64), ForeignKey(_name(metadata, "blob.sha256")), nullable=False, index=True
+            "sha256",
+            String(64),
+            ForeignKey(_name(metadata, "blob.sha256")),
+            nullable=False,
+            index=True,
         ),
     )
 

@@ -146,9 +146,7 @@ TRANSITIONS: Mapping[RecipientState, frozenset[RecipientState]] = {
 }
 
 #: States that nothing but a person's or an application's decision will change.
-FINAL_STATES = frozenset(
-    {_S.ACCEPTED, _S.REJECTED, _S.SUPPRESSED, _S.CANCELLED, _S.EXPIRED}
-)
+FINAL_STATES = frozenset({_S.ACCEPTED, _S.REJECTED, _S.SUPPRESSED, _S.CANCELLED, _S.EXPIRED})
 
 
 def may_follow(before: RecipientState, after: RecipientState) -> bool:
