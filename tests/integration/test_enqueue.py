@@ -97,6 +97,16 @@ def test_a_savepoint_that_is_rolled_back_takes_its_mail_along(
     assert addresses == ["kept@example.com", "kept-too@example.com"]
 
 
+def test_a_savepoint_that_comes_first_commits_nothing_by_itself(
+    engine: Engine, tables: Tables
+) -> None:
+    with Session(engine) as session:
+        with session.begin_nested():
+            place(session, to=["gone@example.com"])
+        session.rollback()
+    assert enqueued(engine, tables) == 0
+
+
 def test_a_scoped_session_will_do(engine: Engine, tables: Tables) -> None:
     session = scoped_session(sessionmaker(engine))
     place(session, to=["ann@example.com"])

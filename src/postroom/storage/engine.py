@@ -218,11 +218,25 @@ def prepare_sqlite(engine: Engine) -> None:
     """Make every new connection of ``engine`` share its file well; call it before the first use.
 
     Write-ahead logging (readers and a writer do not block each other), a busy timeout of 30 s
-    instead of an error at once, foreign keys, and commits that survive a power cut. For an
-    `AsyncEngine` pass its ``sync_engine``. Does nothing for another database than SQLite.
+    instead of an error at once, foreign keys, commits that survive a power cut, and savepoints
+    that a rollback undoes. For an `AsyncEngine` pass its ``sync_engine``. Does nothing for
+    another database than SQLite.
     """
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_connection)
+        event.listen(engine, "savepoint", _begin_before_savepoint)
+
+
+def _begin_before_savepoint(connection: Connection, name: str) -> None:
+    """Keep a savepoint inside a transaction.
+
+    The driver begins one before an INSERT, UPDATE or DELETE only: the release of a savepoint
+    that came first would commit (https://docs.sqlalchemy.org/en/20/dialects/sqlite.html#pysqlite-serializable).
+    The write lock is taken at once, as everywhere: see `write`.
+    """
+    driver: Any = connection.connection.driver_connection
+    if not driver.in_transaction:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _prepare_connection(connection: Any, record: Any) -> None:
