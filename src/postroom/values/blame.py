@@ -12,8 +12,13 @@ from dataclasses import dataclass
 
 from postroom.values.states import Fault, Phase
 
+#: A reply says what it means in the beginning; the rest of a very long one is not looked at.
+_READ_CHARACTERS = 1_000
+
 _ANY = frozenset(Phase)
+_AUTH = frozenset({Phase.AUTH})
 _HANDSHAKE = frozenset({Phase.CONNECT, Phase.GREETING, Phase.EHLO, Phase.STARTTLS})
+_MAIL = frozenset({Phase.MAIL})
 _RCPT = frozenset({Phase.RCPT})
 _CONTENT = frozenset({Phase.DATA, Phase.BODY, Phase.DOT})
 
@@ -34,126 +39,142 @@ class Row:
     is_passing: bool = False
 
 
-def _words(*phrases: str) -> str:
-    return "|".join(phrases)
+def _any_of(*patterns: str) -> str:
+    return "|".join(patterns)
 
 
-#: We are not logged in, may not relay, or have used up what our account may send. It holds for
-#: whatever we send next, so it must not be counted against a recipient.
-_ACCOUNT = (
-    Row(Fault.CREDENTIALS, frozenset({Phase.AUTH}), codes=r"5"),
-    Row(Fault.CREDENTIALS, frozenset({Phase.AUTH}), text=r"too many (failed )?login|credential"),
-    Row(Fault.RELAY, frozenset({Phase.AUTH})),
-    Row(Fault.RELAY, _HANDSHAKE),
+#: What our account may send is used up: true of whatever we send next.
+_QUOTA = (
+    Row(
+        Fault.CREDENTIALS,
+        text=_any_of(
+            r"\b(daily|hourly|monthly|sending|messaging|account|email) [a-z ]{0,30}"
+            r"\b(quota|limits?) (was |has been |is )?(exceeded|reached)",
+            r"smtp relay limit exceeded",
+            r"you (have|'ve) (exceeded|reached) your",
+            r"maximum credits",
+            r"unusual sending activity",
+        ),
+        is_passing=True,
+    ),
+)
+
+#: Before MAIL nothing can be a recipient's or a message's fault.
+_BEFORE_MAIL = (
+    Row(Fault.CREDENTIALS, _AUTH, codes=r"5"),
+    Row(Fault.CREDENTIALS, _AUTH, text=r"too many (failed )?login|credentials (are )?invalid"),
+    Row(Fault.RELAY, _AUTH | _HANDSHAKE),
+)
+
+#: We are not logged in, or may not relay.
+_LOGIN = (
+    Row(Fault.RELAY, codes=r"530", text=r"starttls"),
     Row(Fault.CREDENTIALS, codes=r"530|534|535|538"),
     Row(
         Fault.CREDENTIALS,
-        text=_words(
-            r"authentication (is )?required",
-            r"auth(entication)? (is )?(needed|first)",
-            r"(not|un)[ -]?authenticated to send",
-            r"must (be )?authenticat",
-            r"relay(ing)? (access )?(is )?(denied|not (permitted|allowed))",
-            r"unable to relay",
-            r"not permitted to relay",
-            r"do(es)? not relay",
-            r"account (has been |is )?(suspended|disabled|blocked|locked|on hold|under review)",
+        text=_any_of(
+            r"authentication (is )?(required|needed)|auth(entication)? first",
+            r"(not|un)[ -]?authenticated (senders|to send)",
+            r"invalid credentials|mail sending denied",
+            r"\brelay(ing)? (access )?(is )?(denied|disallowed|not (permitted|allowed))",
+            r"(unable|not permitted|not allowed) to relay|use me .{0,60}as a relay",
+            r"\baccount (has been |is )?(suspended|blocked|locked|on hold|under review)",
         ),
-    ),
-    Row(
-        Fault.CREDENTIALS,
-        text=_words(
-            r"(sending|messaging|message|daily|hourly|account|monthly) (user )?"
-            r"(sending )?(quota|limits?|credits?) (was |has been |is )?(exceeded|reached|used)",
-            r"exceeded (your|the|its|their)? ?(daily|hourly|monthly|messaging|sending|outbound)",
-            r"maximum credits",
-            r"(quota|limit) (is |was |has been )?exceeded for (your|this) account",
-            r"too many emails per",
-        ),
-        is_passing=True,
     ),
 )
 
-#: One mailbox is busy or full: not a sign of the relay, though it sounds like one.
-_MAILBOX = (
-    Row(Fault.RECIPIENT, _RCPT, text=r"too many recipients", codes=r"452|552", is_passing=True),
-    Row(
-        Fault.RECIPIENT,
-        text=r"(user|recipient|mailbox)[^.]{0,60} (is )?(receiving mail|receiving too many)",
-    ),
-    Row(Fault.RECIPIENT, enhanced=r"[45]\.2\.[0-24]", codes=r"4(?!21)|5"),
-    Row(
-        Fault.RECIPIENT,
-        text=_words(
-            r"mailbox (is )?(full|over|exceed|quota)",
-            r"(over|exceed(s|ed|ing)?) (its |the |his |her )?(storage |disk )?quota",
-            r"(user|recipient)('s)? (is )?over quota",
-            r"mailbox size limit",
-        ),
-    ),
-    Row(Fault.RECIPIENT, _RCPT, text=r"gr[ea]y[- ]?list", is_passing=True),
-    Row(Fault.MESSAGE, text=r"gr[ea]y[- ]?list", is_passing=True),
-)
-
-#: The relay, or its opinion of our address on the network.
-_RELAY = (
-    Row(Fault.RELAY, codes=r"421"),
-    Row(Fault.RELAY, enhanced=r"4\.7\.28|[45]\.3\.[125]|4\.4\.5|4\.7\.(500|650|651|652)"),
-    Row(
-        Fault.RELAY,
-        text=_words(
-            r"throttl",
-            r"rate[- ]limit|ratelimit|sending rate|unusual rate",
-            r"too many (concurrent |simultaneous )?(connections|messages|sessions|mails)",
-            r"(connections?|messages?) (rate )?limit exceeded",
-            r"too much (mail|load)",
-            r"(client )?host \S* ?(is )?(blocked|blacklisted|rejected|not allowed)",
-            r"blocked (using|by|due to) .*(spamhaus|dnsbl|rbl|barracuda|spamcop|list)",
-            r"(listed|found) (at|in|on|by) .*(spamhaus|dnsbl|rbl|barracuda|spamcop|block)",
-            r"(your )?(ip|ip address|network|server|messages from)[^.]{0,60}"
-            r"(blocked|blacklisted|blocklisted|on our block list|banned|poor reputation)",
-            r"temporar(y|ily) (lookup failure|deferred due to user complaints)",
-            r"local (problem|error in processing|configuration error)",
-            r"insufficient (system )?(storage|resources)",
-            r"out of (disk space|memory)|no space left|low on space",
-            r"(service|system|server) (is )?(temporarily )?(not available|unavailable)",
-            r"(service|system|server) (is )?(too )?(busy|closing)",
-            r"(shutting|shut) down",
-        ),
-        is_passing=True,
-    ),
-    Row(Fault.RELAY, codes=r"503"),
-    Row(Fault.OURSELVES, codes=r"500|502|504|555", is_passing=True),
-)
-
-#: Size, content, policy, the sender: whoever receives it.
-_MESSAGE = (
-    Row(Fault.MESSAGE, enhanced=r"[45]\.(3\.4|2\.3|6\.\d+)"),
+#: The sender's address or domain is not liked, wherever in the conversation that is said.
+_SENDER = (
     Row(Fault.MESSAGE, enhanced=r"[45]\.1\.[789]"),
-    Row(Fault.RECIPIENT, enhanced=r"[45]\.(1|2)\.\d+", phases=_RCPT | _CONTENT),
     Row(
         Fault.MESSAGE,
-        text=_words(
-            r"(message|mail|size)[^.]{0,40}(too (large|big)|exceeds?)",
-            r"spam|unsolicited|virus|malware|phish",
-            r"dmarc|dkim|\bspf\b|sender policy",
-            r"sender (address )?(is )?(rejected|denied|not allowed|invalid|verif)",
-            r"(send|sending) (mail )?as this sender",
-            r"not (owned|verified|authorized to (send|use))|verified sender|sender identity",
-            r"content (rejected|denied|policy)|policy (violation|reasons)",
-        ),
+        enhanced=r"(?![45]\.3\.).*",
+        text=r"sender (address rejected|verify failed)|mailfrom domain is listed|as this sender",
     ),
 )
 
-#: Nothing plain was said: the phase decides.
+#: One mailbox is unknown, full or busy: not a sign of the relay, though it may sound like one.
+_MAILBOX = (
+    Row(
+        Fault.RECIPIENT, text=r"for the number of messages they can (send|receive)", is_passing=True
+    ),
+    Row(Fault.RECIPIENT, text=r"recipient thread limit"),
+    Row(Fault.RECIPIENT, text=r"messages to \S+@\S+ (temporarily )?deferred"),
+    Row(
+        Fault.RECIPIENT, text=r"\b(user|recipient)\b.{0,60}\b(receiving (mail|too many)|rate limit)"
+    ),
+    Row(Fault.RECIPIENT, enhanced=r"[45]\.2\.[0-24]"),
+    Row(Fault.RECIPIENT, _RCPT, enhanced=r"[45]\.1\.([0-6]|10)"),
+    Row(
+        Fault.RECIPIENT,
+        text=_any_of(
+            r"\b(mailbox|user|account)( \S+@\S+)? (is )?(full|over|unavailable|disabled|unknown)\b",
+            r"\b(no such|unknown|invalid) (user|mailbox|recipient)",
+            r"user doesn't have|is no longer valid|does not exist",
+            r"over ?quota|exceeded storage allocation|mailbox size limit",
+        ),
+    ),
+    Row(Fault.RECIPIENT, _RCPT, text=r"recipient address rejected: (user|need)"),
+)
+
+#: Try again later, and it will pass.
+_GREYLIST = (
+    Row(Fault.RECIPIENT, _RCPT, text=r"gr[ea]y-? ?list", is_passing=True),
+    Row(Fault.MESSAGE, text=r"gr[ea]y-? ?list", is_passing=True),
+    Row(Fault.RECIPIENT, _RCPT, text=r"too many recipients$|per transaction", is_passing=True),
+)
+
+#: Commands, or a name of ours, that this relay does not take.
+_OURSELVES = (
+    Row(Fault.OURSELVES, text=r"helo command rejected|helo/ehlo argument"),
+    Row(
+        Fault.OURSELVES, codes=r"555|50[024]", enhanced=r"(?!5\.[16]\.).*", text=r"^(?!.*rejected)"
+    ),
+)
+
+#: Its load, its state, or its opinion of our address on the network.
+_RELAY = (
+    Row(Fault.RELAY, codes=r"421|503"),
+    Row(Fault.RELAY, enhanced=r"4\.7\.28|[45]\.3\.[0125]|4\.4\.[05]|4\.7\.(500|65\d)|5\.7\.606"),
+    Row(
+        Fault.RELAY,
+        text=_any_of(
+            r"throttl|rate[- ]?limited|sending rate|unusual rate|frequency limited",
+            r"too (many|frequent) (concurrent |simultaneous )?(connect|messages|sessions|emails)",
+            r"too many (recipients from|errors)|too much (mail|load)|queue quota",
+            r"\bclient (host )?\S* ?(blocked|rejected|blacklisted)",
+            r"\b(host|helo|ip)\b.{0,40}\b(blocked|listed|blacklisted|banned|not authorized)",
+            r"\bblock ?list|\bbanned sending ip|connections (will )?not (be )?accepted|reverse dns",
+            r"(service|system|server|resources?) (is |are |currently )?(temporarily )?"
+            r"(not available|unavailable|busy)",
+            r"temporary (lookup (failure|error)|local problem|service failure|system problem)",
+            r"local error in processing|timeout waiting|insufficient system|shutting down",
+            r"out of (disk space|memory)|no space left",
+        ),
+        is_passing=True,
+    ),
+)
+
+#: The phase decides where nothing plain was said.
 _PHASE = (
+    Row(Fault.MESSAGE, enhanced=r"[45]\.(2\.3|3\.4|6\.\d+)"),
     Row(Fault.RECIPIENT, _RCPT),
-    Row(Fault.RELAY, frozenset({Phase.MAIL}), codes=r"45[12]", enhanced=r"4\.[034]\.\d+|"),
+    Row(Fault.RELAY, _MAIL, codes=r"45[12]", enhanced=r"(?!4\.7).*"),
     Row(Fault.RELAY, _CONTENT, codes=r"4", enhanced=r"4\.[34]\.\d+"),
     Row(Fault.MESSAGE),
 )
 
-TABLE: tuple[Row, ...] = (*_ACCOUNT, *_MAILBOX, *_RELAY, *_MESSAGE, *_PHASE)
+TABLE: tuple[Row, ...] = (
+    *_QUOTA,
+    *_BEFORE_MAIL,
+    *_LOGIN,
+    *_SENDER,
+    *_MAILBOX,
+    *_GREYLIST,
+    *_OURSELVES,
+    *_RELAY,
+    *_PHASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +208,7 @@ _ROWS = tuple(_compiled(TABLE))
 
 def blame(phase: Phase, code: int, enhanced: str | None, text: str) -> Row:
     """Return the first row that fits a refusal: 4xx, 5xx, or what does not belong there."""
+    said = text[:_READ_CHARACTERS]
     return next(
-        compiled.row for compiled in _ROWS if compiled.fits(phase, str(code), enhanced or "", text)
+        compiled.row for compiled in _ROWS if compiled.fits(phase, str(code), enhanced or "", said)
     )

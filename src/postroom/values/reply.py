@@ -15,7 +15,7 @@ from postroom.values.hint import hinted_delay_s
 from postroom.values.states import Fault, Phase, RecipientState
 
 #: RFC 2034 section 4: class, subject, detail at the start of the text.
-_ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?!\S)\s*")
+_ENHANCED = re.compile(r"\A([245]\.\d{1,3}\.\d{1,3})(?!\S)\s*")
 
 _COUNTED_FAULTS = frozenset({Fault.RECIPIENT, Fault.MESSAGE})
 
