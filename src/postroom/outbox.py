@@ -195,7 +195,8 @@ class Outbox:
     ) -> tuple[str, ...]:
         """Send again what ended without being accepted, or is only due later; now, and afresh.
 
-        Returns the addresses it will be sent to; ``addresses`` limits it to some."""
+        Returns the addresses it will be sent to; ``addresses`` limits it to some.
+        """
         again = decisions.requeue(session, self._tables, _id(message), addresses)
         if again:
             self._post.hint_after_commit_of(session)
@@ -210,9 +211,12 @@ class Outbox:
         addresses: Iterable[str] | None = None,
     ) -> tuple[str, ...]:
         """Decide for recipients in doubt: they have it (``sent``), or it is sent again."""
-        return decisions.resolve(
+        done = decisions.resolve(
             session, self._tables, _id(message), sent=sent, addresses=addresses
         )
+        if done and not sent:
+            self._post.hint_after_commit_of(session)
+        return done
 
     def suppress(self, session: Executor, address: str, reason: str) -> None:
         """Write to ``address`` no more, also where mail for it waits already.

@@ -1,11 +1,15 @@
-"""Claims for tests that need no database."""
+"""Claims and stored messages for tests that need no database."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
+from postroom.storage.contents import StoredMessage
 from postroom.storage.ledger import Claim
-from postroom.values.states import Lane
+from postroom.values.address import Address
+from postroom.values.message import Draft
+from postroom.values.states import Lane, OnDoubt
 
 
 def claim(recipient_id: int, lane: Lane = Lane.NORMAL, **fields: Any) -> Claim:
@@ -24,6 +28,33 @@ def claim(recipient_id: int, lane: Lane = Lane.NORMAL, **fields: Any) -> Claim:
             "tries": 0,
             "has_intent": False,
             "suppressed_because": None,
+            **fields,
+        }
+    )
+
+
+def stored_message(**fields: Any) -> StoredMessage:
+    """Return a stored message with what a test does not care about filled in."""
+    draft = Draft(
+        token="0" * 32,
+        date=datetime(2026, 5, 4, tzinfo=UTC),
+        sender=Address.parse("Shop <shop@example.com>"),
+        subject="Order A-1",
+        text="Thank you.",
+        html=None,
+    )
+    return StoredMessage(
+        **{
+            "id": 1,
+            "draft": draft,
+            "envelope_sender": "shop@example.com",
+            "lane": Lane.NORMAL,
+            "relay": None,
+            "together": False,
+            "on_doubt": OnDoubt.RESEND,
+            "expires_at": None,
+            "retry_delays": None,
+            "notice": None,
             **fields,
         }
     )
