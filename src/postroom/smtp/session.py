@@ -142,10 +142,14 @@ class Session:
         return None
 
     def start(self, envelope: Envelope) -> None:
-        """Write MAIL, RCPT and DATA: all that may be written before a reply is read."""
+        """Write MAIL, RCPT and DATA: all that may be written before a reply is read.
+
+        Raises:
+            InvalidAddress: an address would break out of its command; nothing was written.
+        """
         assert self._state is _State.IDLE, f"start() on a session that is {self._state.name}"
-        self._state = _State.BROKEN
         exchange = self._begin(envelope)
+        self._state = _State.BROKEN
         self._connection.transcript.begin(exchange.commands)
         write(self._connection, exchange.first_write(), Phase.MAIL)
         self._state = _State.STARTED
@@ -196,11 +200,11 @@ class Session:
         """
         assert self._state is _State.OPEN, f"finish() on a session that is {self._state.name}"
         content = _TERMINATOR
-        self._state = _State.BROKEN
         if following is not None:
             exchange = self._begin(following)
             if self.capabilities.has_pipelining:
                 content += exchange.first_write()
+        self._state = _State.BROKEN
         self._connection.transcript.add(_TERMINATOR)
         replies = self._verdicts(content)
         self._is_closing = replies[-1].code == _CLOSING

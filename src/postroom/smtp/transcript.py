@@ -37,7 +37,7 @@ class Transcript:
         """Return it as lines that begin with ``>`` (we) or ``<`` (the relay)."""
         shown = [*self._handshake[:_MAX_ENTRIES], *self._current[:_MAX_ENTRIES]]
         lines = [line for said in shown for line in _lines(said)]
-        if left_out := len(self._current) - _MAX_ENTRIES:
+        if (left_out := len(self._current) - _MAX_ENTRIES) > 0:
             lines.append(f"[{left_out} more left out]")
         return "\n".join(lines)[:_MAX_CHARACTERS]
 

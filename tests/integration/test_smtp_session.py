@@ -1,0 +1,530 @@
+"""Transactions on a session: what is written, what is read, and what becomes of whom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from postroom.smtp.session import Session, connect
+from postroom.testing import Abilities, FaultyRelay, Trouble
+from postroom.values.envelope import DeliveryNotice, Envelope
+from postroom.values.errors import Disconnected, InvalidAddress, RelayError
+from postroom.values.relay import Relay
+from postroom.values.reply import Outcome
+from postroom.values.states import Fault, Phase, RecipientState
+from tests.faults.speaking import Speaker, mail
+
+DEFERRED, REJECTED, ACCEPTED = (
+    RecipientState.DEFERRED,
+    RecipientState.REJECTED,
+    RecipientState.ACCEPTED,
+)
+
+
+class Clock:
+    """A clock the test sets; sockets still wait for what is on its way."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@contextmanager
+def connected(
+    relay: FaultyRelay, options: str = "", clock: Clock | None = None
+) -> Iterator[Session]:
+    url = Relay.parse(f"{relay.url}&{options}" if options else relay.url)
+    session = connect(url, clock=clock) if clock else connect(url)
+    try:
+        yield session
+    finally:
+        session.quit()
+
+
+@contextmanager
+def speaking(relay: FaultyRelay, options: str = "") -> Iterator[Speaker]:
+    speaker = Speaker(Relay.parse(f"{relay.url}&{options}" if options else relay.url))
+    try:
+        yield speaker
+    finally:
+        speaker.close()
+
+
+def states(outcomes: list[Outcome]) -> list[RecipientState]:
+    return [outcome.state for outcome in outcomes]
+
+
+# One transaction after the other
+
+
+def test_a_mail_arrives_as_it_was_written() -> None:
+    with FaultyRelay() as relay, speaking(relay) as speaker:
+        envelope, content = mail("ada@example.com", size_bytes=5000)
+        [[outcome]] = speaker.send((envelope, content))
+        assert outcome.state is ACCEPTED
+        [received] = relay.accepted
+        assert received.sender == "shop@example.com"
+        assert received.recipients == ("ada@example.com",)
+        assert received.content == content
+
+
+def test_many_mails_take_one_connection_and_one_write_more_each() -> None:
+    with FaultyRelay() as relay, speaking(relay) as speaker:
+        outcomes = speaker.send(*(mail(f"user{n}@example.com") for n in range(50)))
+        assert {outcome.state for [outcome] in outcomes} == {ACCEPTED}
+        assert relay.connections == 1
+        assert len(relay.accepted) == 50
+
+
+def test_the_next_mail_is_opened_with_the_final_dot_of_the_one_before() -> None:
+    """The relay waits before it says anything: two mails cost what their bodies cost."""
+    with FaultyRelay() as relay, connected(relay) as session:
+        envelope, content = mail("ada@example.com")
+        session.start(envelope)
+        assert session.opening().is_open
+        session.send_body([content])
+        session.finish(envelope)
+        # Nothing more was written for the second one, and yet it is open.
+        opening = session.opening()
+        assert opening.is_open
+        assert opening.mail is not None
+        session.send_body([content])
+        session.finish()
+    assert len(relay.accepted) == 2
+
+
+@pytest.mark.parametrize("sizes", [[10], [70_000], [100, 70_000, 5], [262_144] * 9])
+def test_a_body_of_any_size_arrives_whole(sizes: list[int]) -> None:
+    chunks = [b"x" * (size - 2) + b"\r\n" for size in sizes]
+    with FaultyRelay() as relay, connected(relay) as session:
+        session.start(Envelope(sender="", recipients=("ada@example.com",), size_bytes=sum(sizes)))
+        session.opening()
+        session.send_body(iter(chunks))
+        session.finish()
+        [received] = relay.accepted
+        assert received.content == b"".join(chunks)
+        assert received.sender == ""
+
+
+def test_a_relay_without_pipelining_is_spoken_to_step_by_step() -> None:
+    abilities = Abilities().without("PIPELINING")
+    with FaultyRelay(abilities) as relay, speaking(relay) as speaker:
+        relay.on(Phase.RCPT, "550 5.1.1 unknown", address="b@example.com")
+        first, second = speaker.send(
+            mail("a@example.com", "b@example.com", "c@example.com"), mail("d@example.com")
+        )
+        assert states(first) == [ACCEPTED, REJECTED, ACCEPTED]
+        assert states(second) == [ACCEPTED]
+        assert relay.connections == 1
+
+
+# Several recipients
+
+
+def test_every_reply_is_kept_to_its_recipient() -> None:
+    with FaultyRelay() as relay, speaking(relay) as speaker:
+        relay.on(Phase.RCPT, "550 5.1.1 unknown", address="b@example.com")
+        relay.on(Phase.RCPT, "451 4.7.1 greylisted for 60 seconds", address="c@example.com")
+        [outcomes] = speaker.send(mail(*(f"{name}@example.com" for name in "abcd")))
+        assert states(outcomes) == [ACCEPTED, REJECTED, DEFERRED, ACCEPTED]
+        assert [outcome.fault for outcome in outcomes] == [
+            None,
+            Fault.RECIPIENT,
+            Fault.RECIPIENT,
+            None,
+        ]
+        assert outcomes[2].retry_after_s == 60
+        assert relay.accepted[0].recipients == ("a@example.com", "d@example.com")
+
+
+def test_a_thousand_recipients_go_in_one_transaction_without_a_deadlock() -> None:
+    with FaultyRelay() as relay, speaking(relay) as speaker:
+        recipients = [f"user{number}@example.com" for number in range(1000)]
+        relay.on(Phase.RCPT, "550 5.1.1 unknown", address="user777@example.com")
+        [outcomes] = speaker.send(mail(*recipients))
+        assert [n for n, outcome in enumerate(outcomes) if outcome.state is REJECTED] == [777]
+        assert len(relay.accepted) == 1
+        assert len(relay.accepted[0].recipients) == 999
+
+
+@pytest.mark.parametrize("pipelining", [True, False])
+def test_too_many_recipients_are_left_for_another_transaction_at_once(pipelining: bool) -> None:
+    abilities = Abilities(max_recipients=2)
+    abilities = abilities if pipelining else abilities.without("PIPELINING")
+    with FaultyRelay(abilities) as relay, connected(relay) as session:
+        envelope, content = mail(*(f"{name}@example.com" for name in "abcde"))
+        session.start(envelope)
+        opening = session.opening()
+        outcomes = opening.outcomes()
+        assert outcomes[:2] == (None, None)
+        assert opening.overflow == (2, 3, 4)
+        assert all(outcome is not None and outcome.is_at_once for outcome in outcomes[2:])
+        assert not any(outcome is not None and outcome.counts for outcome in outcomes)
+        assert session.max_recipients == 2
+        session.send_body([content])
+        assert len(session.finish()) == 2
+        # The limit is remembered, and the session goes on.
+        assert session.is_usable
+
+
+def test_one_recipient_alone_is_never_too_many() -> None:
+    """Else it would be tried again at once, for ever: then it is a quota."""
+    with FaultyRelay(Abilities(max_recipients=0)) as relay, connected(relay) as session:
+        session.start(mail("ada@example.com")[0])
+        [outcome] = session.opening().outcomes()
+        assert outcome is not None
+        assert outcome.state is DEFERRED
+        assert not outcome.is_at_once
+
+
+# Openings that do not open (RFC 2920 section 3.1)
+
+
+def test_where_nobody_stands_data_is_refused_and_the_session_goes_on() -> None:
+    with FaultyRelay() as relay, speaking(relay) as speaker:
+        relay.on(Phase.RCPT, "550 5.1.1 unknown", address="nobody@example.com")
+        first, second, third = speaker.send(
+            mail("ada@example.com"), mail("nobody@example.com"), mail("bob@example.com")
+        )
+        assert states([*first, *second, *third]) == [ACCEPTED, REJECTED, ACCEPTED]
+        assert relay.connections == 1
+        assert [sent.recipients for sent in relay.accepted] == [
+            ("ada@example.com",),
+            ("bob@example.com",),
+        ]
+
+
+def test_where_nobody_stands_and_data_begins_all_the_same_it_ends_with_a_bare_dot() -> None:
+    with FaultyRelay() as relay, speaking(relay) as speaker:
+        relay.on(Phase.RCPT, "550 5.1.1 unknown", address="nobody@example.com")
+        relay.on(Phase.DATA, "354 go ahead, whoever it is for", times=1)
+        first, second = speaker.send(mail("nobody@example.com"), mail("ada@example.com"))
+        assert states([*first, *second]) == [REJECTED, ACCEPTED]
+        assert relay.connections == 1
+        assert [sent.recipients for sent in relay.accepted] == [("ada@example.com",)]
+
+
+def test_where_mail_is_refused_nothing_is_left_behind() -> None:
+    with FaultyRelay() as relay, speaking(relay) as speaker:
+        relay.on(Phase.MAIL, "550 5.7.1 not this sender", times=1)
+        first, second = speaker.send(mail("a@example.com"), mail("b@example.com"))
+        assert [outcome.fault for outcome in first] == [Fault.MESSAGE]
+        assert states([*first, *second]) == [REJECTED, ACCEPTED]
+        assert relay.connections == 1
+
+
+def test_where_data_is_refused_those_who_stood_share_the_refusal() -> None:
+    with FaultyRelay() as relay, speaking(relay) as speaker:
+        relay.on(Phase.DATA, "451 4.3.0 not now", times=1)
+        relay.on(Phase.RCPT, "550 5.1.1 unknown", address="b@example.com")
+        first, second = speaker.send(mail("a@example.com", "b@example.com"), mail("c@example.com"))
+        assert states(first) == [DEFERRED, REJECTED]
+        assert states(second) == [ACCEPTED]
+        assert relay.connections == 1
+
+
+def test_a_relay_that_is_out_of_step_is_left() -> None:
+    with FaultyRelay() as relay, connected(relay) as session:
+        relay.on(Phase.MAIL, "503 5.5.1 nested MAIL", times=1)
+        session.start(mail("ada@example.com")[0])
+        [outcome] = session.opening().outcomes()
+        assert outcome is not None
+        assert (outcome.state, outcome.fault) == (DEFERRED, Fault.RELAY)
+        assert not session.is_usable
+
+
+@pytest.mark.parametrize(
+    ("phase", "answer"),
+    [
+        (Phase.MAIL, "354 go ahead"),
+        (Phase.RCPT, "334 what"),
+        (Phase.DATA, "250 ok"),
+    ],
+)
+def test_an_answer_to_something_else_ends_the_session(phase: Phase, answer: str) -> None:
+    with FaultyRelay() as relay, connected(relay) as session:
+        relay.on(phase, answer)
+        session.start(mail("ada@example.com")[0])
+        with pytest.raises(Disconnected, match="out of step"):
+            session.opening()
+        assert not session.is_usable
+
+
+def test_an_answer_to_something_else_after_the_dot_is_in_doubt() -> None:
+    with FaultyRelay() as relay, connected(relay) as session:
+        relay.on(Phase.DOT, "354 go ahead")
+        envelope, content = mail("ada@example.com")
+        session.start(envelope)
+        session.opening()
+        session.send_body([content])
+        with pytest.raises(Disconnected) as broken:
+            session.finish()
+        assert broken.value.in_doubt
+
+
+def test_a_421_between_recipients_defers_those_it_leaves_unanswered() -> None:
+    with FaultyRelay() as relay, connected(relay) as session:
+        relay.on(Phase.RCPT, "550 5.1.1 unknown", address="a@example.com")
+        relay.on(Phase.RCPT, "421 4.3.2 shutting down", address="b@example.com")
+        session.start(mail("a@example.com", "b@example.com", "c@example.com")[0])
+        opening = session.opening()
+        assert not opening.is_open
+        outcomes = [outcome for outcome in opening.outcomes() if outcome is not None]
+        assert states(outcomes) == [REJECTED, DEFERRED, DEFERRED]
+        assert outcomes[2].fault is Fault.RELAY
+        assert not session.is_usable
+
+
+# Connections that have been used, or not for a while
+
+
+def test_a_connection_closed_between_mails_is_noticed_before_it_is_used() -> None:
+    with FaultyRelay() as relay, speaking(relay) as speaker:
+        assert states(speaker.send(mail("a@example.com"))[0]) == [ACCEPTED]
+        session = speaker.session
+        assert session is not None
+        assert session.is_usable
+        relay.hang_up()
+        assert states(speaker.send(mail("b@example.com"))[0]) == [ACCEPTED]
+        assert len(relay.accepted) == 2
+
+
+def test_a_relay_that_hangs_up_with_421_between_mails_costs_nothing() -> None:
+    with FaultyRelay() as relay, connected(relay) as session:
+        relay.on(Phase.MAIL, "421 4.4.2 that was enough", address="shop@example.com")
+        session.start(Envelope(sender="", recipients=("a@example.com",), size_bytes=2))
+        session.opening()
+        session.send_body([b"\r\n"])
+        session.finish(mail("b@example.com")[0])
+        opening = session.opening()
+        assert opening.is_stale
+        [outcome] = opening.outcomes()
+        assert outcome is not None
+        assert outcome.is_at_once
+        assert outcome.fault is None
+        assert not session.is_usable
+
+
+def test_a_relay_that_answers_421_to_the_first_mail_is_at_fault() -> None:
+    with FaultyRelay() as relay, connected(relay) as session:
+        relay.on(Phase.MAIL, "421 4.3.2 not today")
+        session.start(mail("a@example.com")[0])
+        [outcome] = session.opening().outcomes()
+        assert outcome is not None
+        assert not outcome.is_at_once
+        assert outcome.fault is Fault.RELAY
+
+
+def test_a_session_is_used_no_longer_than_it_may_be_idle() -> None:
+    clock = Clock()
+    with FaultyRelay() as relay, connected(relay, "idle=9s", clock) as session:
+        clock.now = 8.9
+        assert session.is_usable
+        clock.now = 9
+        assert not session.is_usable
+        assert relay.connections == 1
+
+
+def test_a_session_begins_nothing_in_the_second_half_of_its_life() -> None:
+    clock = Clock()
+    with FaultyRelay() as relay, connected(relay, "session_timeout=100s&idle=1h", clock) as session:
+        clock.now = 49.9
+        assert session.is_usable
+        clock.now = 50
+        assert not session.is_usable
+        assert relay.accepted == []
+
+
+def test_a_session_carries_no_more_mails_than_it_may() -> None:
+    with FaultyRelay() as relay, speaking(relay, "max_messages=3") as speaker:
+        outcomes = speaker.send(*(mail(f"user{n}@example.com") for n in range(7)))
+        assert {outcome.state for [outcome] in outcomes} == {ACCEPTED}
+        assert [sent.connection for sent in relay.accepted] == [1, 1, 1, 2, 2, 2, 3]
+
+
+def test_a_relay_may_announce_its_limits() -> None:
+    abilities = Abilities(extensions=("PIPELINING", "LIMITS MAILMAX=2 RCPTMAX=5"))
+    with FaultyRelay(abilities) as relay, speaking(relay) as speaker:
+        speaker.send(*(mail(f"user{n}@example.com") for n in range(3)))
+        assert [sent.connection for sent in relay.accepted] == [1, 1, 2]
+        assert speaker.session is not None
+        assert speaker.session.max_recipients == 5
+
+
+def test_what_comes_unasked_makes_a_session_of_no_use() -> None:
+    # To two recipients this relay answers twice, and nobody has asked for that over SMTP.
+    with FaultyRelay(Abilities(is_lmtp=True)) as relay:
+        relay.on(Phase.EHLO, "250-relay.example\nPIPELINING")
+        session = connect(Relay.parse(f"smtp://127.0.0.1:{relay.port}?tls=off"))
+        envelope, content = mail("ada@example.com", "bob@example.com")
+        session.start(envelope)
+        assert session.opening().is_complete
+        session.send_body([content])
+        assert len(session.finish()) == 2
+        assert not session.is_usable
+        session.close()
+
+
+def test_a_session_in_the_middle_of_a_mail_may_not_be_started() -> None:
+    with FaultyRelay() as relay, connected(relay) as session:
+        assert session.takes_another
+        session.start(mail("ada@example.com")[0])
+        assert not session.is_usable
+        session.opening()
+        assert not session.is_usable
+        assert session.takes_another
+    assert relay.accepted == []
+
+
+def test_leaving_in_the_middle_of_a_body_sends_nothing() -> None:
+    with FaultyRelay() as relay:
+        with connected(relay) as session:
+            session.start(mail("ada@example.com")[0])
+            session.opening()
+            session.send_body([b"half a mail\r\n"])
+        relay.stop()
+        assert relay.accepted == []
+
+
+def test_a_relay_that_does_not_answer_quit_is_not_waited_for() -> None:
+    with FaultyRelay() as relay, connected(relay) as session:
+        relay.hang_up()
+        session.quit()
+        session.quit()
+        assert not session.is_usable
+
+
+# What a relay cannot take
+
+
+def test_a_message_larger_than_the_relay_takes_is_not_sent() -> None:
+    with FaultyRelay(Abilities(extensions=("SIZE 1000",))) as relay, connected(relay) as session:
+        envelope = mail("ada@example.com")[0]
+        assert session.objection(replace(envelope, size_bytes=1000)) is None
+        outcome = session.objection(replace(envelope, size_bytes=1001))
+        assert outcome is not None
+        assert (outcome.state, outcome.fault) == (REJECTED, Fault.MESSAGE)
+        assert outcome.reply is not None
+        assert outcome.reply.enhanced == "5.3.4"
+        assert "1000" in outcome.reply.text
+
+
+def test_an_address_that_needs_smtputf8_is_refused_where_the_relay_lacks_it() -> None:
+    envelope = replace(mail("ada@example.com")[0], needs_smtputf8=True)
+    with FaultyRelay() as relay, connected(relay) as session:
+        assert session.objection(envelope) is None
+    with (
+        FaultyRelay(Abilities().without("SMTPUTF8")) as relay,
+        connected(relay) as session,
+    ):
+        outcome = session.objection(envelope)
+        assert outcome is not None
+        assert (outcome.state, outcome.fault) == (REJECTED, Fault.RECIPIENT)
+
+
+def test_parameters_are_those_that_the_relay_announced() -> None:
+    notice = DeliveryNotice(notify=("SUCCESS", "FAILURE"), ret="HDRS", envid="order=7 a+b")
+    envelope = Envelope(
+        sender="shop@example.com",
+        recipients=("jürgen@example.com",),
+        size_bytes=2,
+        needs_smtputf8=True,
+        notice=notice,
+    )
+    with FaultyRelay() as relay, speaking(relay) as speaker:
+        speaker.send((envelope, b"\r\n"))
+        [sent] = relay.accepted
+        assert sent.mail_parameters == (
+            "SIZE=2 SMTPUTF8 BODY=8BITMIME RET=HDRS ENVID=order+3D7+20a+2Bb"
+        )
+        assert sent.rcpt_parameters == ("NOTIFY=SUCCESS,FAILURE",)
+        assert sent.recipients == ("jürgen@example.com",)
+    plain = replace(envelope, recipients=("ada@example.com",), needs_smtputf8=False)
+    with FaultyRelay(Abilities(extensions=())) as relay, speaking(relay) as speaker:
+        speaker.send((plain, b"\r\n"))
+        [sent] = relay.accepted
+        assert (sent.mail_parameters, sent.rcpt_parameters) == ("", ("",))
+
+
+@pytest.mark.parametrize("address", ["a@b\r\nRCPT TO:<c@d>", "a@b\n", "a\0@b", "a@b\r"])
+def test_an_address_cannot_break_out_of_its_command(address: str) -> None:
+    with FaultyRelay() as relay, connected(relay) as session:
+        for sender, recipient in ((address, "ada@example.com"), ("", address)):
+            envelope = Envelope(sender=sender, recipients=(recipient,), size_bytes=2)
+            with pytest.raises(InvalidAddress):
+                session.start(envelope)
+        assert relay.accepted == []
+
+
+# LMTP
+
+
+@pytest.mark.parametrize("socket_path", [False, True], ids=["tcp", "unix"])
+def test_lmtp_answers_for_each_recipient(tmp_path: Path, socket_path: bool) -> None:
+    path = tmp_path / "lmtp" if socket_path else None
+    with FaultyRelay(Abilities(is_lmtp=True), path=path) as relay:
+        relay.on(Phase.RCPT, "550 5.1.1 unknown", address="b@example.com")
+        relay.on(Phase.DOT, "452 4.2.2 mailbox full", address="c@example.com")
+        speaker = Speaker(Relay.parse(relay.url))
+        first, second = speaker.send(
+            mail(*(f"{name}@example.com" for name in "abcd")), mail("e@example.com")
+        )
+        speaker.close()
+        assert states(first) == [ACCEPTED, REJECTED, DEFERRED, ACCEPTED]
+        assert first[2].fault is Fault.RECIPIENT
+        assert states(second) == [ACCEPTED]
+        assert [sent.recipients for sent in relay.accepted] == [
+            ("a@example.com",),
+            ("d@example.com",),
+            ("e@example.com",),
+        ]
+
+
+def test_what_lmtp_answered_before_it_broke_off_is_known() -> None:
+    with FaultyRelay(Abilities(is_lmtp=True)) as relay:
+        relay.on(Phase.DOT, Trouble.CLOSE, address="c@example.com")
+        session = connect(Relay.parse(relay.url))
+        envelope, content = mail(*(f"{name}@example.com" for name in "abcd"))
+        session.start(envelope)
+        session.opening()
+        session.send_body([content])
+        with pytest.raises(RelayError) as broken:
+            session.finish()
+        assert broken.value.in_doubt
+        assert [reply.code for reply in broken.value.replies] == [250, 250]
+        session.close()
+
+
+# Transcripts
+
+
+def test_a_transcript_tells_the_handshake_and_the_mail_at_hand_without_its_content() -> None:
+    with FaultyRelay() as relay, connected(relay) as session:
+        relay.on(Phase.DOT, "550 5.7.1 spam", times=1)
+        for recipient in ("before@example.com", "ada@example.com"):
+            envelope, content = mail(recipient, subject="a secret plan")
+            session.start(envelope)
+            session.opening()
+            session.send_body([content])
+            session.finish()
+        told = session.transcript.splitlines()
+        assert told[0] == "< 220 relay.example ready"
+        assert "> RCPT TO:<ada@example.com>" in told
+        assert f"[{len(content)} bytes of content]" in told
+        assert told[-1] == "< 250 2.0.0 accepted"
+        assert "before@" not in session.transcript
+        assert "secret plan" not in session.transcript
+
+
+def test_a_transcript_of_many_recipients_stays_short() -> None:
+    with FaultyRelay() as relay, connected(relay) as session:
+        session.start(mail(*(f"user{n}@example.com" for n in range(1000)))[0])
+        session.opening()
+        assert len(session.transcript) <= 8000
+        assert "more left out" in session.transcript
