@@ -35,7 +35,7 @@ def main() -> None:
         parser.error(f"expected benches of {', '.join(BENCHES)}, got: {', '.join(unknown)}")
     options = Options(
         short=arguments.short,
-        rounds=arguments.rounds,
+        rounds=arguments.rounds or (2 if arguments.short else 3),
         recipients=arguments.recipients,
         peers=None if arguments.peers is None else frozenset(arguments.peers.split(",")),
     )
@@ -67,9 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     known = ", ".join(BENCHES)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{known} (default: all)")
     parser.add_argument("--short", action="store_true", help="smaller runs, for a look")
-    parser.add_argument("--rounds", type=int, default=3, help="runs of each contender (3)")
+    parser.add_argument("--rounds", type=int, help="runs of each contender (3; short: 2)")
     parser.add_argument("--recipients", type=int, help="mails a run, where a number is asked for")
-    parser.add_argument("--peers", help="peers to run, by name, comma-separated (all)")
+    parser.add_argument("--peers", help="peers to run, comma-separated; none (all)")
     parser.add_argument(
         "--profile", action="store_true", help="sample our workers, print where time goes"
     )

@@ -7,7 +7,6 @@ from bench.harness.contest import hold
 from bench.harness.databases import Servers, sqlite
 from bench.harness.options import Options
 from bench.harness.report import Report
-from bench.peers.catalogue import PEERS
 from bench.peers.contenders import Terms, contenders
 
 NAME = "campaign"
@@ -36,7 +35,7 @@ def run(options: Options) -> Report:
                 limit.smtp_source(count, size_bytes),
                 ours.contender(OURS[0], servers.postgresql, job),
                 ours.contender(OURS[1], sqlite, job),
-                *contenders(PEERS, options, servers, Terms(count=peers_count)),
+                *contenders(options, servers, Terms(count=peers_count)),
             ],
             options.rounds,
         )

@@ -12,7 +12,6 @@ from bench.harness.databases import Servers, sqlite
 from bench.harness.options import Options
 from bench.harness.outboxes import Opened
 from bench.harness.report import Report
-from bench.peers.catalogue import PEERS
 from bench.peers.contenders import Terms, contenders
 
 NAME = "transactional"
@@ -40,7 +39,7 @@ def run(options: Options) -> Report:
                 limit.smtp_source(count, size_bytes),
                 ours.contender(OURS[0], servers.postgresql, job),
                 ours.contender(OURS[1], sqlite, job),
-                *contenders(PEERS, options, servers, terms),
+                *contenders(options, servers, terms),
             ],
             options.rounds,
         )

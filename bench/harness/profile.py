@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,25 +60,27 @@ def _py_spy() -> Path:
     return program
 
 
-def _told(samples: Path, most: int = 30) -> Iterator[str]:
-    """Yield lines: shares by thread, by function itself, and by function with what it calls."""
-    threads: Counter[str] = Counter()
-    itself: Counter[str] = Counter()
-    within: Counter[str] = Counter()
+def _told(samples: Path, most: int = 25) -> Iterator[str]:
+    """Yield lines: for each kind of thread, functions themselves and with what they call."""
+    itself: dict[str, Counter[str]] = defaultdict(Counter)
+    within: dict[str, Counter[str]] = defaultdict(Counter)
     for line in samples.read_text().splitlines():
         stack, _, count = line.rpartition(" ")
         thread, *frames = stack.split(";")
+        kind = re.sub(r"^thread \(\S+\): |[\d.]+$", "", thread)
+        if not frames:
+            continue
         names = [_named(frame) for frame in frames]
-        threads[re.sub(r"0x[0-9A-F]+|\d+", "", thread)] += int(count)
-        if names:
-            itself[names[-1]] += int(count)
+        itself[kind][names[-1]] += int(count)
         for name in set(names):
-            within[name] += int(count)
-    total = threads.total()
-    for title, counts in (("threads", threads), ("itself", itself), ("with callees", within)):
-        yield f"{title}:"
-        for name, count in counts.most_common(most):
-            yield f"  {count / total:6.1%}  {name}"
+            within[kind][name] += int(count)
+    total = sum(counts.total() for counts in itself.values())
+    for kind in sorted(itself, key=lambda kind: -itself[kind].total()):
+        yield f"{kind}: {itself[kind].total() / total:.1%} of the interpreter's time; of that"
+        for counts in (within[kind], itself[kind]):
+            yield "  with callees:" if counts is within[kind] else "  itself:"
+            for name, count in counts.most_common(most):
+                yield f"  {count / itself[kind].total():6.1%}  {name}"
 
 
 def _named(frame: str) -> str:

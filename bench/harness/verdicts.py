@@ -6,9 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from bench.harness.contest import Series, ratio
 from bench.harness.report import Bar
-from bench.peers.catalogue import BY_NAME
+from bench.peers import postfix
+from bench.peers.catalogue import PEERS
 
 HEADLINE = "msg/s"
+
+_DURABLE = {peer.name for peer in PEERS if peer.is_durable} | {postfix.NAME}
 
 
 def beside(
@@ -26,9 +29,7 @@ def beside_fastest_durable(
     series: Sequence[Series], ours: Iterable[str], *, least: float
 ) -> Iterator[Bar]:
     """Yield how each of ``ours`` compares with the fastest peer that stores what it sends."""
-    durable = [
-        one for one in series if one.runs and one.name in BY_NAME and BY_NAME[one.name].is_durable
-    ]
+    durable = [one for one in series if one.runs and one.name in _DURABLE]
     if durable:
         fastest = max(durable, key=lambda one: one.median(HEADLINE))
         yield from beside(series, ours, fastest.name, least=least)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +11,8 @@ from bench.harness import letters, limit
 from bench.harness.contest import Contender, Figures
 from bench.harness.databases import Servers
 from bench.harness.options import Options
+from bench.peers import postfix
+from bench.peers.catalogue import PEERS
 from bench.peers.peer import Peer
 
 
@@ -24,13 +26,13 @@ class Terms:
     relay: Callable[[], AbstractContextManager[int]] = limit.sink
 
 
-def contenders(
-    peers: Iterable[Peer], options: Options, servers: Servers, terms: Terms
-) -> Iterator[Contender]:
+def contenders(options: Options, servers: Servers, terms: Terms) -> Iterator[Contender]:
     """Yield a contender for each peer that is wanted."""
-    for peer in peers:
+    for peer in PEERS:
         if options.wants(peer.name):
             yield contender(peer, servers, terms)
+    if options.wants("postfix"):
+        yield postfix.contender(terms.count)
 
 
 _MAIL: dict[str, Any] = {
