@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -36,15 +37,24 @@ for name in sys.argv[1:]:
 """
 
 
+#: As the bootstrap has it: the machine's own certificates, which a company's proxy signs with.
+CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+
+
 def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    environment = dict(os.environ)
+    if CERTIFICATES.exists():
+        environment.setdefault("SSL_CERT_FILE", str(CERTIFICATES))
+    words = list(map(str, command))
+    return subprocess.run(
+        words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    built = run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder)
     assert built.returncode == 0, built.stderr
     return next(folder.glob("*.whl"))
 
@@ -58,11 +68,9 @@ def bare_python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     made = run(uv, "venv", "--python", sys.executable, "--no-python-downloads", venv)
     assert made.returncode == 0, made.stderr
     python = venv / "bin" / "python"
-    # The lock's versions, from what the bootstrap has downloaded already.
-    install = (uv, "pip", "install", "--python", python, "--constraints", "requirements.lock")
-    installed = subprocess.run(
-        [*map(str, install), str(wheel)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    # The lock's versions, which the bootstrap has downloaded already.
+    locked = ("--constraints", "requirements.lock")
+    installed = run(uv, "pip", "install", "--python", python, *locked, wheel)
     assert installed.returncode == 0, installed.stderr
     yield python
     shutil.rmtree(venv)
