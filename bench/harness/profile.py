@@ -45,7 +45,9 @@ class Sampler:
     def told(self) -> str:
         """Wait for its end; return what it found."""
         self._child.communicate(timeout=60)
-        return "\n".join(_told(self._samples))
+        told = "\n".join(_told(self._samples))
+        self._samples.unlink()
+        return told
 
 
 def _py_spy() -> Path:

@@ -29,8 +29,8 @@ class Bar:
         """Return the figure, its bar, and whether it is met."""
         bar = f">= {number(self.least)}" if self.least is not None else ""
         bar += f"<= {number(self.most)}" if self.most is not None else ""
-        verdict = "met" if self.is_met else "missed"
-        return f"{self.what}: {number(self.value)} (bar {bar}, {verdict})"
+        verdict = "met" if self.is_met else "**missed**"
+        return f"{self.what}: {number(self.value)}; bar {bar}, {verdict}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,14 +55,9 @@ class Report:
         yield ""
         yield from _table(self)
         yield ""
-        for one in self.series:
-            if one.missing:
-                yield f"- {one.name}: not run, {one.missing}."
-            elif one.note:
-                yield f"- {one.name}: {one.note}."
-        yield ""
+        yield from _notes(self.series)
         for bar in self.bars:
-            yield f"- {'**met**' if bar.is_met else '**missed**'} {bar}"
+            yield f"- {bar}"
         yield ""
         yield "Runs: " + "; ".join(
             f"{one.name} {', '.join(map(number, one.values(self.headline)))}"
@@ -113,5 +108,18 @@ def _table(report: Report) -> Iterator[str]:
         yield f"| {one.name} | " + " | ".join(cells) + " |"
 
 
+def _notes(series: Sequence[Series]) -> Iterator[str]:
+    notes = [
+        f"- {one.name}: {f'not run, {one.missing}' if one.missing else one.note}."
+        for one in series
+        if one.missing or one.note
+    ]
+    if notes:
+        yield from (*notes, "")
+
+
 def _listed(facts: Mapping[str, Any]) -> str:
-    return "; ".join(f"{name} {value}" for name, value in facts.items())
+    return "; ".join(
+        f"{name} {f'{value:,}' if isinstance(value, int) else value}"
+        for name, value in facts.items()
+    )
