@@ -158,10 +158,25 @@ class Connection:
             )
         return reply
 
+    def refuse_more(self, phase: Phase) -> None:
+        """Make sure that no reply has come already to what is not said yet.
+
+        Raises:
+            Disconnected: one has.
+        """
+        if not self._replies.is_empty:
+            raise Disconnected(
+                f"expected {self.relay.name} to wait for {phase}, got: a reply before it; replies "
+                "are out of step",
+                phase=phase,
+                reply=self.last_words(),
+            )
+
     def last_words(self) -> Reply | None:
         """Return a refusal that has arrived already, if any: why the relay hung up."""
         try:
-            self._receive_now()
+            if self._replies.is_empty:
+                self._receive_now()
             reply = self._replies.next()
         except (OSError, MalformedReply):
             return None

@@ -170,6 +170,7 @@ class Session:
         if not opening.is_complete:
             self._learn(opening, exchange)
         if opening.is_open:
+            self._connection.refuse_more(Phase.BODY)
             self._state = _State.OPEN
         else:
             self._rest()
