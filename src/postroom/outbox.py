@@ -107,6 +107,7 @@ class Outbox:
             users=users,
             sender=settings.sender,
             templates=settings.templates or None,
+            inline_css=settings.inline_css,
             schema=settings.database_schema,
             max_message_bytes=settings.max_message_bytes,
             worker=settings.worker_config(),

@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from postroom.settings_file import PREFIX, file_values, refuse_unknown_variables
+from postroom.values.address import Address
 from postroom.values.config import WorkerConfig
 from postroom.values.errors import ConfigError
 from postroom.values.relay import Relay
@@ -70,6 +71,13 @@ def _weights(value: object) -> object:
     return {name.strip(): weight.strip() for name, _, weight in pairs}
 
 
+def _address(value: str | None) -> str | None:
+    """Refuse what is no address, long before the first message."""
+    if value is not None:
+        Address.parse(value)
+    return value
+
+
 class Settings(BaseSettings):
     """Everything that can be set from outside; each field is one setting."""
 
@@ -87,6 +95,7 @@ class Settings(BaseSettings):
     )
     database_schema: str | None = Field(
         default=None,
+        examples=["mail"],
         description="The schema the tables live in (PostgreSQL); the default one if unset.",
     )
     relay: SecretStr | dict[str, SecretStr] | None = Field(
@@ -95,14 +104,20 @@ class Settings(BaseSettings):
         description="Where mail is handed over: a relay URL, or a table of named ones "
         "of which the first is the default.",
     )
-    sender: str | None = Field(
+    sender: Annotated[str | None, AfterValidator(_address)] = Field(
         default=None,
+        examples=["Shop <shop@example.com>"],
         description='Who a message is from that names no sender: "Shop <shop@example.com>".',
     )
     templates: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_folders)] = Field(
         default=(),
         examples=[["templates"]],
         description="The folders that templates are looked for in, in this order.",
+    )
+    inline_css: bool = Field(
+        default=False,
+        description="Whether style sheets in HTML are written into its elements, for mail readers "
+        "that know no style sheets; needs the extra css.",
     )
     max_message_bytes: int = Field(
         default=25 * 1024 * 1024,
@@ -251,6 +266,8 @@ def _explained(error: ValidationError) -> str:
 
 def _one(found: ErrorDetails) -> str:
     name = str(found["loc"][0])
+    if found["type"] == "value_error":  # raised by ourselves, and complete
+        return f"the setting {name} ({PREFIX}{name.upper()}): {found['msg'].removeprefix('Value error, ')}"
     wanted = found["msg"].replace("Input should be", "to be", 1)
     got = "" if name in _SECRET else f", got: {found['input']!r}"
     return f"expected the setting {name} ({PREFIX}{name.upper()}) {wanted}{got}"

@@ -71,7 +71,7 @@ def of_templates(sample: Sample, to: str | None) -> Iterator[Proof]:
     message = templated(sample.name, context_of(sample.context), sample.locale)
     occasion = Occasion(
         sender=Address.parse(settings.sender) if settings.sender else _SENDER,
-        templates=Templates.of(settings.templates),
+        templates=Templates.of(settings.templates, inline_css=settings.inline_css),
         token=_TOKEN,
         date=datetime.now(UTC),
     )

@@ -1,36 +1,12 @@
-"""``demo``: places an order, delivers its mail to an inbox on this machine, shows what happened."""
+"""``demo``: a small shop, its mail, and an inbox on this machine."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from importlib import resources
-from pathlib import Path
-from threading import Event
 from typing import Annotated
 
 import typer
-from sqlalchemy import Engine, select
-from sqlalchemy.orm import Session
 
-from postroom import Outbox
-from postroom.cli.demo import inbox
-from postroom.cli.demo.models import Base, CustomerOrder, User
-from postroom.cli.demo.shop import book_parcels, place_order
-from postroom.cli.init import settings_text
-from postroom.cli.output import grid, reply, say
-from postroom.storage.engine import worker_engine
-from postroom.storage.queries import Search
-
-_FILES = Path(str(resources.files("postroom.cli.demo")))
-
-_CUSTOMERS = {
-    "ada@analytical.example": "Ada Lovelace",
-    "grace@compiler.example": "Grace Hopper",
-    inbox.MOVED: "Linus",
-    inbox.GREYLISTED: "Greta",
-}
+from postroom.values.errors import ConfigError
 
 
 def demo(
@@ -42,80 +18,11 @@ def demo(
 
     Needs nothing but a temporary folder, which is kept for you to look into.
     """
-    folder = Path(tempfile.mkdtemp(prefix="postroom-demo-"))
-    mails = folder / "inbox"
-    mails.mkdir()
-    with inbox.listening(inbox.Inbox(folder=mails)) as port, _database(folder) as engine:
-        relay = f"smtp://127.0.0.1:{port}?tls=off&name=inbox"
-        outbox = Outbox(
-            relay,
-            engine=engine,
-            users=select(User.id, User.email, User.username),
-            sender="Pen & Ink <shop@penandink.example>",
-            templates=_FILES / "templates",
-        )
-        outbox.create_tables()
-        _do_business(engine, outbox)
-        outbox.worker().run(until_empty=True)
-        _show(engine, outbox)
-        _write_settings(folder, relay, engine)
-        _tell_where(folder, mails)
-        if keep:
-            _stay(outbox, port)
-
-
-@contextmanager
-def _database(folder: Path) -> Iterator[Engine]:
-    engine = worker_engine(f"sqlite:///{folder / 'shop.db'}")
-    Base.metadata.create_all(engine)
-    yield engine
-    engine.dispose()
-
-
-def _do_business(engine: Engine, outbox: Outbox) -> None:
-    with Session(engine) as session, session.begin():
-        ada, grace, linus, greta = (
-            User(email=email, username=name) for email, name in _CUSTOMERS.items()
-        )
-        session.add_all([ada, grace, linus, greta])
-        for number, user in (("A-0998", grace), ("A-0999", linus), ("A-1000", greta)):
-            session.add(CustomerOrder(order_number=number, user=user))
-        session.flush()
-        place_order(session, outbox, ada, "A-1001", also_to="Ada@Analytical.EXAMPLE")
-        book_parcels(session, outbox, _FILES / "tracking.csv", receivers=[ada.id, grace.id])
-    say("An order was placed and a file of parcels booked; their mail is in the outbox.")
-
-
-def _show(engine: Engine, outbox: Outbox) -> None:
-    with Session(engine) as session:
-        found = reversed(outbox.search(session, Search()))
-        messages = [outbox.status(session, message.id) for message in found]
-    rows = (
-        (message.tags[0], one.address, one.state, one.attempts, reply(one))
-        for message in messages
-        for one in message.recipients
-    )
-    say()
-    say(grid(["mail", "recipient", "state", ">tries", "reply"], rows))
-
-
-def _write_settings(folder: Path, relay: str, engine: Engine) -> None:
-    """Leave a settings file, so that every command can be tried on what the demo made."""
-    url = engine.url.render_as_string(hide_password=False)
-    chosen = {"database_url": url, "relay": relay, "sender": "shop@penandink.example"}
-    (folder / "postroom.toml").write_text(settings_text(chosen), encoding="utf-8")
-
-
-def _tell_where(folder: Path, mails: Path) -> None:
-    say()
-    say(f"{len(list(mails.iterdir()))} mails arrived, as files to open: {mails}")
-    say(f"To look closer: cd {folder}")
-    say("and there: postroom list, postroom show 3 --transcript, postroom preview 1 --open")
-
-
-def _stay(outbox: Outbox, port: int) -> None:
-    say(f"The inbox listens on 127.0.0.1:{port} and a worker runs. Try, from that folder:")
-    say('  postroom send --to you@example.com --subject Hello --text "Is it there?"')
-    say("Ctrl-C ends both.")
-    with outbox.running(), suppress(KeyboardInterrupt):
-        Event().wait()
+    try:
+        from postroom.cli.demo.story import tell
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"expected {error.name} to be installed for the demo's inbox, got: none; "
+            "run: pip install 'postroom[cli]'"
+        ) from None
+    tell(keep=keep)

@@ -11,14 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from postroom.values.errors import ConfigError
-
-try:
-    from aiosmtpd.smtp import SMTP
-except ModuleNotFoundError:
-    raise ConfigError(
-        "the demo's inbox needs the extra testing: pip install 'postroom[cli,testing]'"
-    ) from None
+from aiosmtpd.smtp import SMTP
 
 #: Nobody is there any more.
 MOVED = "linus@moved.example"
