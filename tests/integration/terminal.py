@@ -1,0 +1,88 @@
+"""A terminal for tests: types a command, and looks at what a person or a script would see."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from postroom.cli.app import run
+
+#: Stands in passwords; no command ever shows it.
+SECRET = "correct-horse-battery"
+
+COMMAND = (sys.executable, "-W", "error", "-c", "from postroom.cli import main; main()")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """What a command left on the screen."""
+
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def lines(self) -> list[str]:
+        """What stands on standard output, with single spaces between words."""
+        return [" ".join(line.split()) for line in self.out.splitlines()]
+
+
+@dataclass(frozen=True, slots=True)
+class Terminal:
+    monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str]
+
+    def set(self, **settings: str) -> None:
+        """Set variables, as ``export POSTROOM_…=`` would."""
+        for name, value in settings.items():
+            self.monkeypatch.setenv(f"POSTROOM_{name.upper()}", value)
+
+    def run(self, *arguments: str, code: int = 0, typed: str = "") -> Shown:
+        """Run a command to its end; it must leave with ``code``."""
+        self.monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+        self.capsys.readouterr()
+        left_with = run(arguments)
+        captured = self.capsys.readouterr()
+        shown = Shown(out=captured.out, err=captured.err)
+        assert left_with == code, shown
+        assert SECRET not in shown.out + shown.err
+        return shown
+
+    def fails(self, code: int, *arguments: str, typed: str = "") -> str:
+        """Run a command that must fail as people want it: briefly; return what it says."""
+        shown = self.run(*arguments, code=code, typed=typed)
+        assert shown.out == ""
+        assert 1 <= len(shown.err.splitlines()) <= 2, shown.err
+        assert "Traceback" not in shown.err
+        return shown.err
+
+    def stored(self) -> int:
+        """Return how many messages there are."""
+        return len(self.run("list", "--json").json)
+
+    @contextmanager
+    def started(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """Start a command as a process of its own, in the same place with the same settings."""
+        with subprocess.Popen(
+            [*COMMAND, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=dict(os.environ),
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()

@@ -1,0 +1,116 @@
+"""``status``, ``list``, ``show`` and ``explain`` answer what people ask at 3 a.m."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from postroom.testing import FaultyRelay
+from postroom.values.states import Phase
+from tests.integration.terminal import Terminal
+
+ADA, BOB = "ada@example.com", "bob@example.com"
+
+
+@pytest.fixture
+def used(terminal: Terminal, relay: FaultyRelay) -> Terminal:
+    """Two messages: one accepted by Ada's relay and rejected by Bob's, one for later."""
+    relay.on(Phase.RCPT, "550 5.1.1 no such user", address=BOB)
+    terminal.run("send", "--to", ADA, "--to", BOB, "--subject", "One", "--text", "1", "--tag", "a")
+    terminal.run("worker", "--drain")
+    terminal.run(
+        "send", "--to", ADA, "--subject", "Two", "--text", "2", "--at", "+1h", "--key", "k"
+    )
+    return terminal
+
+
+def test_status_counts_by_state(used: Terminal) -> None:
+    shown = used.run("status")
+    assert {"queued 1", "accepted 1", "rejected 1", "0 due now"} <= set(shown.lines)
+    counts = used.run("status", "--json").json
+    assert counts["by_state"] == {"queued": 1, "accepted": 1, "rejected": 1}
+
+
+def test_status_says_how_long_the_oldest_due_one_waits(terminal: Terminal) -> None:
+    terminal.run("send", "--to", ADA, "--text", "hi")
+    assert any(
+        line.startswith("1 due now, the oldest for ") for line in terminal.run("status").lines
+    )
+
+
+def test_an_empty_outbox_says_so(terminal: Terminal) -> None:
+    assert "nothing in the outbox" in terminal.run("status").out
+    assert terminal.run("list").out == "no message\n"
+    assert terminal.run("list", "--json").json == []
+
+
+def test_status_can_be_watched_until_ctrl_c(
+    used: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+
+    def interrupted_at_the_second(duration_s: float) -> None:
+        pauses.append(duration_s)
+        if len(pauses) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", interrupted_at_the_second)
+    shown = used.run("status", "--watch", "--every", "2", code=130)
+    assert pauses == [2.0, 2.0]
+    assert "rejected" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("filters", "found"),
+    [
+        ((), [2, 1]),
+        (("--state", "rejected"), [1]),
+        (("--state", "queued"), [2]),
+        (("--address", "ADA@example.com"), [2, 1]),
+        (("--address", BOB), [1]),
+        (("--tag", "a"), [1]),
+        (("--key", "k"), [2]),
+        (("--lane", "bulk"), []),
+        (("--limit", "1"), [2]),
+        (("--before", "2"), [1]),
+    ],
+)
+def test_a_list_holds_what_was_asked_for(
+    used: Terminal, filters: tuple[str, ...], found: list[int]
+) -> None:
+    assert [message["id"] for message in used.run("list", *filters, "--json").json] == found
+
+
+def test_a_list_for_people_is_a_line_a_message(used: Terminal) -> None:
+    head, second, first = used.run("list").lines
+    assert head == "id enqueued state recipients subject"
+    assert second.startswith("2 ")
+    assert second.endswith("queued 1 Two")
+    assert first.endswith("rejected 2 One")
+
+
+def test_show_tells_every_recipient_attempt_and_reply(used: Terminal) -> None:
+    lines = used.run("show", "1").lines
+    assert f"{ADA} accepted 1 - 250 2.0.0 accepted" in lines
+    assert f"{BOB} rejected 1 - 550 5.1.1 no such user" in lines
+    assert any(line.endswith("rcpt rejected 550 5.1.1 no such user") for line in lines)
+
+
+def test_show_has_the_conversation_that_failed(used: Terminal) -> None:
+    assert "RCPT TO" not in used.run("show", "1").out
+    shown = used.run("show", "1", "--transcript")
+    assert f"RCPT TO:<{BOB}>" in shown.out
+
+
+def test_explain_says_why_and_when(used: Terminal) -> None:
+    (why,) = used.run("explain", "2", "--json").json
+    assert (why["address"], why["state"]) == (ADA, "queued")
+    assert why["next_at"] is not None
+    assert "scheduled" in used.run("explain", "2").out
+    assert "no such user" in used.run("explain", "1").out
+
+
+@pytest.mark.parametrize("command", ["show", "explain", "cancel", "retry", "preview"])
+def test_a_message_that_does_not_exist_is_not_found(terminal: Terminal, command: str) -> None:
+    assert "99" in terminal.fails(4, command, "99")
