@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, insert, select
@@ -47,28 +48,18 @@ def enqueue(executor: Executor, tables: Tables, order: Order, terms: Terms) -> R
     key = None if order.key is None else _checked_key(order.key)
     people = addressees(order, executor, terms.people)
     with spooled(order.message.attachments, terms.max_message_bytes) as files:
-        draft = _draft(order.message, terms, people, files)
-        row = _row(order.message, draft) | {"key": key, "content_hash": ""}
-        if key is not None:  # nothing else ever asks for it
-            row["content_hash"] = content_hash(row, map(_attached, files), people.asked)
+        row = _row(order.message, _draft(order.message, terms, people, files))
+        if key is not None:  # nothing else ever asks for the hash
+            content = content_hash(row, map(_attached, files), people.asked)
+            row |= {"key": key, "content_hash": content}
         connection = executor if isinstance(executor, Connection) else executor.connection()
-        message_id = _insert(connection, tables, row)
-        if isinstance(message_id, Receipt):
-            return message_id
-        _attach(connection, tables, message_id, files, draft)
-    place = recipients.Place(
-        message_id=message_id,
-        lane=order.message.lane,
-        not_before=order.message.not_before,
-        at=draft.date,
-    )
-    recipients.add(connection, tables, people.all, place, notify=terms.notify)
-    return Receipt(
-        message_id=message_id,
-        key=key,
-        is_new=True,
-        recipients=tuple(one.address for one in people.all),
-    )
+        receipt = _insert(connection, tables, row, people)
+        if receipt.is_new:
+            _attach(connection, tables, receipt.message_id, files, row["created_at"])
+    if receipt.is_new:
+        place = _place(order.message, receipt, row["created_at"])
+        recipients.add(connection, tables, people.all, place, notify=terms.notify)
+    return receipt
 
 
 def _checked_key(key: str) -> str:
@@ -106,6 +97,8 @@ def _draft(message: Message, terms: Terms, people: Addressees, files: Sequence[S
 
 def _row(message: Message, draft: Draft) -> dict[str, Any]:
     return columns(draft) | {
+        "key": None,
+        "content_hash": "",
         "envelope_sender": message.envelope_sender,
         "notice": None if message.notice is None else asdict(message.notice),
         "lane": message.lane.value,
@@ -116,6 +109,15 @@ def _row(message: Message, draft: Draft) -> dict[str, Any]:
         "expires_at": message.expires_at,
         "tags": list(message.tags) or None,
     }
+
+
+def _place(message: Message, receipt: Receipt, at: datetime) -> recipients.Place:
+    return recipients.Place(
+        message_id=receipt.message_id,
+        lane=message.lane,
+        not_before=message.not_before,
+        at=at,
+    )
 
 
 def _attached(file: Spooled) -> dict[str, Any]:
@@ -130,15 +132,22 @@ def _attached(file: Spooled) -> dict[str, Any]:
     }
 
 
-def _insert(connection: Connection, tables: Tables, row: dict[str, Any]) -> int | Receipt:
-    """Insert the message and return its id, or the receipt for the one that stands."""
+def _insert(
+    connection: Connection, tables: Tables, row: dict[str, Any], people: Addressees
+) -> Receipt:
+    """Insert the message, and return the receipt for it or for the one that stands."""
     statement = (
         upsert(connection, tables.message).on_conflict_do_nothing().returning(tables.message.c.id)
     )
     for _ in range(_TRIES):
         message_id = connection.scalar(statement, row)
         if message_id is not None:
-            return int(message_id)
+            return Receipt(
+                message_id=message_id,
+                key=row["key"],
+                is_new=True,
+                recipients=tuple(one.address for one in people.all),
+            )
         standing = _standing(connection, tables, row["key"])
         if standing is not None:
             return _receipt(connection, tables, row, standing)
@@ -181,11 +190,15 @@ def _recipients(connection: Connection, tables: Tables, message_id: int) -> Iter
 
 
 def _attach(
-    connection: Connection, tables: Tables, message_id: int, files: Sequence[Spooled], draft: Draft
+    connection: Connection,
+    tables: Tables,
+    message_id: int,
+    files: Sequence[Spooled],
+    at: datetime,
 ) -> None:
     if not files:
         return
-    blobs.store(connection, tables, files, draft.date)
+    blobs.store(connection, tables, files, at)
     rows = [
         _attached(file) | {"message_id": message_id, "position": position}
         for position, file in enumerate(files)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from postroom.values import plain
 from postroom.values.address import Address
@@ -40,25 +41,9 @@ def drafted(
     Raises:
         MessageError: there is no sender, a template fails, or renders to what cannot be sent.
     """
-    sender = message.sender or occasion.sender
-    if sender is None:
-        raise MessageError(
-            "expected the message or the outbox to have a sender, got: none; set Message(sender=…) "
-            "or Outbox(sender=…)"
-        )
-    inline = {
-        part.filename: part.content_id
-        for part in parts
-        if part.disposition is Disposition.INLINE and part.content_id
-    }
-
-    def frozen(value: str | Template | None, *, html: bool) -> str | TemplateSource | None:
-        if value is None:
-            return None
-        return freeze(
-            value, occasion.templates, html=html, has_variables=has_variables, inline=inline
-        )
-
+    frozen = partial(
+        _frozen, templates=occasion.templates, has_variables=has_variables, inline=_inline(parts)
+    )
     subject = frozen(message.subject, html=False) or ""
     text, html = frozen(message.text, html=False), frozen(message.html, html=True)
     if text is None and isinstance(html, str):
@@ -66,11 +51,43 @@ def drafted(
     return Draft(
         token=occasion.token,
         date=occasion.date,
-        sender=address_of(sender),
-        subject=subject if isinstance(subject, TemplateSource) else rendered_subject(subject),
+        sender=_sender(message, occasion),
+        subject=rendered_subject(subject) if isinstance(subject, str) else subject,
         text=storable(text, "the text") if isinstance(text, str) else text,
         html=storable(html, "the html") if isinstance(html, str) else html,
         headers=message.further_headers,
         reply_to=addresses_of(message.reply_to, "reply_to"),
         attachments=tuple(parts),
     )
+
+
+def _sender(message: Message, occasion: Occasion) -> Address:
+    sender = message.sender or occasion.sender
+    if sender is None:
+        raise MessageError(
+            "expected the message or the outbox to have a sender, got: none; set Message(sender=…) "
+            "or Outbox(sender=…)"
+        )
+    return address_of(sender)
+
+
+def _frozen(
+    value: str | Template | None,
+    *,
+    html: bool,
+    templates: Templates,
+    has_variables: bool,
+    inline: Mapping[str, str],
+) -> str | TemplateSource | None:
+    if value is None:
+        return None
+    return freeze(value, templates, html=html, has_variables=has_variables, inline=inline)
+
+
+def _inline(parts: Sequence[Part]) -> dict[str, str]:
+    """Return the content id of each inline image by its file name."""
+    return {
+        part.filename: part.content_id
+        for part in parts
+        if part.disposition is Disposition.INLINE and part.content_id
+    }

@@ -7,6 +7,7 @@ import math
 import shutil
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from importlib import import_module
 from numbers import Integral, Real
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -184,12 +185,11 @@ def _kind_of_time(value: Any) -> str | None:
 
 
 def _xlsxwriter() -> Any:
+    """Import what is optional, and slow to import, when it is needed."""
     try:
-        # An optional extra, and slow to import.
-        import xlsxwriter  # type: ignore[import-untyped] # noqa: PLC0415
+        return import_module("xlsxwriter")
     except ImportError as error:
         raise ConfigError(
             "expected the extra 'excel' to be installed for Attachment.excel, got: no xlsxwriter; "
             "run: pip install 'postroom[excel]'"
         ) from error
-    return xlsxwriter
