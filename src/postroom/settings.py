@@ -266,8 +266,9 @@ def _explained(error: ValidationError) -> str:
 
 def _one(found: ErrorDetails) -> str:
     name = str(found["loc"][0])
+    setting = f"the setting {name} ({PREFIX}{name.upper()})"
     if found["type"] == "value_error":  # raised by ourselves, and complete
-        return f"the setting {name} ({PREFIX}{name.upper()}): {found['msg'].removeprefix('Value error, ')}"
+        return f"{setting}: {found['msg'].removeprefix('Value error, ')}"
     wanted = found["msg"].replace("Input should be", "to be", 1)
     got = "" if name in _SECRET else f", got: {found['input']!r}"
-    return f"expected the setting {name} ({PREFIX}{name.upper()}) {wanted}{got}"
+    return f"expected {setting} {wanted}{got}"

@@ -29,6 +29,8 @@ def bare_terminal(
     for name in list(os.environ):
         if name.upper().startswith("POSTROOM_"):
             monkeypatch.delenv(name)
+    # Set and empty: so that what --config sets is gone after the test.
+    monkeypatch.setenv("POSTROOM_CONFIG", "")
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
