@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -59,6 +60,12 @@ class Terminal:
         assert left_with == code, shown
         assert SECRET not in shown.out + shown.err
         return shown
+
+    def type(self, line: str) -> Shown:
+        """Type a whole command line; it must succeed."""
+        command, *arguments = shlex.split(line)
+        assert command == "postroom"
+        return self.run(*arguments)
 
     def fails(self, code: int, *arguments: str, typed: str = "") -> str:
         """Run a command that must fail as people want it: briefly; return what it says."""
