@@ -110,6 +110,8 @@ def checked_header(name: str, value: str) -> tuple[str, str]:
     checked_text(value, f"the header {name}")
     if name.lower() in STRUCTURED:
         _check_structured(name, value)
+    if name.lower() == "list-id" and not value.rpartition("<")[2].isascii():
+        raise InvalidHeader(f"expected the id in {name} to be ASCII, got: {shown(value)}")
     return name, value
 
 

@@ -10,7 +10,7 @@ from postroom.values.headers import SINGLE, is_reserved
 from postroom.values.message import Disposition, Draft, Part
 from postroom.values.mime.content import Content
 from postroom.values.mime.entity import Entity, Segment, multipart
-from postroom.values.mime.fields import address_field, custom_field, date_field, text_field
+from postroom.values.mime.fields import address_field, custom_field, date_field, subject_field
 from postroom.values.mime.parts import attachment, text_part
 from postroom.values.template import TemplateSource
 
@@ -46,7 +46,7 @@ def _headers(draft: Draft) -> Iterator[str]:
         yield address_field("To", draft.to) if draft.to else "To: undisclosed-recipients:;\r\n"
         if draft.cc:
             yield address_field("Cc", draft.cc)
-    yield text_field("Subject", _literal(draft.subject))
+    yield subject_field(_literal(draft.subject))
     if draft.headers:
         yield from _custom(draft.headers)
     else:

@@ -1,19 +1,27 @@
 """Attached messages, which no encoding may wrap (RFC 2046 section 5.2.1).
 
 A message/rfc822 part is written as it is, so that it must be what the rest of our bytes are: 7-bit,
-in lines of at most 998 octets none of which begins with a dot. One that is not goes as
-message/global, the same thing by a name that base64 is allowed for (RFC 6532 section 3.7): its
-bytes, and the signatures over them, stay what they were.
+in lines of at most 998 octets none of which begins with a dot. Where one is not, its own parts are
+encoded; what cannot even then be written so travels as a file, octet for octet.
 """
 
 from __future__ import annotations
 
+import email
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from email.message import Message
+from email.policy import compat32
 
 from postroom.values.message import Part
+from postroom.values.mime import quoted_printable
+from postroom.values.mime.entity import Segment
 
 MAX_LINE = 998
+
+_IDENTITIES = frozenset({"", "7bit", "8bit", "binary"})
+#: Keeps headers letter for letter, however long their lines.
+_VERBATIM = compat32.clone(linesep="\r\n", max_line_length=0)
 
 
 class Unfit(ValueError):
@@ -34,17 +42,22 @@ class Embedded:
         return _lines(self.part.open(), self.boundary)
 
 
-def embedded(part: Part, boundary: str) -> Embedded | None:
-    """Return ``part`` as a body that needs no encoding, or None where it needs one.
+def embedded(part: Part, boundary: str) -> Segment | None:
+    """Return ``part`` as a body that needs no encoding, or None where there is none.
 
-    It is read once, to see; no more of it than a chunk is held. ``boundary`` is what every
-    boundary around it begins with.
+    It is read once, to see; only one whose parts must be encoded is held whole. ``boundary`` is
+    what every boundary around it begins with.
     """
     try:
         size_bytes = sum(map(len, _lines(part.open(), boundary)))
+        return Embedded(part, boundary, size_bytes)
+    except Unfit:
+        if not part.content_type.startswith("message/rfc822"):
+            return None
+    try:
+        return b"".join(_lines([_recoded(b"".join(part.open()))], boundary))
     except Unfit:
         return None
-    return Embedded(part, boundary, size_bytes)
 
 
 def _lines(chunks: Iterable[bytes], boundary: str) -> Iterator[bytes]:
@@ -70,3 +83,25 @@ def _checked(lines: bytes, delimiter: bytes) -> bytes:
     if max(map(len, lines.split(b"\n"))) > MAX_LINE:
         raise Unfit("a line is too long")
     return lines.replace(b"\n", b"\r\n")
+
+
+def _recoded(octets: bytes) -> bytes:
+    """Return a message with every part that is not encoded in quoted-printable."""
+    message = email.message_from_bytes(octets, policy=_VERBATIM)
+    for part in message.walk():
+        if any(not str(value).isascii() for value in part.values()):
+            raise Unfit("a header is not ASCII")
+        if not part.is_multipart():
+            _recode(part)
+    return message.as_bytes()
+
+
+def _recode(part: Message) -> None:
+    if str(part.get("Content-Transfer-Encoding", "")).strip().lower() not in _IDENTITIES:
+        return
+    octets = part.get_payload(decode=True)
+    assert isinstance(octets, bytes)
+    quoted = quoted_printable.encode(octets.replace(b"\r\n", b"\n"))
+    del part["Content-Transfer-Encoding"]
+    part["Content-Transfer-Encoding"] = "quoted-printable"
+    part.set_payload(quoted.decode("ascii"))

@@ -16,6 +16,8 @@ from postroom.values.mime.words import encoded
 MAX_LINE = 76
 #: RFC 5322 section 2.1.1.
 MAX_OCTETS = 998
+#: Fits a line beside the name of the field.
+_LONGEST_WORD = 66
 #: Longer names are folded inside encoded-words, where any word can be.
 _MAX_PHRASE = 60
 
@@ -30,7 +32,8 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 def fold(line: str) -> str:
     """Return the field ``line`` broken before spaces, CRLF at its end (RFC 5322 2.2.3).
 
-    It breaks after the field's name only where that makes the first word fit.
+    It does not break right after the field's name, where some readers take the space for content,
+    but before an encoded-word that would be too long there.
 
     Raises:
         InvalidHeader: a word is so long that its line would exceed 998 octets.
@@ -41,8 +44,8 @@ def fold(line: str) -> str:
     lines = [name]
     for word in words:
         fits = len(lines[-1]) + len(word) <= MAX_LINE
-        is_first = lines[-1] is name
-        if fits or (is_first and len(word) > MAX_LINE):
+        is_first = lines[-1] is name and not word.startswith(" =?")
+        if fits or is_first:
             lines[-1] += word
         else:
             lines.append(word)
@@ -53,14 +56,20 @@ def fold(line: str) -> str:
     return "\r\n".join(lines) + "\r\n"
 
 
-def text_field(name: str, value: str) -> str:
-    """Return a field of free text; what is not plain ASCII becomes encoded-words."""
+def text_field(name: str, value: str, *, longest_word: int = MAX_WORD) -> str:
+    """Return a field of free text; what is not plain ASCII becomes encoded-words.
+
+    So does what has a word of more than ``longest_word``, and what folding would change.
+    """
     line = f"{name}: {value}"
-    if len(line) <= MAX_LINE and _is_plain(value):
-        return line + "\r\n"
-    if not _is_plain(value) or max(map(len, value.split(" "))) > MAX_WORD:
-        return fold(f"{name}: {encoded(value)}")
-    return fold(line)
+    if _is_plain(value) and (len(line) <= MAX_LINE or _is_foldable(value, longest_word)):
+        return fold(line)
+    return fold(f"{name}: {encoded(value)}")
+
+
+def subject_field(subject: str) -> str:
+    """Return the Subject. It is for people: a long word of theirs may be broken."""
+    return text_field("Subject", subject, longest_word=_LONGEST_WORD)
 
 
 def custom_field(name: str, value: str) -> str:
@@ -120,6 +129,11 @@ def _is_plain(value: str) -> bool:
         and value[:1] != " "
         and value[-1:] != " "
     )
+
+
+def _is_foldable(value: str, longest_word: int) -> bool:
+    """Tell whether readers see the same ``value`` when it was folded: some squeeze spaces."""
+    return "  " not in value and max(map(len, value.split(" "))) <= longest_word
 
 
 def _list_id(value: str) -> str:

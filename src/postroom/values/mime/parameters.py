@@ -7,8 +7,6 @@ import unicodedata
 from collections.abc import Iterator
 from string import ascii_letters, digits
 
-from postroom.values.mime.fields import fold
-
 _PLAIN = re.compile(r"[ !#-\[\]-~]{1,60}")
 _ATTRIBUTE = frozenset(f"{ascii_letters}{digits}!#$&+-.^_`{{}}~".encode())
 _NOT_PORTABLE = re.compile(r"[^A-Za-z0-9._ -]")
@@ -24,7 +22,8 @@ def disposition_field(disposition: str, filename: str) -> str:
     A name beyond ASCII is written by RFC 2231, and after it once more in ASCII for readers that
     know only ``filename=``.
     """
-    return fold("; ".join((f"Content-Disposition: {disposition}", *_filename(filename))))
+    # A line each: spaces inside a name are not a place to fold, some readers squeeze them.
+    return ";\r\n ".join((f"Content-Disposition: {disposition}", *_filename(filename))) + "\r\n"
 
 
 def _filename(filename: str) -> Iterator[str]:

@@ -26,9 +26,6 @@ _PLAIN = bytes((0x09, 0x0A, *range(0x20, 0x7F)))
 _FRAGILE = re.compile(rb"\n(?:\.|From |--=_|(?<=[ \t]\n))")
 _BEYOND_ASCII = bytes(range(0x80, 0x100))
 
-#: Types that hold messages may not be encoded (RFC 2045 section 6.4), but these may.
-_WRAPPED_AS = {"message/rfc822": "message/global", "message/global": "message/global"}
-
 
 def text_part(subtype: str, text: str) -> Entity:
     """Return ``text`` as text/``subtype``: 7bit where that is safe, else what is shorter.
@@ -55,7 +52,7 @@ def attachment(part: Part, boundary: str) -> Entity:
     if content_type.startswith(("message/", "multipart/")):
         if body := embedded(part, boundary):
             return [_head(part, content_type, "7bit"), body]
-        content_type = _WRAPPED_AS.get(content_type.partition(";")[0], "application/octet-stream")
+        content_type = "application/octet-stream"
     return [_head(part, content_type, "base64"), Base64Stream(part)]
 
 

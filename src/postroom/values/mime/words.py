@@ -26,7 +26,8 @@ def encoded(text: str) -> str:
     """Return ``text`` as encoded-words with a space between: Q or base64, whichever is shorter.
 
     Readers drop the spaces between encoded-words, so that all of ``text``, its own spaces
-    included, stands inside them. No character is split.
+    included, stands inside them. No character is split; words are not where there are spaces, for
+    readers that show a space too many.
     """
     octets = text.encode()
     quoted_size = len(octets) + 2 * (len(octets) - len(octets.translate(None, _UNSAFE)))
@@ -45,8 +46,9 @@ def _quoted(text: str) -> Iterator[str]:
     for character in text:
         quoted = "".join([_Q[octet] for octet in character.encode()])
         if len(word) + len(quoted) > _ROOM:
-            yield word
-            word = ""
+            whole = word.rfind("_") + 1 or len(word)
+            yield word[:whole]
+            word = word[whole:]
         word += quoted
     yield word
 
@@ -55,8 +57,10 @@ def _pieces(octets: bytes) -> Iterator[bytes]:
     start = 0
     while start < len(octets):
         end = start + _BASE64_ROOM
-        # Step back over continuation octets to where a character begins.
-        while end < len(octets) and octets[end] & 0xC0 == 0x80:
-            end -= 1
+        if end < len(octets):
+            # Step back to where a character begins, and to a space if there is one.
+            while octets[end] & 0xC0 == 0x80:
+                end -= 1
+            end = octets.rfind(b" ", start, end) + 1 or end
         yield octets[start:end]
         start = end
