@@ -234,9 +234,7 @@ def _begin_before_savepoint(connection: Connection, name: str) -> None:
     that came first would commit (https://docs.sqlalchemy.org/en/20/dialects/sqlite.html#pysqlite-serializable).
     The write lock is taken at once, as everywhere: see `write`.
     """
-    driver: Any = connection.connection.driver_connection
-    if not driver.in_transaction:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    _take_write_lock(connection)
 
 
 def _prepare_connection(connection: Any, record: Any) -> None:

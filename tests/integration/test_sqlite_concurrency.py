@@ -1,0 +1,105 @@
+"""Many processes on one SQLite file: none is ever told that the database is locked."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime
+from itertools import count
+from multiprocessing.context import BaseContext
+from pathlib import Path
+
+import pytest
+from sqlalchemy import URL, Engine, create_engine, func, select
+from sqlalchemy.orm import Session
+
+from postroom.storage import models, queries, schema
+from postroom.storage.dialect import ledger_for
+from postroom.storage.engine import prepare_sqlite, read, worker_engine, write
+from postroom.storage.enqueue import enqueue
+from postroom.storage.ledger import Lease, Result
+from postroom.storage.order import Order, Terms
+from postroom.values.message import Message
+from postroom.values.states import RecipientState
+
+APPLICATIONS = 8
+WORKERS = 2
+
+
+def _application(url: str, number: int, duration_s: float) -> int:
+    """Enqueue in one transaction after the other, and look at the outbox; return how many."""
+    engine = create_engine(url)
+    prepare_sqlite(engine)
+    give_up_at = time.monotonic() + duration_s
+    tables = models.tables()
+    enqueued = 0
+    while time.monotonic() < give_up_at:
+        with Session(engine) as session, session.begin():
+            session.scalar(select(func.count()).select_from(tables.suppression))
+            message = Message(sender="shop@example.com", subject=f"{number}/{enqueued}", text="Hi")
+            receipt = enqueue(session, tables, Order(message=message, to=["a@b.example"]), Terms())
+            queries.status(session, tables, receipt.message_id)
+        enqueued += 1
+    engine.dispose()
+    return enqueued
+
+
+def _worker(url: str, number: int, closing_time: Path) -> list[int]:
+    """Claim and record, a transaction each, until closing time; return whom it accepted."""
+    engine = worker_engine(url)
+    ledger = ledger_for(engine.dialect, models.tables())
+    accepted: list[int] = []
+    for turn in count(1):
+        is_last = closing_time.exists()
+        lease = Lease(limits={1: 50}, lease_s=60.0, token=number * 1_000_000 + turn)
+        with write(engine) as connection:
+            claims = ledger.claim(connection, lease)
+        if is_last and not claims:
+            break
+        results = [
+            Result(claim=one, state=RecipientState.ACCEPTED, at=datetime.now(UTC), relay="r")
+            for one in claims
+        ]
+        with write(engine) as connection:
+            ledger.record(connection, results)
+        accepted += [claim.recipient_id for claim in claims]
+    engine.dispose()
+    return accepted
+
+
+def _processes() -> BaseContext:
+    """Return a way to start processes that share nothing but what has been imported."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+def _accepted(engine: Engine) -> int:
+    with read(engine) as connection:
+        return queries.counts(connection, models.tables()).by_state[RecipientState.ACCEPTED]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_eight_applications_and_two_workers_share_one_file(
+    sqlite_url: URL, tmp_path: Path, full: bool
+) -> None:
+    duration_s = 60.0 if full else 3.0
+    url = sqlite_url.render_as_string()
+    engine = worker_engine(url)
+    schema.create(engine)
+    with ProcessPoolExecutor(APPLICATIONS + WORKERS, mp_context=_processes()) as pool:
+        enqueueing = [
+            pool.submit(_application, url, number, duration_s) for number in range(APPLICATIONS)
+        ]
+        closing_time = tmp_path / "closing-time"
+        working = [pool.submit(_worker, url, number, closing_time) for number in range(WORKERS)]
+        try:
+            enqueued = sum(one.result() for one in enqueueing)
+        finally:
+            closing_time.touch()
+        accepted = [recipient for one in working for recipient in one.result()]
+    assert enqueued > APPLICATIONS
+    assert len(accepted) == len(set(accepted)) == enqueued == _accepted(engine)
+    engine.dispose()
