@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -170,6 +171,17 @@ def test_a_key_that_was_rolled_back_is_free(engine: Engine, tables: Tables) -> N
         session.rollback()
     assert rival.finish().is_new
     assert standing(engine, tables) == [1, 1, 1]
+
+
+def test_many_transactions_and_few_keys_give_one_message_a_key(
+    engine: Engine, tables: Tables
+) -> None:
+    keys = [f"order-{number % 5}" for number in range(40)]
+    with ThreadPoolExecutor(4) as pool:
+        receipts = list(pool.map(lambda key: post(engine, key=key), keys))
+    assert sum(one.is_new for one in receipts) == 5
+    assert len({(one.key, one.message_id) for one in receipts}) == 5
+    assert standing(engine, tables) == [5, 5, 5]
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)

@@ -64,6 +64,8 @@ def storable(text: Any, what: str) -> str:
     """Return ``text`` where it can be stored and encoded."""
     if not isinstance(text, str):
         raise MessageError(f"expected {what} to be a str or a Template, got: {type(text).__name__}")
+    if text.isascii() and "\0" not in text:  # a bulletin of 100 KB, at memory speed
+        return text
     if found := _UNSTORABLE.search(text):
         raise MessageError(
             f"expected {what} to be without NUL and lone surrogates, "
