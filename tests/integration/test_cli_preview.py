@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import webbrowser
 from email import message_from_bytes
 from email.policy import default
@@ -91,3 +92,21 @@ def test_a_recipient_that_a_message_does_not_have_is_not_found(terminal: Termina
     terminal.run("send", *TO, "--text", "hi")
     assert "eve@example.com" in terminal.fails(4, "preview", "1", "--to", "eve@example.com")
     assert "no HTML" in terminal.fails(2, "preview", "1", "--html")
+
+
+def test_it_is_shown_again_when_a_file_changes(
+    templates: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edits = iter(["Dear {{ name }},\n", "Dear {{ nobody }},\n", "Hello {{ name }}!\n"])
+
+    def edit_the_template(duration_s: float) -> None:
+        text = next(edits, None)
+        if text is None:
+            raise KeyboardInterrupt
+        Path("mails", "order.txt").write_text(text)
+
+    monkeypatch.setattr(time, "sleep", edit_the_template)
+    shown = templates.run("preview", "order", "--context", "order.json", "--watch", code=130)
+    texts = ["Thank you, Ada <3.", "Dear Ada <3,", "Hello Ada <3!"]
+    assert [line for line in shown.lines if "Ada" in line] == texts
+    assert "nobody" in shown.err

@@ -6,6 +6,8 @@ import base64
 import sys
 import tempfile
 import webbrowser
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,10 +16,31 @@ import typer
 from postroom.cli.errors import CommandError, ExitCode
 from postroom.cli.output import pairs, say
 from postroom.cli.proofing import Sample, of_stored, of_templates
+from postroom.cli.watching import at_each_change
 from postroom.storage.proofs import Proof
 from postroom.values.message import Part
 
 _STANDARD_OUTPUT = Path("-")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """How a proof is looked at: in a file, as HTML, in a browser, or else as text."""
+
+    out: Path | None
+    html: bool
+    browser: bool
+
+    def show(self, proof: Proof) -> None:
+        """Show it."""
+        if self.out is not None:
+            _write(proof, self.out)
+        elif self.browser:
+            _open(_self_contained(proof))
+        elif self.html:
+            sys.stdout.write(_html_of(proof) + "\n")
+        else:
+            _print(proof)
 
 
 def preview(
@@ -42,19 +65,25 @@ def preview(
     browser: Annotated[
         bool, typer.Option("--open", help="Open the HTML in a browser, images included.")
     ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show it again when a file of it changes.")
+    ] = False,
 ) -> None:
     """Show a message without sending it: its text, its HTML, or its exact bytes."""
+    view = View(out=out, html=html, browser=browser)
+    if what.isdecimal():
+        with of_stored(int(what), to) as proof:
+            view.show(proof)
+        return
     sample = Sample(name=what, context=context, locale=locale, inline=inline or ())
-    source = of_stored(int(what), to) if what.isdecimal() else of_templates(sample, to)
-    with source as proof:
-        if out is not None:
-            _write(proof, out)
-        elif browser:
-            _open(_self_contained(proof))
-        elif html:
-            sys.stdout.write(_html_of(proof) + "\n")
-        else:
-            _print(proof)
+    if watch:
+        at_each_change(sample.files(), partial(_show, view, sample, to))
+    _show(view, sample, to)
+
+
+def _show(view: View, sample: Sample, to: str | None) -> None:
+    with of_templates(sample, to) as proof:
+        view.show(proof)
 
 
 def _write(proof: Proof, out: Path) -> None:

@@ -38,6 +38,11 @@ class Sample:
     locale: str | None
     inline: Sequence[Path]
 
+    def files(self) -> tuple[Path, ...]:
+        """Return the files and folders that the proof is made of."""
+        context = () if self.context is None else (self.context,)
+        return (*Settings.load().templates, *context, *self.inline)
+
 
 @contextmanager
 def of_stored(message_id: int, to: str | None) -> Iterator[Proof]:
