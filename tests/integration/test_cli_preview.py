@@ -78,6 +78,11 @@ def test_the_bytes_of_templates_are_a_message(templates: Terminal) -> None:
     ]
 
 
+def test_the_bytes_may_go_into_a_pipe(templates: Terminal) -> None:
+    shown = templates.run("preview", "order", "--context", "order.json", "--out", "-")
+    assert message_from_bytes(shown.out.encode(), policy=default)["Subject"] == "Order A-1"
+
+
 def test_what_a_template_lacks_is_named(templates: Terminal) -> None:
     said = templates.fails(6, "preview", "order")
     assert "order.subject.txt" in said

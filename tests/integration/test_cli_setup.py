@@ -106,3 +106,22 @@ def test_tables_that_are_too_new_are_named(bare_terminal: Terminal, database_url
     said = bare_terminal.fails(3, "worker", "--drain")
     assert "9999" in said
     assert "pip install --upgrade postroom" in said
+
+
+def test_every_question_and_decision_works_on_either_database(
+    bare_terminal: Terminal, database_url: URL, relay: FaultyRelay
+) -> None:
+    bare_terminal.set(database_url=shown_url(database_url), relay=relay.url)
+    bare_terminal.run("db", "upgrade")
+    to_ada = ("send", "--from", "shop@example.com", "--to", "ada@example.com", "--text", "hi")
+    assert bare_terminal.run(*to_ada, "--tag", "a", "--wait", "--json").json["state"] == "accepted"
+    bare_terminal.run(*to_ada, "--at", "+1h")
+    assert bare_terminal.run("status", "--json").json["by_state"] == {"queued": 1, "accepted": 1}
+    assert [found["id"] for found in bare_terminal.run("list", "--tag", "a", "--json").json] == [1]
+    assert "scheduled" in bare_terminal.run("explain", "2").out
+    bare_terminal.run("cancel", "2")
+    bare_terminal.run("retry", "2")
+    bare_terminal.run("suppress", "ada@example.com")
+    bare_terminal.run("unsuppress", "ada@example.com")
+    assert bare_terminal.run("preview", "1").out
+    assert bare_terminal.run("prune", "--older-than", "0s", "--json").json["messages"] == 1
