@@ -1,0 +1,185 @@
+"""An Exim of our own, as a relay that keeps what it accepts in its queue.
+
+Debian's package cannot stand beside Postfix: where no Exim is installed, the package is fetched
+and unpacked without installing it, and its user is made up for it alone (nss_wrapper).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.services.daemon import Daemon
+from tests.services.programs import MISSING, find, on_ci
+from tests.services.waiting import free_port, listens
+
+_CACHE = Path(__file__).parents[2] / ".cache" / "exim"
+_PACKAGES = ("exim4-daemon-light", "libnss-wrapper")
+_FETCH_S = 120
+#: Nobody's; exim runs as this user once it listens.
+_USER_ID = 65_533
+
+_CONFIG = """\
+primary_hostname = relay.example.com
+spool_directory = {folder}/spool
+log_file_path = {folder}/%slog
+pid_file_path = {folder}/exim.pid
+keep_environment = LD_PRELOAD : LD_LIBRARY_PATH : NSS_WRAPPER_PASSWD : NSS_WRAPPER_GROUP
+local_interfaces = <; 127.0.0.1
+daemon_smtp_ports = {port}
+tls_advertise_hosts = *
+tls_certificate = {certificate}
+smtputf8_advertise_hosts = *
+dsn_advertise_hosts = *
+pipelining_advertise_hosts = *
+smtp_accept_max = 0
+smtp_accept_queue_per_connection = 0
+smtp_receive_timeout = 30s
+recipients_max = 5
+message_size_limit = 1M
+queue_only
+host_lookup =
+helo_lookup_domains =
+acl_smtp_rcpt = rcpt
+acl_smtp_data = data
+begin acl
+rcpt:
+  deny message = Unknown user
+       local_parts = unknown
+  defer message = Greylisted, please try again in 300 seconds
+       local_parts = later
+  accept domains = example.com : example.net
+  accept authenticated = *
+  deny message = relay not permitted
+data:
+  deny message = This message looks like spam
+       condition = ${{if match{{$h_subject:}}{{spam}}}}
+  accept
+begin routers
+begin transports
+begin authenticators
+plain:
+  driver = plaintext
+  public_name = PLAIN
+  server_condition = ${{if and{{{{eq{{$auth2}}{{{user}}}}}{{eq{{$auth3}}{{{password}}}}}}}}}
+  server_set_id = $auth2
+login:
+  driver = plaintext
+  public_name = LOGIN
+  server_prompts = Username:: : Password::
+  server_condition = ${{if and{{{{eq{{$auth1}}{{{user}}}}}{{eq{{$auth2}}{{{password}}}}}}}}}
+  server_set_id = $auth1
+cram:
+  driver = cram_md5
+  public_name = CRAM-MD5
+  server_secret = ${{if eq{{$auth1}}{{{user}}}{{{password}}}fail}}
+  server_set_id = $auth1
+"""
+
+
+class Exim:
+    """An instance with its own configuration and queue; ``certificate`` holds its key too.
+
+    It takes mail for example.com and example.net, and for whoever logs in; ``unknown@…`` is
+    refused, ``later@…`` deferred. Nothing ever leaves the queue.
+    """
+
+    def __init__(self, certificate: Path, *, user: str, password: str) -> None:
+        if os.geteuid() != 0:
+            pytest.skip("Exim's daemon is started by root only")
+        program, environment = _program()
+        self._daemon = Daemon("exim")
+        self.folder = self._daemon.folder
+        self.folder.chmod(0o755)
+        self.port = free_port()
+        owner = _owner(environment, self.folder)
+        (self.folder / "spool").mkdir()
+        for place in (self.folder, self.folder / "spool"):
+            os.chown(place, owner, owner)
+        config = self.folder / "exim.conf"
+        config.write_text(
+            _CONFIG.format(
+                folder=self.folder,
+                port=self.port,
+                certificate=certificate,
+                user=user,
+                password=password,
+            )
+        )
+        variables = [f"{name}={value}" for name, value in environment.items()]
+        self._daemon.start(
+            "env",
+            *variables,
+            program,
+            "-C",
+            str(config),
+            "-bdf",
+            is_ready=lambda: listens(self.port),
+        )
+
+    def received(self) -> list[str]:
+        """Return the messages in the queue, envelope and header lines before each body."""
+        queue = self.folder / "spool" / "input"
+        heads = sorted(queue.glob("*-H"), key=lambda path: path.stat().st_mtime_ns)
+        return [
+            head.read_text("utf-8", "replace")
+            + head.with_name(head.name[:-1] + "D").read_text("utf-8", "replace")
+            for head in heads
+        ]
+
+    def remove(self) -> None:
+        """Stop the instance and forget its mail."""
+        self._daemon.remove()
+
+
+def _program() -> tuple[str, dict[str, str]]:
+    """Return exim, and the environment that the unpacked one needs."""
+    if installed := find("exim4"):
+        return str(installed), {}
+    program = _CACHE / "root" / "usr" / "sbin" / "exim4"
+    if not program.exists() and not _fetched():
+        text = f"{MISSING}exim4 (exim4-daemon-light)"
+        if on_ci():
+            pytest.fail(text, pytrace=False)
+        pytest.skip(text)
+    [wrapper] = (_CACHE / "root").glob("usr/lib/*/libnss_wrapper.so")
+    return str(program), {"LD_LIBRARY_PATH": str(wrapper.parent), "LD_PRELOAD": str(wrapper)}
+
+
+def _fetched() -> bool:
+    """Fetch and unpack the packages; return whether that went well."""
+    archives = _CACHE / "archives"
+    (archives / "partial").mkdir(parents=True, exist_ok=True)
+    command = [
+        *("apt-get", "install", "--download-only", "--yes", "--quiet"),
+        *("-o", f"Dir::Cache::archives={archives}", "-o", "Debug::NoLocking=1"),
+        *("-o", "APT::Install-Recommends=0", "-o", "APT::Sandbox::User=root", *_PACKAGES),
+    ]
+    try:
+        subprocess.run(command, check=True, capture_output=True, timeout=_FETCH_S)
+        unpacked = _CACHE / "unpacked"
+        for archive in archives.glob("*.deb"):
+            subprocess.run(["dpkg-deb", "-x", archive, unpacked], check=True, capture_output=True)
+        unpacked.rename(_CACHE / "root")
+    except (OSError, subprocess.SubprocessError):
+        shutil.rmtree(_CACHE, ignore_errors=True)
+        return False
+    return True
+
+
+def _owner(environment: dict[str, str], folder: Path) -> int:
+    """Return the id of the user that exim becomes; make that user up where it is missing."""
+    if not environment:
+        return Path("/var/spool/exim4").stat().st_uid
+    for name, line in (
+        ("passwd", f"Debian-exim:x:{_USER_ID}:{_USER_ID}::/nonexistent:/bin/false\n"),
+        ("group", f"Debian-exim:x:{_USER_ID}:\n"),
+    ):
+        made_up = folder / name
+        made_up.write_text(Path("/etc", name).read_text() + line)
+        environment[f"NSS_WRAPPER_{name.upper()}"] = str(made_up)
+    return _USER_ID
