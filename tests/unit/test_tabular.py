@@ -7,14 +7,13 @@ import io
 from collections import namedtuple
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import create_engine, text
+from sqlalchemy import Connection, create_engine, text
 
 from postroom.values.errors import AttachmentError
 from postroom.values.source import Once
@@ -32,11 +31,15 @@ Pair = namedtuple("Pair", "sku amount")
 PLAIN = [("A-1", 2), ("B-2", 3)]
 
 
-def query() -> Any:
-    connection = create_engine("sqlite://").connect()
-    return connection.execute(
-        text("SELECT 'A-1' AS sku, 2 AS amount UNION ALL SELECT 'B-2', 3 ORDER BY 1")
-    )
+QUERY = text("SELECT 'A-1' AS sku, 2 AS amount UNION ALL SELECT 'B-2', 3 ORDER BY 1")
+
+
+@pytest.fixture
+def connection() -> Iterator[Connection]:
+    engine = create_engine("sqlite://")
+    with engine.connect() as connection:
+        yield connection
+    engine.dispose()
 
 
 def written(rows: Rows, columns: list[str] | None = None, style: CsvStyle | None = None) -> bytes:
@@ -59,14 +62,16 @@ def test_rows_that_name_their_columns_bring_a_header(rows: Rows) -> None:
     assert written(rows) == b"sku,amount\r\nA-1,2\r\nB-2,3\r\n"
 
 
-def test_a_query_s_result_brings_a_header() -> None:
-    assert written(query()) == b"sku,amount\r\nA-1,2\r\nB-2,3\r\n"
-    assert written(query().all()) == b"sku,amount\r\nA-1,2\r\nB-2,3\r\n"
-    assert written(query().mappings()) == b"sku,amount\r\nA-1,2\r\nB-2,3\r\n"
+def test_a_query_s_result_brings_a_header(connection: Connection) -> None:
+    result = connection.execute(QUERY)
+    assert written(result) == b"sku,amount\r\nA-1,2\r\nB-2,3\r\n"
+    found = connection.execute(QUERY).all()
+    assert written(found) == b"sku,amount\r\nA-1,2\r\nB-2,3\r\n"
+    mappings = connection.execute(QUERY).mappings()
+    assert written(mappings) == b"sku,amount\r\nA-1,2\r\nB-2,3\r\n"
 
 
-def test_an_empty_result_still_has_its_header() -> None:
-    connection = create_engine("sqlite://").connect()
+def test_an_empty_result_still_has_its_header(connection: Connection) -> None:
     assert written(connection.execute(text("SELECT 1 AS a, 2 AS b WHERE 0"))) == b"a,b\r\n"
     assert written(pd.DataFrame(columns=["a", "b"])) == b"a,b\r\n"
 
