@@ -159,6 +159,17 @@ def test_what_can_be_read_once_says_so_the_second_time() -> None:
         once.take()
 
 
+def test_a_result_with_a_length_is_still_read_once() -> None:
+    class Counted:
+        def __len__(self) -> int:
+            return 1
+
+    once = Once(Counted(), "a.csv")
+    once.take()
+    with pytest.raises(AttachmentError, match="Counted"):
+        once.take()
+
+
 def test_a_list_can_be_read_again() -> None:
     again = Once([1, 2], "a.csv")
     assert again.take() == again.take() == [1, 2]

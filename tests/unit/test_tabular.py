@@ -133,6 +133,22 @@ def test_rows_are_read_one_at_a_time() -> None:
     assert read == [0]
 
 
+def test_what_a_frame_misses_is_an_empty_cell() -> None:
+    frame = pd.DataFrame({"a": [1.5, None], "b": [pd.NaT, pd.Timestamp("2025-03-01")]})
+    assert written(frame) == b"a,b\r\n1.5,\r\n,2025-03-01 00:00:00\r\n"
+    assert written(pl.DataFrame({"a": [None, 1], "b": [2, 3]})) == b"a,b\r\n,2\r\n1,3\r\n"
+
+
+def test_many_rows_are_written_in_order() -> None:
+    numbers = range(2_001)
+    assert written([n] for n in numbers) == b"".join(b"%d\r\n" % n for n in numbers)
+
+
+def test_a_cell_that_has_no_bytes_is_refused() -> None:
+    with pytest.raises(AttachmentError, match="lone surrogate"):
+        written([["a\ud800"]])
+
+
 def test_a_byte_order_mark_and_another_delimiter_suit_excel() -> None:
     style = CsvStyle(delimiter=";", bom=True)
     assert written([("ä", 1)], style=style) == "\ufeffä;1\r\n".encode()

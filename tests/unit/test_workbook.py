@@ -124,6 +124,15 @@ def test_more_than_a_cell_can_hold_is_refused_not_cut() -> None:
         content([["x" * (MAX_CELL_CHARACTERS + 1)]])
 
 
+def test_a_cell_that_has_no_bytes_is_refused() -> None:
+    with pytest.raises(AttachmentError, match="lone surrogate"):
+        content([["a\ud800"]])
+
+
+def test_control_characters_read_back() -> None:
+    assert cell("a\x01b") == "a_x0001_b"  # as Excel itself stores it; openpyxl leaves it so
+
+
 def test_more_columns_than_a_sheet_has_are_refused() -> None:
     with pytest.raises(AttachmentError, match="at most 1,048,576 rows of 16,384 columns"):
         content([range(16_385)])

@@ -20,8 +20,10 @@ _CHUNKS_A_STATEMENT = 4
 def store(connection: Connection, tables: Tables, files: Sequence[Spooled], at: datetime) -> None:
     """Store the bytes of ``files`` that are not there yet, in the caller's transaction.
 
-    Where another transaction is storing the same bytes, this waits for its end. What is there
-    already is held against `prune` until the caller's transaction ends.
+    Where another transaction is storing the same bytes, this waits for its end. (Two that store
+    the same two new files in two enqueues each, the other way round, wait for each other: the
+    database ends one of them with a deadlock error, to be tried again.) What is there already is
+    held against `prune` until the caller's transaction ends.
     """
     left = {file.sha256: file for file in files}
     while left:

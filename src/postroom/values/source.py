@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable, Sequence, Set, ValuesView
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Generic, TypeVar
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Once(Generic[T]):
-    """Something that may be read a single time, unless it has a length.
+    """Something that may be read a single time, unless it is known to stay as it is.
 
     Lists and frames can be read again and again; files, generators and query results cannot, and
     a second reading would silently find nothing.
@@ -32,7 +32,7 @@ class Once(Generic[T]):
         Raises:
             AttachmentError: it was handed out before, and can be read only once.
         """
-        if self._is_taken and not isinstance(self._supply, Sized):
+        if self._is_taken and not _stays(self._supply):
             raise AttachmentError(
                 f"expected the content of attachment {self._filename!r} to be unread, got: "
                 f"{type(self._supply).__name__} that an earlier enqueue has read; make the "
@@ -40,6 +40,12 @@ class Once(Generic[T]):
             )
         self._is_taken = True
         return self._supply
+
+
+def _stays(supply: object) -> bool:
+    """Tell lists, sets and frames (pandas' and polars') from what is used up by reading."""
+    is_frame = hasattr(supply, "itertuples") or hasattr(supply, "iter_rows")
+    return is_frame or isinstance(supply, Sequence | Set | ValuesView)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,12 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import math
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from decimal import Decimal
+from itertools import chain, islice
 from operator import itemgetter
 from typing import Any, BinaryIO
 
@@ -23,6 +26,8 @@ from postroom.values.source import Once
 Rows = Any
 
 Row = Sequence[Any]
+
+_ROWS_A_WRITE = 500
 
 #: What a spreadsheet program runs as a formula where a CSV cell starts with it (OWASP).
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -79,7 +84,8 @@ def _named_rows(rows: Rows) -> tuple[tuple[str, ...] | None, Iterator[Row]]:
     if hasattr(rows, "iter_rows"):  # polars.DataFrame
         return tuple(rows.columns), rows.iter_rows()
     if hasattr(rows, "itertuples"):  # pandas.DataFrame
-        return tuple(map(str, rows.columns)), rows.itertuples(index=False, name=None)
+        found = rows.itertuples(index=False, name=None)
+        return tuple(map(str, rows.columns)), map(_without_missing, found)
     if isinstance(rows, Mapping | str | bytes) or not isinstance(rows, Iterable):
         raise AttachmentError(
             "expected rows to be an iterable of sequences, mappings or dataclasses, a query "
@@ -91,6 +97,19 @@ def _named_rows(rows: Rows) -> tuple[tuple[str, ...] | None, Iterator[Row]]:
         return _keys_of(rows), iter(())
     names, read = _reader(first)
     return names, map(read, chain([first], found))
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether there is nothing: None, NaN, and pandas' NaT and NA."""
+    if value is None:
+        return True
+    if isinstance(value, float | Decimal):
+        return math.isnan(value)
+    return type(value).__name__ in {"NaTType", "NAType"}
+
+
+def _without_missing(row: Row) -> Row:
+    return [None if is_missing(cell) else cell for cell in row]
 
 
 def _keys_of(result: Any) -> tuple[str, ...] | None:
@@ -166,12 +185,31 @@ def write_csv(
 ) -> None:
     """Write the rows of ``supply`` into ``file``; None becomes an empty cell."""
     read = table(supply.take(), columns)
-    encoding = "utf-8-sig" if style.bom else "utf-8"
-    text = io.TextIOWrapper(file, encoding=encoding, newline="", write_through=False)
-    writer = csv.writer(text, delimiter=style.delimiter, lineterminator="\r\n")
     rows = chain([] if read.header is None else [read.header], read.rows)
-    writer.writerows(map(_escaped, rows) if style.escape_formulas else rows)
-    text.detach()  # flushes; the file is not ours to close
+    if style.bom:
+        file.write(BOM_UTF8)
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, delimiter=style.delimiter, lineterminator="\r\n")
+    while some := list(islice(rows, _ROWS_A_WRITE)):
+        writer.writerows(map(_escaped, some) if style.escape_formulas else some)
+        file.write(encoded(buffer.getvalue()))
+        buffer.seek(0)
+        buffer.truncate()
+
+
+def encoded(text: str) -> bytes:
+    """Return ``text`` in UTF-8.
+
+    Raises:
+        AttachmentError: it holds a lone surrogate, which has none.
+    """
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        near = text[max(error.start - 20, 0) : error.end]
+        raise AttachmentError(
+            f"expected cells to be text, got: a lone surrogate in {near!r}"
+        ) from error
 
 
 def _escaped(row: Row) -> Row:

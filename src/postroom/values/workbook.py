@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from postroom.values.errors import AttachmentError, ConfigError
 from postroom.values.source import Once
-from postroom.values.tabular import Row, Rows, table
+from postroom.values.tabular import Row, Rows, encoded, is_missing, table
 
 MEDIA_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
@@ -133,7 +133,7 @@ class _Sheet:
         place = (self._row, column)
         if isinstance(value, str):
             self._write_text(place, value, style)
-        elif _is_missing(value):
+        elif is_missing(value):
             return
         elif isinstance(value, bool):
             self._sheet.write_boolean(*place, value, style)
@@ -147,21 +147,14 @@ class _Sheet:
             self._write_text(place, str(value), style)
 
     def _write_text(self, place: tuple[int, int], text: str, style: Any) -> None:
+        if not text.isascii():
+            encoded(text)
         if len(text) > MAX_CELL_CHARACTERS:
             raise AttachmentError(
                 f"expected a cell of sheet {self._sheet.get_name()!r} to have at most "
                 f"{MAX_CELL_CHARACTERS:,} characters, got: {len(text):,} in row {place[0] + 1}"
             )
         self._sheet.write_string(*place, text, style)
-
-
-def _is_missing(value: Any) -> bool:
-    """Return whether there is nothing: None, NaN, and pandas' NaT and NA."""
-    if value is None:
-        return True
-    if isinstance(value, float | Decimal):
-        return math.isnan(value)
-    return type(value).__name__ in {"NaTType", "NAType"}
 
 
 def _is_exact(value: object) -> bool:
