@@ -1,4 +1,4 @@
-"""Sessions with servers we did not write: Postfix and Exim."""
+"""Sessions with servers we did not write: Postfix, Exim, and nodemailer's ``smtp-server``."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from postroom.values.states import Fault, RecipientState
 from tests.faults.speaking import Mail, Speaker, mail
 from tests.integration.certificates import Authority
 from tests.services.exim import Exim
+from tests.services.nodemailer import NodeSmtpServer
 from tests.services.postfix import Postfix
 from tests.services.sasl import SaslServer
 from tests.services.waiting import wait_for
@@ -108,7 +109,14 @@ def exim(authority: Authority, certificate: Path) -> Iterator[Server]:
     exim.remove()
 
 
-@pytest.fixture(params=["secure_postfix", "exim"])
+@pytest.fixture(scope="module")
+def node(authority: Authority, certificate: Path) -> Iterator[Server]:
+    node = NodeSmtpServer(certificate, user=USER, password=PASSWORD)
+    yield Server(name="smtp-server", port=node.port, ca=authority.file, received=node.received)
+    node.remove()
+
+
+@pytest.fixture(params=["secure_postfix", "exim", "node"])
 def server(request: pytest.FixtureRequest) -> Server:
     server: Server = request.getfixturevalue(request.param)
     return server
@@ -227,7 +235,7 @@ def test_a_refused_content_is_the_messages_fault(server: Server) -> None:
 
 
 def test_too_many_recipients_go_in_several_transactions(server: Server) -> None:
-    """Both servers take five; Exim does not say so before the sixth, nor does Postfix."""
+    """Each server takes five, and says so to the sixth."""
     recipients = [f"user{number}@example.com" for number in range(7)]
     envelope, content = mail(*recipients, subject="five at most")
     session = connect(server.relay())
