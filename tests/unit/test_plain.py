@@ -37,6 +37,36 @@ def test_a_mail_reads_well() -> None:
     assert from_html(MAIL) == TEXT
 
 
+LAYOUT = """<table role="presentation"><tr><td>
+<img src="cid:logo" alt="The shop"></td></tr><tr><td>
+<h1>Thank you</h1>
+<table><tr><th>Item</th><th>Pieces</th></tr><tr><td>Tea</td><td>2</td></tr></table>
+<table role="presentation"><tr>
+<td><p>One<br>column</p></td><td><p>and <b>another</b></p></td></tr></table>
+<table><tr><td><a href="https://shop.example/t">Track it</a></td></tr></table>
+</td></tr><tr><td>1 Market Street</td></tr></table>"""
+
+LAID_OUT = """The shop
+
+Thank you
+
+Item  Pieces
+Tea   2
+
+One
+column
+
+and another
+
+Track it (https://shop.example/t)
+
+1 Market Street"""
+
+
+def test_a_table_that_only_places_things_is_read_as_blocks() -> None:
+    assert from_html(LAYOUT) == LAID_OUT
+
+
 @pytest.mark.parametrize(
     ("html", "text"),
     [
