@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -14,7 +15,7 @@ from postroom.delivery.mail import Mail, MailCache
 from postroom.storage import blobs, contents, heartbeat
 from postroom.storage.contents import StoredMessage
 from postroom.storage.dialect import ledger_for
-from postroom.storage.engine import write
+from postroom.storage.engine import transaction, writing
 from postroom.storage.heartbeat import Heartbeat
 from postroom.storage.ledger import Claim, Lease, Result
 from postroom.storage.models import Tables
@@ -61,6 +62,8 @@ class Books:
         self._heartbeat = heartbeat
         self._ledger = ledger_for(engine.dialect, tables)
         self._cache = MailCache()
+        #: Kept from turn to turn, until something goes wrong on it.
+        self._connection: Connection | None = None
 
     def settle(self, work: Work) -> Settled:
         """Do ``work`` in one transaction and commit it; an error leaves nothing done.
@@ -68,14 +71,31 @@ class Books:
         Outcomes come first: what they free may be claimed again by the same transaction.
         """
         settled = Settled()
-        with write(self._engine) as connection:
-            self._write(connection, work, settled)
-            if work.lease.limits:
-                settled.claims = self._ledger.claim(connection, work.lease)
-                settled.mails = self._mails(connection, settled.claims)
-            if work.asks_if_empty:
-                settled.is_queue_empty = self._ledger.is_empty(connection)
+        try:
+            connection = self._connected()
+            with transaction(connection):
+                self._write(connection, work, settled)
+                if work.lease.limits:
+                    settled.claims = self._ledger.claim(connection, work.lease)
+                    settled.mails = self._mails(connection, settled.claims)
+                if work.asks_if_empty:
+                    settled.is_queue_empty = self._ledger.is_empty(connection)
+        except BaseException:
+            self.disconnect()
+            raise
         return settled
+
+    def disconnect(self) -> None:
+        """Let go of the connection; the next transaction opens another one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(SQLAlchemyError):
+                connection.close()
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            self._connection = writing(self._engine)
+        return self._connection
 
     def _write(self, connection: Connection, work: Work, settled: Settled) -> None:
         ledger = self._ledger
@@ -120,6 +140,10 @@ class Books:
         return blobs.read(self._engine, self._tables, sha256)
 
     def leave(self) -> None:
-        """Take the worker off the list of those at work."""
-        with write(self._engine) as connection:
-            heartbeat.leave(connection, self._tables, self._heartbeat)
+        """Take the worker off the list of those at work, and disconnect."""
+        try:
+            connection = self._connected()
+            with transaction(connection):
+                heartbeat.leave(connection, self._tables, self._heartbeat)
+        finally:
+            self.disconnect()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from postroom.delivery.batch import Batch
 from postroom.delivery.clock import utc_now
@@ -32,8 +33,9 @@ class Dispatch:
         """Queue what can be sent; return the results of what cannot, or not now."""
         results: list[Result] = []
         sendable: list[Claim] = []
+        now = utc_now()
         for claim in claims:
-            screened = self._screened(claim, mails.get(claim.message_id))
+            screened = self._screened(claim, mails.get(claim.message_id), now)
             if screened is None:
                 sendable.append(claim)
             else:
@@ -49,10 +51,10 @@ class Dispatch:
             self.outlets[relay].put(ready)
         return results
 
-    def _screened(self, claim: Claim, mail: Mail | None) -> Result | None:
+    def _screened(self, claim: Claim, mail: Mail | None, now: datetime) -> Result | None:
         if mail is None:
-            return self.screening.unreadable(claim, utc_now())
-        return self.screening.result(claim, mail.message, utc_now())
+            return self.screening.unreadable(claim, now)
+        return self.screening.result(claim, mail.message, now)
 
     def is_resting(self) -> bool:
         """Return whether no relay may be tried at the moment."""

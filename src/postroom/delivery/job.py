@@ -11,7 +11,7 @@ from postroom.delivery.mail import Mail
 from postroom.storage.ledger import Claim
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Job:
     """Claims of one message that share a transaction, and the batch that holds them."""
 

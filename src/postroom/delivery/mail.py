@@ -60,7 +60,7 @@ class _FileTail:
             yield chunk
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Letter:
     """The payload of one transaction: a head of its own before the shared tail."""
 
@@ -120,7 +120,7 @@ class Mail:
             MessageError: the content cannot be composed.
         """
         message = self.message
-        recipients = [_address(claim) for claim in claims]
+        recipients = [Address.stored(claim.address, claim.name) for claim in claims]
         composed = self._composed(claims[0])
         own = None if message.together else recipients[0]
         recipient_id = None if message.together else claims[0].recipient_id
@@ -146,11 +146,6 @@ class Mail:
                 if self._shared is None:
                     self._shared = _Composed(compose(draft))
         return self._shared
-
-
-def _address(claim: Claim) -> Address:
-    local, _, domain = claim.address.rpartition("@")
-    return Address(local=local, domain=domain, name=claim.name)
 
 
 class MailCache:

@@ -16,6 +16,7 @@ from postroom.values.reply import Outcome
 from postroom.values.states import Fault, RecipientState
 
 _LEAST_PAUSE_S = 1.0
+_ACCEPTED = RecipientState.ACCEPTED
 
 
 class Reporter:
@@ -32,15 +33,14 @@ class Reporter:
         ``transcript`` is asked only where somebody will want to read it.
         """
         decided = transaction.decided()
-        outcomes = [outcome for _, outcome in decided]
-        self._tell_breaker(outcomes)
-        all_well = all(outcome.state is RecipientState.ACCEPTED for outcome in outcomes)
+        failed = [outcome for _, outcome in decided if outcome.state is not _ACCEPTED]
+        self._tell_breaker(failed, some_accepted=len(failed) < len(decided))
         spoken = Spoken(
             relay=self._outlet.relay.name,
             at=transaction.at,
             duration_s=monotonic() - transaction.began,
-            transcript="" if all_well else transcript(),
-            pause_s=0.0 if all_well else self._outlet.breaker.pause_s(),
+            transcript=transcript() if failed else "",
+            pause_s=self._outlet.breaker.pause_s() if failed else 0.0,
         )
         message = transaction.job.mail.message
         results = [
@@ -49,7 +49,7 @@ class Reporter:
             if not outcome.is_at_once
         ]
         self._desk.report(results, transaction.passed)
-        if again := [claim for claim, outcome in decided if outcome.is_at_once]:
+        if failed and (again := [claim for claim, outcome in decided if outcome.is_at_once]):
             self._outlet.queue.put_back(transaction.job.only(again))
 
     def postpone(self, job: Job) -> None:
@@ -86,10 +86,9 @@ class Reporter:
             ]
         )
 
-    def _tell_breaker(self, outcomes: Sequence[Outcome]) -> None:
+    def _tell_breaker(self, failed: Sequence[Outcome], *, some_accepted: bool) -> None:
         """One mail that went out says that the relay works, whatever became of the others."""
-        breaker = self._outlet.breaker
-        if any(outcome.state is RecipientState.ACCEPTED for outcome in outcomes):
-            breaker.record(None)
-        elif outcomes and outcomes[0].fault is not None:
-            breaker.record(outcomes[0].fault)
+        if some_accepted:
+            self._outlet.breaker.record(None)
+        elif failed and failed[0].fault is not None:
+            self._outlet.breaker.record(failed[0].fault)

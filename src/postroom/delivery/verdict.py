@@ -13,10 +13,11 @@ from postroom.values.retry import DEFAULT_SCHEDULE, RetrySchedule
 from postroom.values.states import OnDoubt, RecipientState
 
 _KEPT_REPLY_CHARACTERS = 2_000
+_KEPT_TRANSCRIPT_CHARACTERS = 20_000
 _LEAST_PAUSE_S = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Spoken:
     """The circumstances of one attempt; ``pause_s`` is how long its relay now rests."""
 
@@ -46,7 +47,6 @@ class Verdicts:
         text = str(reply) if reply else None
         if state is RecipientState.REJECTED and outcome.state is RecipientState.DEFERRED:
             text = f"gave up after {claim.tries + 1} tries; last: {text}"
-        failed = state is not RecipientState.ACCEPTED
         return Result(
             claim=claim,
             state=state,
@@ -54,18 +54,20 @@ class Verdicts:
             due_in_s=due_in_s,
             counts=outcome.counts,
             fault=outcome.fault,
-            code=reply.code if reply and reply.code else None,
+            code=reply.code or None if reply else None,
             enhanced_code=reply.enhanced if reply else None,
-            reply=text[:_KEPT_REPLY_CHARACTERS] if text else None,
+            reply=storable(text) if text else None,
             relay=spoken.relay,
             phase=outcome.phase,
             duration_s=spoken.duration_s,
-            transcript=spoken.transcript if failed else None,
+            transcript=None if state is RecipientState.ACCEPTED else _transcript(spoken),
         )
 
     def _next(
         self, claim: Claim, message: StoredMessage, outcome: Outcome, spoken: Spoken
     ) -> tuple[RecipientState, float | None]:
+        if outcome.state is RecipientState.ACCEPTED:
+            return outcome.state, None
         if outcome.state is RecipientState.DEFERRED and not outcome.counts:
             # Neither the recipient's fault nor the message's: as soon as the relay is back.
             pause_s = max(spoken.pause_s, outcome.retry_after_s or 0.0, _LEAST_PAUSE_S)
@@ -90,3 +92,14 @@ def _schedule(message: StoredMessage) -> RetrySchedule:
     if message.retry_delays is None:
         return DEFAULT_SCHEDULE
     return RetrySchedule(delays_s=message.retry_delays)
+
+
+def _transcript(spoken: Spoken) -> str:
+    return storable(spoken.transcript, _KEPT_TRANSCRIPT_CHARACTERS)
+
+
+def storable(text: str, longest: int = _KEPT_REPLY_CHARACTERS) -> str:
+    """Return ``text``, which a relay may have made up, as every database can keep it."""
+    if "\0" in text or not text.isascii():
+        text = text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return text[:longest]

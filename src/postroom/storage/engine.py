@@ -95,11 +95,21 @@ def write(engine: Engine) -> Iterator[Connection]:
     SQLite takes its write lock at once (BEGIN IMMEDIATE) and waits for it: a transaction that
     first reads and then wants to write cannot wait, and fails with "database is locked".
     """
-    with engine.connect() as connection:
-        connection.execution_options(**{WRITES: True})
-        with connection.begin():
-            _take_write_lock(connection)
-            yield connection
+    with writing(engine) as connection, transaction(connection):
+        yield connection
+
+
+def writing(engine: Engine) -> Connection:
+    """Return a connection for transactions that write; the caller closes it."""
+    return engine.connect().execution_options(**{WRITES: True})
+
+
+@contextmanager
+def transaction(connection: Connection) -> Iterator[None]:
+    """One transaction on a connection of `writing`; committed at the end, or rolled back."""
+    with connection.begin():
+        _take_write_lock(connection)
+        yield
 
 
 def _take_write_lock(connection: Connection) -> None:
@@ -244,8 +254,11 @@ def _prepare_connection(connection: Any, record: Any) -> None:
         _use_wal(cursor)
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.execute("PRAGMA foreign_keys = ON")
-    finally:
         cursor.close()
+    except Exception:
+        # SQLAlchemy has not taken it over yet, and would leave it to the garbage collector.
+        connection.close()
+        raise
 
 
 def _use_wal(cursor: Any, monotonic: Callable[[], float] = time.monotonic) -> None:

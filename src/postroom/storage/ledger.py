@@ -16,8 +16,11 @@ from sqlalchemy import Connection
 
 from postroom.values.states import Fault, Phase, RecipientState
 
+# Claims and results are not frozen, though nothing changes them: one of each is made for every
+# mail, and freezing makes that three times as dear.
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(slots=True, kw_only=True)
 class Claim:
     """One recipient leased to a worker.
 
@@ -42,7 +45,7 @@ class Claim:
     suppressed_because: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Result:
     """What came of one claim.
 
@@ -124,9 +127,9 @@ def distinct_batches(results: Iterable[Result]) -> Iterator[list[Result]]:
         yield batch
 
 
-def decoded(variables: Any) -> Mapping[str, Any] | None:
-    """Return a JSON column's value, whether or not the driver has parsed it."""
-    found: Mapping[str, Any] | None = (
-        json.loads(variables) if isinstance(variables, str) else variables
-    )
+def decoded(variables: str | None) -> Mapping[str, Any] | None:
+    """Return the value of a JSON column that was read as text."""
+    if variables is None:
+        return None
+    found: Mapping[str, Any] | None = json.loads(variables)
     return found

@@ -1,4 +1,7 @@
-"""The ledger on PostgreSQL: rows as arrays, one statement a step, ``SKIP LOCKED`` between workers.
+"""The ledger on PostgreSQL: one statement a step, ``SKIP LOCKED`` between workers.
+
+Rows go to the server as one JSON text: as arrays, the driver would spend longer on writing them
+down than the server on all the rest.
 
 ``statement_timestamp()`` and not ``clock_timestamp()``: a volatile clock cannot be an index
 condition, and one statement should see one time.
@@ -6,6 +9,7 @@ condition, and one statement should see one time.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from sqlalchemy import Connection
@@ -32,7 +36,7 @@ WITH due AS MATERIALIZED (
     FROM due WHERE q.recipient_id = due.recipient_id
     RETURNING q.recipient_id, q.message_id, q.claims, q.tries, q.intent, q.lane
 )
-SELECT leased.recipient_id, leased.message_id, r.address, r.name, r.variables,
+SELECT leased.recipient_id, leased.message_id, r.address, r.name, r.variables::text,
        leased.claims, leased.tries, leased.intent, s.reason, leased.lane, {now}
 FROM leased
 JOIN {recipient} AS r ON r.id = leased.recipient_id
@@ -42,13 +46,10 @@ ORDER BY leased.recipient_id
 
 _RECORD = """
 WITH o AS MATERIALIZED (
-    SELECT * FROM unnest(
-        %(recipient_id)s::bigint[], %(token)s::bigint[], %(state)s::text[], %(at)s::timestamptz[],
-        %(due_in_s)s::float8[], %(counts)s::bool[], %(fault)s::text[], %(code)s::smallint[],
-        %(enhanced_code)s::text[], %(reply)s::text[], %(relay)s::text[], %(phase)s::text[],
-        %(duration_s)s::float8[], %(transcript)s::text[]
-    ) AS o(recipient_id, token, state, at, due_in_s, counts, fault, code, enhanced_code, reply,
-           relay, phase, duration_s, transcript)
+    SELECT * FROM json_to_recordset(%(results)s::json) AS o(
+        recipient_id bigint, token bigint, state text, at timestamptz, due_in_s float8,
+        counts bool, fault text, code smallint, enhanced_code text, reply text, relay text,
+        phase text, duration_s float8, transcript text)
 ), ended AS (
     DELETE FROM {queue} AS q USING o
     WHERE q.recipient_id = o.recipient_id AND o.due_in_s IS NULL
@@ -132,13 +133,13 @@ class PostgresqlLedger:
                 lane=row[9],
                 claimed_at=row[10],
             )
-            for row in rows
+            for row in rows.fetchall()
         ]
 
     def record(self, connection: Connection, results: Sequence[Result]) -> None:
         """Write outcomes and attempts; one statement a batch."""
         for batch in distinct_batches(results):
-            connection.exec_driver_sql(self._record, _columns(batch))
+            connection.exec_driver_sql(self._record, {"results": json.dumps(_rows(batch))})
 
     def intend(self, connection: Connection, claims: Sequence[Claim]) -> set[int]:
         """Mark intents; return the recipients still held."""
@@ -175,19 +176,23 @@ def _held(claims: Sequence[Claim]) -> dict[str, object]:
     }
 
 
-def _columns(results: Sequence[Result]) -> dict[str, object]:
-    return {
-        **_held([result.claim for result in results]),
-        "state": [result.state.value for result in results],
-        "at": [result.at for result in results],
-        "due_in_s": [result.due_in_s for result in results],
-        "counts": [result.counts for result in results],
-        "fault": [result.fault and result.fault.value for result in results],
-        "code": [result.code for result in results],
-        "enhanced_code": [result.enhanced_code for result in results],
-        "reply": [result.reply for result in results],
-        "relay": [result.relay for result in results],
-        "phase": [result.phase and result.phase.value for result in results],
-        "duration_s": [result.duration_s for result in results],
-        "transcript": [result.transcript for result in results],
-    }
+def _rows(results: Sequence[Result]) -> list[dict[str, object]]:
+    return [
+        {
+            "recipient_id": result.claim.recipient_id,
+            "token": result.claim.token,
+            "state": result.state,
+            "at": result.at.isoformat(),
+            "due_in_s": result.due_in_s,
+            "counts": result.counts,
+            "fault": result.fault,
+            "code": result.code,
+            "enhanced_code": result.enhanced_code,
+            "reply": result.reply,
+            "relay": result.relay,
+            "phase": result.phase,
+            "duration_s": result.duration_s,
+            "transcript": result.transcript,
+        }
+        for result in results
+    ]

@@ -6,7 +6,7 @@ Statements are qmark text run many times over by the driver, never row by row th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from sqlalchemy import Connection
 
@@ -112,7 +112,7 @@ class SqliteLedger:
                 lane=lane,
                 claimed_at=row[9],
             )
-            for row in connection.exec_driver_sql(self._due, (lane, limit))
+            for row in connection.exec_driver_sql(self._due, (lane, limit)).fetchall()
         ]
 
     def record(self, connection: Connection, results: Sequence[Result]) -> None:
@@ -219,5 +219,5 @@ def _attempt(result: Result) -> tuple[object, ...]:
 
 
 def _stored(at: datetime) -> str:
-    """Return ``at`` as SQLAlchemy's DateTime keeps it on SQLite."""
-    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    """Return ``at``, which is in UTC, as SQLAlchemy's DateTime keeps it on SQLite."""
+    return at.isoformat(" ", "microseconds")[:-6]

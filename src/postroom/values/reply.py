@@ -47,6 +47,8 @@ class Reply:
         return " ".join(_ENHANCED.sub("", line, count=1).strip() for line in self.lines).strip()
 
     def __str__(self) -> str:
+        if self.code and len(self.lines) == 1:
+            return f"{self.code} {self.lines[0]}".rstrip()
         code = str(self.code) if self.code else None
         return " ".join(part for part in (code, self.enhanced, self.text) if part)
 
