@@ -27,6 +27,16 @@ def violations(raw: bytes, *, smtputf8: bool = False) -> list[str]:
     return list(_violations(raw, smtputf8))
 
 
+def violations_of_word(word: bytes) -> list[str]:
+    """Return which rules an encoded-word breaks."""
+    return list(_word_violations(word))
+
+
+def violations_of_leaf(encoding: bytes, body: bytes) -> list[str]:
+    """Return which rules the body of a part breaks, encoded in ``encoding``."""
+    return list(_leaf_violations(encoding, body))
+
+
 def _violations(raw: bytes, smtputf8: bool) -> Iterator[str]:
     if b"\n" in raw.replace(b"\r\n", b"") or b"\r" in raw.replace(b"\r\n", b""):
         yield "a line ends in something else than CRLF"

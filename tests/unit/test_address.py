@@ -94,9 +94,7 @@ def test_spaces_around_an_address_mean_nothing() -> None:
     ],
 )
 def test_what_no_relay_would_take_is_refused_with_its_reason(text: str, reason: str) -> None:
-    with pytest.raises(
-        InvalidAddress, match="^expected an address to be like name@domain"
-    ) as error:
+    with pytest.raises(InvalidAddress, match=r"^expected an address to be like") as error:
         Address.parse(text)
 
     assert reason in str(error.value)

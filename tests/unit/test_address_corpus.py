@@ -65,8 +65,9 @@ def test_what_all_call_valid_reads_back_or_is_of_a_form_refused_on_purpose(
     try:
         address = Address.parse(text)
     except InvalidAddress as error:
-        assert refused_form(text, str(error)), str(error)
-        return
+        if refused_form(text, str(error)):
+            return
+        raise
     assert Address.parse(address.addr_spec).key == address.key
     if "normalized" in row:
         assert address.addr_spec == row["normalized"]

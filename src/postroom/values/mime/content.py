@@ -41,10 +41,13 @@ class Content:
         yields the same bytes again.
         """
         for segment in self.segments:
-            if not isinstance(segment, bytes):
-                yield from segment.chunks()
-            elif len(segment) <= CHUNK_BYTES:
-                yield segment
-            else:
-                for start in range(0, len(segment), CHUNK_BYTES):
-                    yield segment[start : start + CHUNK_BYTES]
+            for octets in (segment,) if isinstance(segment, bytes) else segment.chunks():
+                if len(octets) <= CHUNK_BYTES:
+                    yield octets
+                else:
+                    yield from _pieces(octets)
+
+
+def _pieces(octets: bytes) -> Iterator[bytes]:
+    for start in range(0, len(octets), CHUNK_BYTES):
+        yield octets[start : start + CHUNK_BYTES]

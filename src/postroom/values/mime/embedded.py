@@ -87,6 +87,8 @@ def _checked(lines: bytes, delimiter: bytes) -> bytes:
 
 def _recoded(octets: bytes) -> bytes:
     """Return a message with every part that is not encoded in quoted-printable."""
+    if b"\r" in octets.replace(b"\r\n", b""):
+        raise Unfit("a CR stands alone; the parser would take it for the end of a line")
     message = email.message_from_bytes(octets, policy=_VERBATIM)
     for part in message.walk():
         if any(not str(value).isascii() for value in part.values()):

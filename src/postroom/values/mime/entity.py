@@ -20,7 +20,7 @@ class Stream(Protocol):
         ...
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the body in pieces of at most 256 KiB; the same at each call."""
+        """Yield the body in pieces; the same at each call."""
         ...
 
 

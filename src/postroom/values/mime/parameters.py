@@ -57,8 +57,8 @@ def _fallback(filename: str) -> str:
     stem, dot, extension = filename.rpartition(".")
     if not dot:
         stem, extension = filename, ""
-    plain = _ascii(stem)[:_FALLBACK_LENGTH].strip(" ._") or "attachment"
-    return f"{plain}.{_ascii(extension)[:8]}" if extension else plain
+    plain = _ascii(stem)[:_FALLBACK_LENGTH].strip(" .") or "attachment"
+    return f"{plain}.{_ascii(extension)[:8]}".rstrip(" .")
 
 
 def _ascii(text: str) -> str:

@@ -12,7 +12,7 @@ _FRAGILE = re.compile(rb"^(?:\.|From ).*", re.MULTILINE)
 
 
 def encode(text: bytes) -> bytes:
-    """Return ``text``, its lines ended by LF, encoded with lines ended by CRLF.
+    """Return ``text``, in which lines end in LF and no CR is, encoded with lines ended by CRLF.
 
     No line starts with a dot or with "From ".
     """
@@ -27,5 +27,8 @@ def _protected(line: re.Match[bytes]) -> bytes:
     quoted = b"=%02X" % first[0]
     if len(rest) + len(quoted) <= MAX_LINE:
         return quoted + rest
-    # The line was full: what follows becomes a line of its own, and may need the same.
-    return quoted + b"=\n" + _FRAGILE.sub(_protected, rest)
+    # The line was full: its end becomes a line of its own, and may need the same.
+    end = MAX_LINE - len(quoted) - len(b"=")
+    if (octet := rest.find(b"=", end - 2, end)) >= 0:
+        end = octet
+    return quoted + rest[:end] + b"=\n" + _FRAGILE.sub(_protected, rest[end:])

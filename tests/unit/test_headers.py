@@ -1,0 +1,133 @@
+"""What may be written into a header."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from postroom.values.errors import AttachmentError, InvalidHeader
+from postroom.values.headers import checked_header, checked_text
+
+UNWRITABLE = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)]
+
+
+@pytest.mark.parametrize("text", ["", "plain", "Größe – 日本語 🚀", "a\u00a0b", "e\u0301"])
+def test_printable_text_passes_as_it_is(text: str) -> None:
+    assert checked_text(text, "the subject") == text
+
+
+@pytest.mark.parametrize("character", [*UNWRITABLE, "\ud800", "\udfff"], ids=ascii)
+@pytest.mark.parametrize("around", ["{}", "a{}b", "é{}", "a{}"])
+def test_controls_separators_and_lone_surrogates_are_refused(around: str, character: str) -> None:
+    with pytest.raises(InvalidHeader, match=f"U\\+{ord(character):04X}"):
+        checked_text(around.format(character), "the subject")
+
+
+def test_an_error_says_what_where_and_what_to_do() -> None:
+    with pytest.raises(AttachmentError) as error:
+        checked_text("a\r\nBcc: eve@example.com", "a file name", AttachmentError)
+
+    assert str(error.value) == (
+        "expected a file name to be one line of printable text, "
+        r"got: 'a\r\nBcc: eve@example.com' (U+000D at position 1; remove it)"
+    )
+
+
+@pytest.mark.parametrize("value", [None, b"bytes", 7])
+def test_what_is_no_text_is_refused(value: object) -> None:
+    with pytest.raises(InvalidHeader, match="expected the subject to be text"):
+        checked_text(value, "the subject")  # type: ignore[arg-type]
+
+
+def test_a_custom_header_is_returned() -> None:
+    assert checked_header("X-Order", "Bücher 17") == ("X-Order", "Bücher 17")
+
+
+@pytest.mark.parametrize(
+    "name", ["", "X Order", "X-Order:", "X-Örder", "X-Order\r\nBcc", "X\n", "x" * 77, "\ud800"]
+)
+def test_a_name_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(InvalidHeader):
+        checked_header(name, "value")
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("Bcc", "pass bcc="),
+        ("to", "pass to="),
+        ("CC", "pass cc="),
+        ("From", "set sender="),
+        ("Subject", "set subject="),
+        ("reply-to", "set reply_to="),
+        ("Return-Path", "set envelope_sender="),
+        ("Message-ID", "leave it out"),
+        ("Date", "leave it out"),
+        ("MIME-Version", "leave it out"),
+        ("Received", "leave it out"),
+        ("Content-Type", "leave it out"),
+        ("content-transfer-encoding", "leave it out"),
+    ],
+)
+def test_what_postroom_writes_itself_is_refused_with_the_way_to_set_it(
+    name: str, instead: str
+) -> None:
+    with pytest.raises(InvalidHeader, match=instead):
+        checked_header(name, "value")
+
+
+@pytest.mark.parametrize("character", ["\r", "\n", "\0", "\x7f", "\x85", "\u2028", "\udcff"])
+def test_a_value_that_could_end_a_line_is_refused(character: str) -> None:
+    with pytest.raises(InvalidHeader, match="the header X-Order"):
+        checked_header("X-Order", f"17{character}Bcc: eve@example.com")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("In-Reply-To", "<a@example.com>"),
+        ("References", "<a@example.com> <b@example.com>"),
+        ("List-Unsubscribe", "<https://example.com/u?id=1>, <mailto:u@example.com> (gladly)"),
+        ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"),
+        ("List-ID", "Neuigkeiten für alle <news.example.com>"),
+        ("List-ID", "news.example.com"),
+        ("Auto-Submitted", "auto-replied"),
+        ("Importance", "high"),
+        ("Sender", "Ann <ann@example.com>"),
+    ],
+)
+def test_structured_headers_that_keep_their_syntax_pass(name: str, value: str) -> None:
+    assert checked_header(name, value) == (name, value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("In-Reply-To", "a@example.com"),
+        ("References", "<a@example.com>, <b@example.com>"),
+        ("References", "<a@exa mple.com>"),
+        ("List-Unsubscribe", "<https://example.com/ü>"),
+        ("List-Unsubscribe", "<mailto:u@example.com> (\u2028Bcc: eve@example.com)"),
+        ("List-Unsubscribe", f"<https://example.com/{'u' * 1000}>"),
+        ("List-ID", "News <bücher.example>"),
+        ("Auto-Submitted", ""),
+        ("Importance", "höchste"),
+        ("Sender", "Jörg <joerg@example.com>"),
+    ],
+)
+def test_structured_headers_that_would_break_are_refused(name: str, value: str) -> None:
+    with pytest.raises(InvalidHeader):
+        checked_header(name, value)
+
+
+@given(st.text())
+def test_any_text_is_one_line_or_an_error_of_ours(text: str) -> None:
+    try:
+        checked = checked_text(text, "the subject")
+    except InvalidHeader:
+        return
+    assert checked == text
+    assert len(text.splitlines()) <= 1
+    assert "\0" not in text
+    assert text.encode().decode() == text
