@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from postroom.values.errors import AttachmentError, InvalidHeader
 from postroom.values.headers import checked_header, checked_text
 
-UNWRITABLE = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)]
+UNWRITABLE = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, 0xD800)]
 
 
 @pytest.mark.parametrize("text", ["", "plain", "Größe – 日本語 🚀", "a\u00a0b", "e\u0301"])
@@ -17,7 +17,7 @@ def test_printable_text_passes_as_it_is(text: str) -> None:
     assert checked_text(text, "the subject") == text
 
 
-@pytest.mark.parametrize("character", [*UNWRITABLE, "\ud800", "\udfff"], ids=ascii)
+@pytest.mark.parametrize("character", UNWRITABLE, ids=ascii)
 @pytest.mark.parametrize("around", ["{}", "a{}b", "é{}", "a{}"])
 def test_controls_separators_and_lone_surrogates_are_refused(around: str, character: str) -> None:
     with pytest.raises(InvalidHeader, match=f"U\\+{ord(character):04X}"):

@@ -234,7 +234,7 @@ def test_lines_may_end_as_they_like(text: str) -> None:
 
 
 def test_a_lone_surrogate_in_a_body_is_an_error_of_ours() -> None:
-    with pytest.raises(MessageError, match="lone surrogates, got: '.ud800' at character 2"):
+    with pytest.raises(MessageError, match=r"lone surrogates, got: '.ud800' at character 2"):
         compose(draft(text="ab\ud800"))
 
 

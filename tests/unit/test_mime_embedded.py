@@ -34,7 +34,7 @@ def written(forward: Draft) -> bytes:
 def attached(raw: bytes) -> EmailMessage:
     message = email.message_from_bytes(raw, policy=email.policy.default)
     assert isinstance(message, EmailMessage)
-    part = list(message.iter_attachments())[0]
+    part = next(iter(message.iter_attachments()))
     assert isinstance(part, EmailMessage)
     return part
 
