@@ -44,7 +44,7 @@ from postroom.values.message import Message, Recipient
 from postroom.values.relay import Relay
 from postroom.values.states import Fault, Lane, OnDoubt, Phase, RecipientState
 from postroom.values.template import Template
-from postroom.version import VERSION as __version__
+from postroom.version import __version__
 
 __all__ = [
     "Address",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import secrets
-import socket
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -36,7 +36,7 @@ from postroom.storage.models import Tables
 from postroom.storage.notifications import can_listen
 from postroom.values.config import WorkerConfig
 from postroom.values.relay import Relay
-from postroom.version import VERSION
+from postroom.version import __version__
 
 log = logging.getLogger("postroom.worker")
 
@@ -207,8 +207,8 @@ class Worker:
 def _heartbeat() -> Heartbeat:
     return Heartbeat(
         id=str(uuid.uuid4()),
-        host=socket.gethostname(),
+        host=platform.node(),
         pid=os.getpid(),
-        version=VERSION,
+        version=__version__,
         started_at=utc_now(),
     )

@@ -23,8 +23,7 @@ from postroom.values.states import Fault, Phase, RecipientState
 
 _CLOSING = 421
 _QUIT_S = 2.0
-#: Bodies up to this size leave in one write.
-_WRITE_BYTES = 65_536
+_WRITE_BYTES = 65_536  # bodies up to this size leave in one write
 _TERMINATOR = b".\r\n"
 
 
@@ -228,7 +227,7 @@ class Session:
             self.close()
 
     def cut(self) -> None:
-        """Cut the line, from another thread: a call under way fails as if the relay had hung up."""
+        """Hang up, from another thread: a call under way fails as if the relay had."""
         self._connection.cut()
 
     def close(self) -> None:
