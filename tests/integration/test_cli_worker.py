@@ -67,7 +67,10 @@ def test_sigterm_ends_a_worker_in_order(terminal: Terminal, relay: FaultyRelay) 
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert "Traceback" not in said
+    first, story, last = said.splitlines()
+    assert " info worker started " in first
+    assert " info accepted " in story
+    assert last.endswith(" info worker stopped")
     assert states(terminal) == ["accepted"]
 
 

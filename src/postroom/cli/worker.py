@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +11,12 @@ from typing import Annotated
 
 import typer
 
-from postroom import Worker
+from postroom import Worker, __version__
 from postroom.cli import logs
 from postroom.cli.opening import opened
 from postroom.settings import LogFormat, LogLevel
+
+log = logging.getLogger("postroom.worker")
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -40,10 +43,13 @@ def worker(
         logs.configure(desk.settings.log_format, desk.settings.log_level)
         at_work = desk.outbox.worker()
         with _stopped_by_signals(at_work):
+            where = desk.engine.url.render_as_string(hide_password=True)
+            log.info("worker started", extra={"version": __version__, "database": where})
             if drain:
                 at_work.drain()
             else:
                 at_work.run(until_empty=until_empty)
+            log.info("worker stopped")
 
 
 @contextmanager
