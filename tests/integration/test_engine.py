@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL, Engine, create_engine, select, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from postroom.storage import engine as engines
@@ -101,6 +103,20 @@ def test_an_applications_sqlite_engine_is_prepared_and_others_are_left_alone(
         assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
     engine.dispose()
     prepare_sqlite(create_engine("postgresql+psycopg://nobody@127.0.0.1:1/none"))
+
+
+def test_an_asynchronous_sqlite_engine_is_prepared_too(sqlite_url: URL) -> None:
+    engine = create_async_engine(sqlite_url.set(drivername="sqlite+aiosqlite"))
+    prepare_sqlite(engine.sync_engine)
+
+    async def modes() -> tuple[object, object]:
+        async with engine.connect() as connection:
+            mode = await connection.scalar(text("PRAGMA journal_mode"))
+            timeout = await connection.scalar(text("PRAGMA busy_timeout"))
+        await engine.dispose()
+        return mode, timeout
+
+    assert asyncio.run(modes()) == ("wal", 30_000)
 
 
 def test_the_database_tells_the_time(numbers: Engine) -> None:
