@@ -63,6 +63,11 @@ class Connection:
         name = self._socket.getsockname()
         return name[0] if isinstance(name, tuple) else ""
 
+    @property
+    def peer(self) -> object:
+        """Return the address of the relay, as its socket family has it."""
+        return self._socket.getpeername()
+
     def encrypt(self, timeout_s: float, *, phase: Phase) -> None:
         """Speak TLS from here on.
 

@@ -1,0 +1,176 @@
+"""A relay looked at step by step, for people: what works, and what is likely wrong."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from postroom.smtp.auth import log_in
+from postroom.smtp.capabilities import Capabilities
+from postroom.smtp.connection import Connection
+from postroom.smtp.dial import resolve
+from postroom.smtp.handshake import greet, introduce, secure
+from postroom.smtp.session import Session
+from postroom.values.envelope import Envelope
+from postroom.values.errors import (
+    AuthError,
+    ConnectError,
+    Disconnected,
+    RelayError,
+    RelayTimeout,
+    TLSError,
+)
+from postroom.values.relay import Relay
+from postroom.values.reply import Outcome, classify
+from postroom.values.states import Phase, RecipientState
+
+_DAY_S = 86_400
+#: A certificate that ends sooner than this is worth a word.
+_SOON_DAYS = 14
+
+_NAMES = {
+    Phase.CONNECT: "connect",
+    Phase.GREETING: "greeting",
+    Phase.EHLO: "extensions",
+    Phase.STARTTLS: "TLS",
+    Phase.AUTH: "login",
+}
+
+_CAUSES: dict[type[RelayError], str] = {
+    ConnectError: "The host or port is wrong, the relay is down, or it does not serve our address.",
+    RelayTimeout: "A firewall drops the connection (many networks block port 25), or the port "
+    "begins with TLS and wants smtps://.",
+    TLSError: "The relay offers no TLS on this port, or a certificate we cannot verify: compare "
+    "the host name, or give its authority with ca=FILE.",
+    AuthError: "User name, password or token are wrong or expired, or the account may not use "
+    "SMTP; some providers want a password made for the application.",
+    Disconnected: "What listens there is no mail relay, or it closes on clients it does not know.",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One step: ``detail`` is what was seen, ``cause`` the likely reason where it is not well."""
+
+    name: str
+    ok: bool
+    detail: str
+    cause: str = ""
+
+
+def check(
+    relay: Relay,
+    *,
+    mail: tuple[Envelope, bytes] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    now: Callable[[], float] = time.time,
+) -> Iterator[Step]:
+    """Yield each step as it is done; the first that fails is the last.
+
+    ``mail`` is one real mail to send in the end. ``clock`` is monotonic, ``now`` gives seconds
+    since the epoch; certificates are held against it.
+    """
+    try:
+        addresses = resolve(relay, timeout_s=relay.timeouts.connect_s)
+    except RelayError as error:
+        yield _failed("resolve", error)
+        return
+    yield Step(name="resolve", ok=True, detail=", ".join(_shown(where) for _, where in addresses))
+    try:
+        yield from _conversation(relay, mail, clock, now)
+    except RelayError as error:
+        yield _failed(_NAMES.get(error.phase or Phase.CONNECT, "mail"), error)
+
+
+def _conversation(
+    relay: Relay,
+    mail: tuple[Envelope, bytes] | None,
+    clock: Callable[[], float],
+    now: Callable[[], float],
+) -> Iterator[Step]:
+    connection = Connection(relay, clock=clock)
+    try:
+        yield Step(name="connect", ok=True, detail=_shown(connection.peer))
+        greeting = greet(connection)
+        yield Step(name="greeting", ok=True, detail=str(greeting))
+        capabilities = introduce(connection)
+        if secure(connection, capabilities):
+            capabilities = introduce(connection)
+        yield Step(name="extensions", ok=True, detail=_extensions(capabilities))
+        yield from _encryption(connection.tls, relay, now)
+        if relay.has_login:
+            mechanism = log_in(connection, capabilities)
+            yield Step(name="login", ok=True, detail=f"{relay.username} by {mechanism.upper()}")
+        if mail is not None:
+            yield from _mail(Session(connection, capabilities, clock=clock), *mail)
+    finally:
+        connection.close()
+
+
+def _encryption(
+    tls: ssl.SSLSocket | None, relay: Relay, now: Callable[[], float]
+) -> Iterator[Step]:
+    if tls is None:
+        local = "a socket of this machine" if relay.path else "clear text, as the URL allows"
+        yield Step(name="TLS", ok=True, detail=local)
+        return
+    cipher = tls.cipher()
+    yield Step(name="TLS", ok=True, detail=f"{tls.version()}, {cipher[0] if cipher else '?'}")
+    certificate = tls.getpeercert()
+    if not certificate:
+        yield Step(name="certificate", ok=True, detail="not verified: tls=opportunistic")
+        return
+    names = [str(name) for _, name in certificate.get("subjectAltName", ())]
+    ends = str(certificate["notAfter"])
+    days = int((ssl.cert_time_to_seconds(ends) - now()) // _DAY_S)
+    cause = "It has to be renewed at the relay soon." if days < _SOON_DAYS else ""
+    detail = f"for {', '.join(names)}; valid until {ends}, {days} more days"
+    yield Step(name="certificate", ok=True, detail=detail, cause=cause)
+
+
+def _mail(session: Session, envelope: Envelope, content: bytes) -> Iterator[Step]:
+    decided = session.objection(envelope)
+    outcomes: list[Outcome | None]
+    if decided is not None:
+        outcomes = [decided] * len(envelope.recipients)
+    else:
+        session.start(envelope)
+        opening = session.opening()
+        outcomes = list(opening.outcomes())
+        if opening.is_open:
+            session.send_body([content])
+            replies = iter(session.finish())
+            outcomes = [outcome or classify(Phase.DOT, next(replies)) for outcome in outcomes]
+    session.quit()
+    for recipient, outcome in zip(envelope.recipients, outcomes, strict=True):
+        assert outcome is not None, "a mail that did not open has an outcome for everybody"
+        yield _sent(recipient, outcome)
+
+
+def _sent(recipient: str, outcome: Outcome) -> Step:
+    is_accepted = outcome.state is RecipientState.ACCEPTED
+    cause = "" if is_accepted else f"Whose fault it is, as far as one can tell: {outcome.fault}."
+    return Step(
+        name="mail",
+        ok=is_accepted,
+        detail=f"{recipient} {outcome.state}: {outcome.reply}",
+        cause=cause,
+    )
+
+
+def _extensions(capabilities: Capabilities) -> str:
+    return ", ".join(line for line in capabilities.lines if line.strip()) or "none"
+
+
+def _shown(where: object) -> str:
+    """Return a socket address as people write it."""
+    if isinstance(where, tuple):
+        host = str(where[0])
+        return f"[{host}]:{where[1]}" if ":" in host else f"{host}:{where[1]}"
+    return str(where)
+
+
+def _failed(name: str, error: RelayError) -> Step:
+    return Step(name=name, ok=False, detail=str(error), cause=_CAUSES.get(type(error), ""))
