@@ -77,8 +77,9 @@ def mailparser() -> Parser:
 def _install(npm: Path, folder: Path) -> None:
     """Fill ``folder``, at once: another run of the tests may do the same."""
     scratch = folder.with_suffix(f".{os.getpid()}")
-    shutil.copytree(_NODE_READER, scratch)
-    command = [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
+    shutil.copytree(_NODE_READER, scratch, dirs_exist_ok=True)
+    once = ("--fetch-retries=0", "--fetch-timeout=20000")
+    command = [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts", *once]
     installed = subprocess.run(command, cwd=scratch, capture_output=True, check=False)
     if installed.returncode:
         shutil.rmtree(scratch)

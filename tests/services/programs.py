@@ -10,8 +10,11 @@ import pytest
 
 #: Which Debian package brings which program.
 PACKAGES = {
+    "Email::MIME": "libemail-mime-perl",
     "exim4": "exim4-daemon-light",
     "initdb": "postgresql",
+    "node": "npm",
+    "perl": "libemail-mime-perl",
     "pgbouncer": "pgbouncer",
     "postfix": "postfix",
     "postgres": "postgresql",
