@@ -7,6 +7,8 @@ from email.headerregistry import HeaderRegistry
 import pytest
 from hypothesis import given
 
+from postroom.values.attachment import Attachment
+from postroom.values.errors import MessageError
 from postroom.values.mime.parameters import disposition_field
 from tests.mime.drafts import file_names
 
@@ -61,3 +63,12 @@ def test_any_name_reads_back(name: str) -> None:
     assert all(len(line) <= 76 for line in field.split("\r\n"))
     value = field.partition(": ")[2].replace("\r\n", "")
     assert HeaderRegistry()("Content-Disposition", value).params["filename"] == name
+
+
+@pytest.mark.parametrize(
+    "around", ["text/csv;{}x=y", "text/csv{};x=y", "{}text/csv", 'a/b; c="{}"']
+)
+@pytest.mark.parametrize("character", ["\n", "\r\n", "\r\n\r\n", "\0", "\t"])
+def test_a_media_type_cannot_end_its_line(around: str, character: str) -> None:
+    with pytest.raises(MessageError):
+        Attachment.from_bytes("a.csv", b"", content_type=around.format(character))

@@ -17,7 +17,7 @@ SNIFFED_BYTES = 4096
 
 _WORD = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 _MEDIA_TYPE = re.compile(
-    rf'({_WORD}/{_WORD})((?:\s*;\s*{_WORD}=(?:{_WORD}|"[^"\\\x00-\x1f\x7f-\U0010ffff]*"))*)'
+    rf'({_WORD}/{_WORD})((?: *; *{_WORD}=(?:{_WORD}|"[^"\\\x00-\x1f\x7f-\U0010ffff]*"))*)'
 )
 
 #: The ones that matter, fixed: what `mimetypes` knows depends on the machine and on the Python.
