@@ -122,7 +122,7 @@ def _encryption(
     if not certificate:
         yield Step(name="certificate", ok=True, detail="not verified: tls=opportunistic")
         return
-    names = [str(name) for _, name in certificate.get("subjectAltName", ())]
+    names = [str(kind_and_name[1]) for kind_and_name in certificate.get("subjectAltName", ())]
     ends = str(certificate["notAfter"])
     days = int((ssl.cert_time_to_seconds(ends) - now()) // _DAY_S)
     cause = "It has to be renewed at the relay soon." if days < _SOON_DAYS else ""
