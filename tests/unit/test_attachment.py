@@ -147,6 +147,16 @@ def test_an_invitation_is_another_form_of_the_text() -> None:
     assert invitation.disposition is Disposition.ALTERNATIVE
 
 
+def test_the_lines_of_an_invitation_end_as_calendars_expect_it() -> None:
+    def content(invitation: str | bytes) -> bytes:
+        source = Attachment.calendar(invitation).source
+        assert isinstance(source, BytesSource)
+        return source.data
+
+    assert content("BEGIN:VCALENDAR\nEND:VCALENDAR\r\n") == b"BEGIN:VCALENDAR\r\nEND:VCALENDAR\r\n"
+    assert content(b"as it is\n") == b"as it is\n"
+
+
 def test_an_unknown_calendar_method_is_refused() -> None:
     with pytest.raises(AttachmentError, match="expected a calendar method"):
         Attachment.calendar("", method="INVITE")

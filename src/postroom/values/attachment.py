@@ -241,17 +241,19 @@ class Attachment:
     ) -> Self:
         """Offer an iCalendar object beside the text, as calendars expect it (RFC 6047).
 
-        ``method`` must be the one that the object itself names.
+        ``method`` must be the one that the object itself names. The lines of a string are ended
+        by CRLF, as RFC 5545 section 3.1 wants them; bytes travel as they are.
         """
         if method not in _CALENDAR_METHODS:
             raise AttachmentError(
                 f"expected a calendar method to be one of {', '.join(sorted(_CALENDAR_METHODS))}, "
                 f"got: {method!r}"
             )
-        content = invitation.encode() if isinstance(invitation, str) else invitation
+        if isinstance(invitation, str):
+            invitation = "\r\n".join(re.split(r"\r?\n", invitation)).encode()
         return cls(
             filename=filename,
-            source=BytesSource(content),
+            source=BytesSource(invitation),
             content_type=f"text/calendar; method={method}; charset=utf-8",
             disposition=Disposition.ALTERNATIVE,
         )
