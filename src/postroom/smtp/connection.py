@@ -18,6 +18,8 @@ from postroom.values.reply import Reply
 from postroom.values.states import Phase
 
 _READ_BYTES = 65_536
+# Python 3.11 runs a function for each look-up of a member, and these are looked up for each reply.
+_DATA, _DOT = Phase.DATA, Phase.DOT
 
 
 class Connection:
@@ -151,10 +153,10 @@ class Connection:
             RelayTimeout, Disconnected: there was none, or one that belongs to something else.
         """
         timeouts = self.relay.timeouts
-        timeout_s = timeouts.dot_s if phase is Phase.DOT else timeouts.command_s
+        timeout_s = timeouts.dot_s if phase is _DOT else timeouts.command_s
         reply = self._read(timeout_s, phase)
         self.transcript.add(reply)
-        good = 3 if phase is Phase.DATA else 2
+        good = 3 if phase is _DATA else 2
         if reply.code // 100 != good and reply.code < 400:
             raise Disconnected(
                 f"expected {self.relay.name} to answer {phase} with {good}xx, 4xx or 5xx, got: "

@@ -14,6 +14,8 @@ from postroom.values.states import Phase
 _CLOSING = 421
 _OUT_OF_STEP = 503
 _TERMINATOR = b".\r\n"
+# Python 3.11 runs a function for each look-up of a member, and these are looked up for each reply.
+_MAIL, _RCPT, _DATA, _BODY, _DOT = Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.BODY, Phase.DOT
 
 
 class Exchange:
@@ -65,7 +67,7 @@ class Exchange:
             RelayError: the conversation broke.
         """
         if not self._written:
-            write(connection, self.first_write(), Phase.MAIL)
+            write(connection, self.first_write(), _MAIL)
         if self._resets:
             self._read_reset(connection)
         try:
@@ -76,7 +78,7 @@ class Exchange:
                 raise
             self._is_cut = True
         opening = self._result()
-        if not opening.is_open and opening.has_begun:
+        if not opening.is_open and self._has_begun:
             self._end_empty(connection, opening)
         return opening
 
@@ -97,11 +99,11 @@ class Exchange:
         return refused is not None and refused.code == _OUT_OF_STEP
 
     def _read_reset(self, connection: Connection) -> None:
-        reply = connection.expect(Phase.MAIL)
+        reply = connection.expect(_MAIL)
         if not reply.is_positive:
             raise Disconnected(
                 f"expected {connection.relay.name} to accept RSET, got: {reply}",
-                phase=Phase.MAIL,
+                phase=_MAIL,
                 reply=reply,
             )
 
@@ -121,24 +123,31 @@ class Exchange:
     def _may_go_on(self, phase: Phase) -> bool:
         if self._mail is None or not self._mail.is_positive:
             return self._mail is None
-        return phase is not Phase.DATA or self._accepted > 0
+        return phase is not _DATA or self._accepted > 0
 
     def _take(self, phase: Phase, reply: Reply) -> None:
-        if phase is Phase.RCPT:
+        if phase is _RCPT:
             self._rcpts.append(reply)
             self._accepted += reply.is_positive
-        elif phase is Phase.MAIL:
+        elif phase is _MAIL:
             self._mail = reply
         else:
             self._data = reply
 
+    @property
+    def _has_begun(self) -> bool:
+        """Return whether the relay waits for a body, or at least for a dot."""
+        return self._data is not None and self._data.code < 400
+
     def _result(self) -> Opening:
+        mail_stands = self._mail is not None and self._mail.is_positive
         missing = self._recipients - len(self._rcpts)
         return Opening(
             mail=self._mail,
             recipients=(*self._rcpts, *(None,) * missing),
             data=self._data,
             accepted=self._accepted,
+            is_open=mail_stands and self._accepted > 0 and self._has_begun,
             is_reused=self._is_reused,
         )
 
@@ -152,12 +161,12 @@ class Exchange:
             raise Disconnected(
                 f"expected {connection.relay.name} to refuse DATA after it refused MAIL, got: "
                 f"{self._data}",
-                phase=Phase.DATA,
+                phase=_DATA,
                 reply=opening.mail,
             )
         connection.transcript.add(_TERMINATOR)
-        write(connection, _TERMINATOR, Phase.DOT)
-        reply = connection.expect(Phase.DOT)
+        write(connection, _TERMINATOR, _DOT)
+        reply = connection.expect(_DOT)
         if reply.code == _CLOSING:
             self._data = reply
 
@@ -170,9 +179,7 @@ def write(connection: Connection, content: bytes, phase: Phase) -> None:
     """
     timeouts = connection.relay.timeouts
     try:
-        connection.write(
-            content, timeouts.body_s if phase is Phase.BODY else timeouts.command_s, phase
-        )
+        connection.write(content, timeouts.body_s if phase is _BODY else timeouts.command_s, phase)
     except RelayError as error:
         error.reply = connection.last_words()
         raise

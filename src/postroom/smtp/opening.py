@@ -19,32 +19,22 @@ _TOO_MANY_ENHANCED = frozenset({"4.5.3", "5.5.3"})
 class Opening:
     """The replies to MAIL, each RCPT and DATA; None for what was not asked or not answered.
 
-    ``recipients`` runs parallel to the envelope's; ``accepted`` of them stand. ``is_reused`` says
-    that the connection has carried a transaction before this one.
+    ``recipients`` runs parallel to the envelope's; ``accepted`` of them stand. ``is_open`` says
+    that the body may follow: MAIL stands, somebody stands, and DATA was answered 354.
+    ``is_reused`` says that the connection has carried a transaction before this one.
     """
 
     mail: Reply | None
     recipients: tuple[Reply | None, ...]
     data: Reply | None
     accepted: int
+    is_open: bool
     is_reused: bool = False
-
-    @property
-    def is_open(self) -> bool:
-        """Return whether the body may follow: DATA was answered 354 and somebody stands."""
-        return (
-            self.has_begun and self.accepted > 0 and self.mail is not None and self.mail.is_positive
-        )
 
     @property
     def is_complete(self) -> bool:
         """Return whether the body may follow for every recipient."""
         return self.accepted == len(self.recipients) and self.is_open
-
-    @property
-    def has_begun(self) -> bool:
-        """Return whether the relay waits for a body, or at least for a dot."""
-        return self.data is not None and self.data.code < 400
 
     @property
     def is_stale(self) -> bool:

@@ -59,6 +59,11 @@ class _State(Enum):
     BROKEN = auto()
 
 
+# Python 3.11 runs a function for each look-up of a member, and these are looked up for each mail.
+_IDLE, _STARTED, _OPEN, _BROKEN = _State
+_MAIL, _BODY, _DOT = Phase.MAIL, Phase.BODY, Phase.DOT
+
+
 class Session:
     """One authenticated connection. Not thread-safe.
 
@@ -87,7 +92,7 @@ class Session:
             relay.max_messages_per_connection,
         )
         #: BROKEN while anything is under way: whatever goes wrong then, it stays so.
-        self._state = _State.IDLE
+        self._state = _IDLE
         #: The relay has said that it will hang up.
         self._is_closing = False
         self._exchange: Exchange | None = None
@@ -99,7 +104,7 @@ class Session:
     def takes_another(self) -> bool:
         """Return whether one more transaction may begin, now or with ``finish``."""
         return (
-            self._state is not _State.BROKEN
+            self._state is not _BROKEN
             and not self._is_closing
             and self.transactions < self._max_transactions
             and self._clock() < self._begin_until
@@ -114,7 +119,7 @@ class Session:
         is looked up on the socket.
         """
         return (
-            self._state is _State.IDLE
+            self._state is _IDLE
             and self.takes_another
             and self._clock() - self._last_used < self.relay.idle_s
             and self._connection.is_quiet()
@@ -146,12 +151,12 @@ class Session:
         Raises:
             InvalidAddress: an address would break out of its command; nothing was written.
         """
-        assert self._state is _State.IDLE, f"start() on a session that is {self._state.name}"
+        assert self._state is _IDLE, f"start() on a session that is {self._state.name}"
         exchange = self._begin(envelope)
-        self._state = _State.BROKEN
+        self._state = _BROKEN
         self._connection.transcript.begin(exchange.commands)
-        write(self._connection, exchange.first_write(), Phase.MAIL)
-        self._state = _State.STARTED
+        write(self._connection, exchange.first_write(), _MAIL)
+        self._state = _STARTED
 
     def opening(self) -> Opening:
         """Read the replies to what ``start`` or ``finish`` began.
@@ -162,15 +167,15 @@ class Session:
         exchange = self._exchange
         assert exchange is not None, f"opening() on a session that is {self._state.name}"
         self._exchange = None
-        self._state = _State.BROKEN
+        self._state = _BROKEN
         self._connection.transcript.begin(exchange.commands)
         opening = exchange.read(self._connection)
         self._accepted = opening.accepted
         if not opening.is_complete:
             self._learn(opening, exchange)
         if opening.is_open:
-            self._connection.refuse_more(Phase.BODY)
-            self._state = _State.OPEN
+            self._connection.refuse_more(_BODY)
+            self._state = _OPEN
         else:
             self._rest()
         return opening
@@ -180,14 +185,14 @@ class Session:
 
         A failure is never in doubt: without the terminator the relay has nothing.
         """
-        assert self._state is _State.OPEN, f"send_body() on a session that is {self._state.name}"
-        self._state = _State.BROKEN
+        assert self._state is _OPEN, f"send_body() on a session that is {self._state.name}"
+        self._state = _BROKEN
         size_bytes = 0
         for content in _joined(chunks):
-            write(self._connection, content, Phase.BODY)
+            write(self._connection, content, _BODY)
             size_bytes += len(content)
         self._connection.transcript.add(f"{size_bytes} bytes of content")
-        self._state = _State.OPEN
+        self._state = _OPEN
 
     def finish(self, following: Envelope | None = None) -> tuple[Reply, ...]:
         """Write the terminator, and with it the opening of ``following``; read the verdict.
@@ -198,29 +203,29 @@ class Session:
         Raises:
             RelayError: with ``in_doubt`` where the terminator may have reached the relay.
         """
-        assert self._state is _State.OPEN, f"finish() on a session that is {self._state.name}"
+        assert self._state is _OPEN, f"finish() on a session that is {self._state.name}"
         content = _TERMINATOR
         if following is not None:
             exchange = self._begin(following)
             if self.capabilities.has_pipelining:
                 content += exchange.first_write()
-        self._state = _State.BROKEN
+        self._state = _BROKEN
         self._connection.transcript.add(_TERMINATOR)
         replies = self._verdicts(content)
         self._is_closing = replies[-1].code == _CLOSING
         if following is None:
             self._rest()
         else:
-            self._state = _State.STARTED
+            self._state = _STARTED
         return replies
 
     def quit(self) -> None:
         """Take leave politely where that is possible, within two seconds, and close."""
         try:
-            if self._state is _State.IDLE:
+            if self._state is _IDLE:
                 deadline = self._clock() + _QUIT_S
-                self._connection.write(b"QUIT\r\n", _QUIT_S, Phase.DOT)
-                self._connection.read_reply(deadline - self._clock(), Phase.DOT)
+                self._connection.write(b"QUIT\r\n", _QUIT_S, _DOT)
+                self._connection.read_reply(deadline - self._clock(), _DOT)
         except RelayError:
             pass  # every mail has its outcome; nobody needs this answer
         finally:
@@ -232,7 +237,7 @@ class Session:
 
     def close(self) -> None:
         """Close at once; a relay that waits for a body discards what it has of it."""
-        self._state = _State.BROKEN
+        self._state = _BROKEN
         self._connection.close()
 
     def _begin(self, envelope: Envelope) -> Exchange:
@@ -260,9 +265,9 @@ class Session:
         expected = self._accepted if self.relay.is_lmtp else 1
         replies: list[Reply] = []
         try:
-            connection.write(content, self.relay.timeouts.command_s, Phase.DOT)
+            connection.write(content, self.relay.timeouts.command_s, _DOT)
             while len(replies) < expected:
-                replies.append(connection.expect(Phase.DOT))
+                replies.append(connection.expect(_DOT))
         except RelayError as error:
             # What the socket did not take, the relay has not seen.
             error.in_doubt = connection.written > before
@@ -273,7 +278,7 @@ class Session:
         return tuple(replies) if self.relay.is_lmtp else tuple(replies * self._accepted)
 
     def _rest(self) -> None:
-        self._state = _State.IDLE
+        self._state = _IDLE
         self._last_used = self._clock()
 
 
@@ -296,5 +301,5 @@ def _objection(text: str, fault: Fault) -> Outcome:
         state=RecipientState.REJECTED,
         fault=fault,
         reply=Reply(code=0, lines=(text,)),
-        phase=Phase.MAIL,
+        phase=_MAIL,
     )

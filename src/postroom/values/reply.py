@@ -18,6 +18,8 @@ from postroom.values.states import Fault, Phase, RecipientState
 _ENHANCED = re.compile(r"\A([245]\.\d{1,3}\.\d{1,3})(?!\S)\s*")
 
 _COUNTED_FAULTS = frozenset({Fault.RECIPIENT, Fault.MESSAGE})
+# Python 3.11 runs a function for each look-up of a member, and this is looked up for each mail.
+_ACCEPTED = RecipientState.ACCEPTED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +99,7 @@ def classify(phase: Phase, reply: Reply) -> Outcome:
     other refusal defers.
     """
     if reply.is_positive:
-        return Outcome(state=RecipientState.ACCEPTED, reply=reply, phase=phase)
+        return Outcome(state=_ACCEPTED, reply=reply, phase=phase)
     row = blame(phase, reply.code, reply.enhanced, reply.text)
     passes = reply.code < 500 or row.is_passing or row.fault not in _COUNTED_FAULTS
     return Outcome(
