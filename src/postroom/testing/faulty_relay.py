@@ -50,8 +50,8 @@ class FaultyRelay:
         self._script = Script()
         self._journal = Journal(journal, syncs=syncs)
         self._stopped = threading.Event()
-        self._threads: list[threading.Thread] = []
-        self._conversations: list[Conversation] = []
+        #: Threads that live, each with the conversation it leads; None: it accepts connections.
+        self._threads: dict[threading.Thread, Conversation | None] = {}
         self._listener: socket.socket | None = None
         self._port = 0
         self.serve()
@@ -135,19 +135,20 @@ class FaultyRelay:
         """Listen again, on the same port."""
         if self._listener is None:
             self._listener = self._listening()
-            self._start(threading.Thread(target=self._accept, args=(self._listener,)))
+            self._start(threading.Thread(target=self._accept, args=(self._listener,)), None)
 
     def hang_up(self) -> None:
         """Cut every connection that stands."""
-        for conversation in self._conversations:
-            conversation.cut()
+        for conversation in list(self._threads.values()):
+            if conversation is not None:
+                conversation.cut()
 
     def stop(self) -> None:
         """Stop listening, cut every connection, wait for the threads to end."""
         self._stopped.set()
         self.refuse()
         self.hang_up()
-        for thread in self._threads:
+        for thread in list(self._threads):
             thread.join(_JOIN_S)
         self._journal.close()
 
@@ -192,11 +193,13 @@ class FaultyRelay:
         abilities = self.abilities
         wire = Wire(connected, self._stopped, delay_s=abilities.delay_s, drip_s=abilities.drip_s)
         conversation = Conversation(wire, abilities, self._script, self._journal, self.connections)
-        self._conversations.append(conversation)
-        self._start(threading.Thread(target=conversation.run))
+        self._start(threading.Thread(target=conversation.run), conversation)
 
-    def _start(self, thread: threading.Thread) -> None:
+    def _start(self, thread: threading.Thread, conversation: Conversation | None) -> None:
         thread.name = f"faulty-relay-{self._port}"
         thread.daemon = True
-        self._threads.append(thread)
+        for known in list(self._threads):
+            if not known.is_alive():
+                self._threads.pop(known, None)
         thread.start()
+        self._threads[thread] = conversation
