@@ -380,7 +380,7 @@ def test_decisions_change_states_only_as_they_may(
 def test_many_recipients_are_decided_for_in_portions(
     mailroom: Mailroom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("postroom.storage.decisions._IDS_A_STATEMENT", 3)
+    monkeypatch.setattr("postroom.storage.queue._IDS_A_STATEMENT", 3)
     addresses = tuple(f"u{n}@example.com" for n in range(8))
     message_id = mailroom.enqueue(*addresses)
     assert _cancel(mailroom, message_id).cancelled == addresses

@@ -14,7 +14,7 @@ from postroom.storage.engine import clock_sql, read, write
 from postroom.storage.heartbeat import Heartbeat, beat
 from postroom.storage.models import Tables
 from postroom.storage.queries import Search
-from postroom.values.errors import InvalidAddress, UnknownMessage
+from postroom.values.errors import InvalidAddress, MessageError, UnknownMessage
 from postroom.values.message import Recipient
 from postroom.values.states import Fault, Kind, Lane, OnDoubt, Phase, RecipientState
 from postroom.values.template import Template
@@ -200,6 +200,12 @@ def test_messages_are_found_by_the_state_of_one_of_their_recipients(mailroom: Ma
     assert _search(mailroom, state=S.QUEUED) == [queued]
     assert _search(mailroom, state=S.SENDING, address="b@example.com") == [sending]
     assert _search(mailroom, state=S.REJECTED, address="b@example.com") == []
+
+
+def test_a_state_that_there_is_none_of_is_refused_by_name() -> None:
+    assert Search(state="rejected", lane="bulk") == Search(state=S.REJECTED, lane=Lane.BULK)  # type: ignore[arg-type]
+    with pytest.raises(MessageError, match="rejectd"):
+        Search(state="rejectd")  # type: ignore[arg-type]
 
 
 def test_a_summary_counts_recipients_by_state(mailroom: Mailroom) -> None:

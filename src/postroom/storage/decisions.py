@@ -7,35 +7,23 @@ a worker that does.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    and_,
-    case,
-    delete,
-    literal,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import ColumnElement, and_, delete, or_, select, update
 
-from postroom.storage.engine import Executor, clock_sql, dialect_of, now_sql
+from postroom.storage.engine import Executor, dialect_of, now_sql
 from postroom.storage.leases import is_busy, is_due, is_free, is_queued
 from postroom.storage.models import Tables
 from postroom.storage.queries.messages import unknown
-from postroom.storage.upsert import Upsert, upsert
+from postroom.storage.queue import portions, put_in, take_out, waits_again
+from postroom.storage.upsert import upsert
 from postroom.values.address import Address
 from postroom.values.checks import address_of, addresses_of, texts_of
-from postroom.values.states import Lane, OnDoubt, RecipientState
+from postroom.values.states import OnDoubt, RecipientState
 
 _S = RecipientState
-
-#: Bound values in one statement; SQLite and asyncpg stop at about 32,000.
-_IDS_A_STATEMENT = 10_000
 
 #: What may still be stopped: it waits for a worker.
 _OPEN = (_S.QUEUED, _S.DEFERRED, _S.IN_DOUBT)
@@ -71,11 +59,11 @@ def cancel(executor: Executor, tables: Tables, message_id: int) -> Cancellation:
     may_go = is_free(tables, dialect_of(executor))
     if message.on_doubt == OnDoubt.HOLD:
         may_go = tables.queue.c.intent.is_(False)
-    stopped = _dequeue(executor, tables, and_(_named(tables, message_id, None), may_go))
+    waiting = and_(tables.queue.c.message_id == message_id, may_go)
     cancelled: dict[int, str] = {}
-    for ids in _portions(stopped):
-        waiting = and_(tables.recipient.c.id.in_(ids), _in_state(tables, _OPEN))
-        cancelled |= _restate(executor, tables, waiting, _S.CANCELLED)
+    for ids in portions(take_out(executor, tables, waiting)):
+        stopped = and_(tables.recipient.c.id.in_(ids), _in_state(tables, _OPEN))
+        cancelled |= _restate(executor, tables, stopped, _S.CANCELLED)
     return Cancellation(
         cancelled=_in_order(cancelled), too_late=_too_late(executor, tables, message_id)
     )
@@ -108,7 +96,7 @@ def requeue(
         wanted, _in_state(tables, _WAITING), ~is_due(tables, dialect)
     )
     later = {row.id: row.address for row in executor.execute(waiting)}
-    changed = _enqueue(executor, tables, message, later)
+    changed = put_in(executor, tables, message, later)
     return _in_order(over | {id: later[id] for id in changed})
 
 
@@ -133,14 +121,14 @@ def resolve(
     message = _held_message(executor, tables, message_id)
     wanted = and_(_named(tables, message_id, addresses), _in_state(tables, (_S.IN_DOUBT,)))
     if sent:
-        _dequeue(executor, tables, and_(wanted, is_free(tables, dialect_of(executor))))
+        take_out(executor, tables, waits_again(tables, wanted, dialect_of(executor)))
         resolved = {"code": None, "enhanced_code": None, "fault": None, "reply": "resolved as sent"}
         wanted = and_(wanted, ~is_queued(tables))
         return _in_order(_restate(executor, tables, wanted, _S.ACCEPTED, **resolved))
     again = _restate(
         executor, tables, and_(wanted, ~is_busy(tables, dialect_of(executor))), _S.QUEUED
     )
-    _enqueue(executor, tables, message, again)
+    put_in(executor, tables, message, again)
     return _in_order(again)
 
 
@@ -233,52 +221,6 @@ def _restate(
     return {row.id: row.address for row in changed}
 
 
-def _dequeue(executor: Executor, tables: Tables, condition: ColumnElement[bool]) -> Sequence[int]:
-    """Take recipients out of the queue, but for those that are being claimed; return the others."""
-    queue, recipient = tables.queue, tables.recipient
-    unlocked = (
-        select(queue.c.recipient_id)
-        .join_from(queue, recipient, recipient.c.id == queue.c.recipient_id)
-        .where(condition)
-        .order_by(queue.c.recipient_id)
-        .with_for_update(skip_locked=True, of=queue)
-    )
-    removed = delete(queue).where(queue.c.recipient_id.in_(unlocked))
-    return executor.execute(removed.returning(queue.c.recipient_id)).scalars().all()
-
-
-def _enqueue(
-    executor: Executor, tables: Tables, message: Any, recipients: Collection[int]
-) -> list[int]:
-    """Make recipients due, whether or not they are in the queue; return those that were not.
-
-    Left alone is one that a worker has claimed meanwhile, and one that is due already.
-    """
-    clock = clock_sql(dialect_of(executor))
-    not_before = literal(message.not_before.timestamp() if message.not_before else 0.0)
-    due_at = case((not_before > clock, not_before), else_=clock)
-    lane = literal(Lane(message.lane).rank)
-    columns = ["recipient_id", "message_id", "lane", "due_at"]
-    changed: list[int] = []
-    for ids in _portions(sorted(recipients)):
-        recipient = tables.recipient.c
-        rows = select(recipient.id, recipient.message_id, lane, due_at).where(recipient.id.in_(ids))
-        insertion = upsert(executor, tables.queue).from_select(columns, rows.order_by(recipient.id))
-        queued = executor.execute(_or_hasten(insertion, tables, executor))
-        changed.extend(queued.scalars())
-    return changed
-
-
-def _or_hasten(insertion: Upsert, tables: Tables, executor: Executor) -> Any:
-    anew = {"token": None, "claims": 0, "tries": 0, "due_at": insertion.excluded.due_at}
-    is_later = tables.queue.c.due_at > insertion.excluded.due_at
-    return insertion.on_conflict_do_update(
-        index_elements=["recipient_id"],
-        set_=anew,
-        where=and_(is_free(tables, dialect_of(executor)), is_later),
-    ).returning(tables.queue.c.recipient_id)
-
-
 def _too_late(executor: Executor, tables: Tables, message_id: int) -> tuple[str, ...]:
     recipient = tables.recipient.c
     late = select(recipient.id, recipient.address).where(
@@ -290,9 +232,3 @@ def _too_late(executor: Executor, tables: Tables, message_id: int) -> tuple[str,
 
 def _in_order(addresses_by_id: dict[int, str]) -> tuple[str, ...]:
     return tuple(address for _, address in sorted(addresses_by_id.items()))
-
-
-def _portions(ids: Iterable[int]) -> Iterator[tuple[int, ...]]:
-    left = iter(ids)
-    while portion := tuple(islice(left, _IDS_A_STATEMENT)):
-        yield portion

@@ -15,6 +15,7 @@ from postroom.storage.leases import derived, is_leased
 from postroom.storage.models import Tables
 from postroom.storage.queries.messages import subject_of
 from postroom.values.address import Address
+from postroom.values.checks import member
 from postroom.values.states import Lane, RecipientState, message_state
 
 
@@ -33,6 +34,17 @@ class Search:
     key: str | None = None
     limit: int = 50
     before_id: int | None = None
+
+    def __post_init__(self) -> None:
+        """Take the name of a state or a lane for the member.
+
+        Raises:
+            MessageError: there is none of that name.
+        """
+        if self.state is not None:
+            object.__setattr__(self, "state", member(RecipientState, self.state, "state"))
+        if self.lane is not None:
+            object.__setattr__(self, "lane", member(Lane, self.lane, "lane"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
