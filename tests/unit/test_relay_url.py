@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -182,3 +184,9 @@ def test_every_option_sets_a_field_of_its_own() -> None:
     assert len(set(fields)) == len(fields)
     assert set(fields) <= set(Relay.__slots__)
     assert set(TIMEOUTS.values()) == set(Timeouts.__slots__)
+
+
+def test_every_option_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "relays.md").read_text()
+    table = "".join(line for line in page.splitlines() if line.startswith("| `"))
+    assert [option for option in (*FIELDS, *TIMEOUTS) if f"`{option}`" not in table] == []
