@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from postroom.delivery.routing import Routing
 from postroom.delivery.worker import Worker
 from postroom.outbox import Outbox
 from postroom.storage.decisions import Cancellation
@@ -82,6 +83,7 @@ __all__ = [
     "Relay",
     "RelayError",
     "RelayTimeout",
+    "Routing",
     "SchemaError",
     "Search",
     "TLSError",

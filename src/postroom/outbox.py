@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
+from postroom.delivery.routing import Relays, Routing
 from postroom.delivery.worker import Worker
 from postroom.post import Post
 from postroom.settings import Settings
@@ -38,15 +39,16 @@ from postroom.values.template import Templates, TemplatesLike
 from postroom.wiring import (
     AsyncEngineLike,
     AsyncSessionLike,
-    Relays,
     Users,
-    relays_of,
     synchronous,
 )
 
 
 class Outbox:
     """Writes mail into the application's database, and delivers it from there.
+
+    ``relay`` is a URL, ``failover(a b)``, ``roundrobin(a b)``, or several of them by name of which
+    the first is for messages that name none; `Routing` has rules for those.
 
     ``engine`` (also an `AsyncEngine`) is needed only where this process delivers as well;
     ``users`` where recipients are given by user id: a mapped class with an ``email`` attribute,
@@ -60,7 +62,7 @@ class Outbox:
 
     def __init__(
         self,
-        relay: Relays | None = None,
+        relay: Relays | Routing | None = None,
         *,
         engine: Engine | AsyncEngineLike | None = None,
         users: Users | None = None,
@@ -74,9 +76,7 @@ class Outbox:
     ) -> None:
         self._schema = schema
         self._tables = tables(schema)
-        self._post = Post(
-            synchronous(engine), self._tables, relays_of(relay), worker or WorkerConfig()
-        )
+        self._post = Post(synchronous(engine), self._tables, relay, worker or WorkerConfig())
         self._terms = Terms(
             sender=Address.parse(sender) if isinstance(sender, str) else sender,
             templates=Templates.of(templates, inline_css=inline_css),
@@ -102,7 +102,7 @@ class Outbox:
             ConfigError: there is no database URL, or a value does not fit.
         """
         return cls(
-            settings.relays(),
+            settings.routing(),
             engine=worker_engine(settings.required_database_url()),
             users=users,
             sender=settings.sender,
@@ -273,8 +273,7 @@ class Outbox:
         """Deliver from this process, in threads of its own, from now on.
 
         Raises:
-            ConfigError: the outbox was made without an engine or relay; or its database cannot
-                be used.
+            ConfigError: there is no engine or no relay, or the database cannot be used.
         """
         self._post.start()
 

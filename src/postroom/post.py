@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from sqlalchemy import Engine
 
+from postroom.delivery.routing import Relays, Routing
 from postroom.delivery.worker import Premises, Worker
 from postroom.hints import Hints
 from postroom.storage.engine import Executor, worker_engine
 from postroom.storage.models import Tables
 from postroom.values.config import WorkerConfig
 from postroom.values.errors import ConfigError
-from postroom.values.relay import Relay
 
 
 class Post:
@@ -20,12 +20,12 @@ class Post:
         self,
         application: Engine | None,
         tables: Tables,
-        relays: tuple[Relay, ...],
+        relay: Relays | Routing | None,
         config: WorkerConfig,
     ) -> None:
         self._application = application
         self._tables = tables
-        self._relays = relays
+        self._routing = Routing.of(relay) if relay else None
         self._config = config
         self._engine: Engine | None = None
         self._worker: Worker | None = None
@@ -45,12 +45,12 @@ class Post:
 
     def worker(self, config: WorkerConfig | None) -> Worker:
         """Return a worker, not yet at work; see `Outbox.worker`."""
-        if not self._relays:
+        if self._routing is None:
             raise ConfigError(
                 "expected a relay to deliver to, got: none; make the outbox with "
                 "Outbox('smtp://…'), or set POSTROOM_RELAY"
             )
-        premises = Premises(engine=self.engine, tables=self._tables, relays=self._relays)
+        premises = Premises(engine=self.engine, tables=self._tables, routing=self._routing)
         return Worker(premises, config or self._config)
 
     def start(self) -> None:

@@ -6,7 +6,6 @@ Whatever is wrong becomes a `ConfigError` that names the setting and never shows
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
@@ -21,11 +20,11 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from postroom.delivery.routing import Routing
 from postroom.settings_file import PREFIX, file_values, refuse_unknown_variables
 from postroom.values.address import Address
 from postroom.values.config import WorkerConfig
 from postroom.values.errors import ConfigError
-from postroom.values.relay import Relay
 from postroom.values.states import Lane, OnDoubt
 
 __all__ = ["PREFIX", "LogFormat", "LogLevel", "Settings"]
@@ -63,12 +62,12 @@ def _folders(value: object) -> object:
     return value.split(os.pathsep) if isinstance(value, str) else value
 
 
-def _weights(value: object) -> object:
+def _pairs(value: object) -> object:
     """Read ``urgent=8,normal=4,bulk=1``, which is how a variable says it."""
     if not isinstance(value, str):
         return value
     pairs = (pair.partition("=") for pair in value.split(",") if pair.strip())
-    return {name.strip(): weight.strip() for name, _, weight in pairs}
+    return {name.strip(): given.strip() for name, _, given in pairs}
 
 
 def _address(value: str | None) -> str | None:
@@ -103,6 +102,17 @@ class Settings(BaseSettings):
         examples=["smtps://user:password@smtp.example.com"],
         description="Where mail is handed over: a relay URL, or a table of named ones "
         "of which the first is the default.",
+    )
+    relay_by_lane: Annotated[dict[str, str], NoDecode, BeforeValidator(_pairs)] = Field(
+        default={},
+        examples=[{"bulk": "marketing"}],
+        description="Which relay a lane's messages go to, where they name none: bulk=marketing.",
+    )
+    relay_by_sender: Annotated[dict[str, str], NoDecode, BeforeValidator(_pairs)] = Field(
+        default={},
+        examples=[{"news.example.com": "marketing"}],
+        description="Which relay messages from a sender's domain go to, where they name none; "
+        "it wins over their lane's.",
     )
     sender: Annotated[str | None, AfterValidator(_address)] = Field(
         default=None,
@@ -175,7 +185,7 @@ class Settings(BaseSettings):
         le=1000,
         description="A recipient claimed this often without an outcome is set aside.",
     )
-    lanes: Annotated[dict[Lane, int], NoDecode, BeforeValidator(_weights)] = Field(
+    lanes: Annotated[dict[Lane, int], NoDecode, BeforeValidator(_pairs)] = Field(
         default=dict(_WORKER.lane_weights),
         description="How lanes share a worker while all of them have mail waiting.",
     )
@@ -230,19 +240,21 @@ class Settings(BaseSettings):
             )
         return self.database_url.get_secret_value()
 
-    def relays(self) -> dict[str, Relay]:
-        """Return the relays by name, the default one first; none where none is set.
+    def routing(self) -> Routing | None:
+        """Return the relays and how they are chosen; None where no relay is set.
 
         Raises:
-            ConfigError: a relay's URL cannot be made sense of.
+            ConfigError: a relay's URL or a rule cannot be made sense of.
         """
         if self.relay is None:
-            return {}
-        named = self.relay if isinstance(self.relay, dict) else {None: self.relay}
-        relays = [Relay.parse(url.get_secret_value(), name=name) for name, url in named.items()]
-        if self.connections is not None:
-            relays = [replace(relay, connections=self.connections) for relay in relays]
-        return {relay.name: relay for relay in relays}
+            return None
+        named = self.relay if isinstance(self.relay, dict) else {"": self.relay}
+        routing = Routing.of(
+            {name: url.get_secret_value() for name, url in named.items()},
+            by_sender=self.relay_by_sender,
+            by_lane=self.relay_by_lane,
+        )
+        return routing if self.connections is None else routing.with_connections(self.connections)
 
     def worker_config(self) -> WorkerConfig:
         """Return how a worker works by these settings; a lane left out keeps its weight."""

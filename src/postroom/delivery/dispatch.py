@@ -11,20 +11,24 @@ from postroom.delivery.clock import utc_now
 from postroom.delivery.job import Job, jobs
 from postroom.delivery.mail import Mail
 from postroom.delivery.outlet import Outlet
+from postroom.delivery.routing import Routing
 from postroom.delivery.screening import Screening
+from postroom.smtp.route import Router
 from postroom.storage.ledger import Claim, Result
 from postroom.values.states import Fault, RecipientState
 
 #: How long a message waits whose relay this worker does not know: another one may.
 _UNKNOWN_RELAY_S = 60.0
+_LEAST_PAUSE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dispatch:
-    """Sends claims on their way. ``outlets`` are by relay name; ``default`` names one of them."""
+    """Sends claims on their way. ``outlets`` are by relay name, ``routers`` by route name."""
 
     outlets: Mapping[str, Outlet]
-    default: str
+    routers: Mapping[str, Router]
+    routing: Routing
     screening: Screening
 
     def send(
@@ -42,14 +46,21 @@ class Dispatch:
                 results.append(screened)
         queued: dict[str, list[Job]] = {}
         for job in jobs(sendable, mails, batch):
-            relay = job.mail.message.relay or self.default
-            if relay in self.outlets:
-                queued.setdefault(relay, []).append(job)
-            else:
-                results.extend(self._unknown(relay, claim) for claim in job.claims)
+            self._route(job, queued, results)
         for relay, ready in queued.items():
             self.outlets[relay].put(ready)
         return results
+
+    def _route(self, job: Job, queued: dict[str, list[Job]], results: list[Result]) -> None:
+        name = self.routing.name_for(job.mail.message)
+        router = self.routers.get(name)
+        if router is None:
+            results.extend(self._unknown(name, claim) for claim in job.claims)
+        elif (relay := router.choose()) is None:
+            results.extend(_postponed(router, claim) for claim in job.claims)
+        else:
+            job.router = router
+            queued.setdefault(relay.name, []).append(job)
 
     def _screened(self, claim: Claim, mail: Mail | None, now: datetime) -> Result | None:
         if mail is None:
@@ -58,7 +69,7 @@ class Dispatch:
 
     def is_resting(self) -> bool:
         """Return whether no relay may be tried at the moment."""
-        return all(outlet.breaker.pause_s() > 0 for outlet in self.outlets.values())
+        return all(outlet.pause_s() > 0 for outlet in self.outlets.values())
 
     def close(self) -> list[Claim]:
         """Let senders end after what they have in hand; return the claims nobody will send."""
@@ -80,7 +91,7 @@ class Dispatch:
             outlet.cut()
 
     def _unknown(self, relay: str, claim: Claim) -> Result:
-        known = ", ".join(sorted(self.outlets))
+        known = ", ".join(sorted(self.routers))
         return Result(
             claim=claim,
             state=RecipientState.DEFERRED,
@@ -89,3 +100,14 @@ class Dispatch:
             fault=Fault.OURSELVES,
             reply=f"waiting for a worker that knows the relay {relay!r}; this one knows: {known}",
         )
+
+
+def _postponed(router: Router, claim: Claim) -> Result:
+    return Result(
+        claim=claim,
+        state=RecipientState.DEFERRED,
+        at=utc_now(),
+        due_in_s=max(router.pause_s(), _LEAST_PAUSE_S),
+        fault=Fault.RELAY,
+        reply=f"waiting: {router.name} rests after faults of its own",
+    )

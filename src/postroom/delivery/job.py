@@ -8,16 +8,25 @@ from itertools import groupby
 
 from postroom.delivery.batch import Batch
 from postroom.delivery.mail import Mail
+from postroom.smtp.route import Router
 from postroom.storage.ledger import Claim
 
 
 @dataclass(slots=True, kw_only=True)
 class Job:
-    """Claims of one message that share a transaction, and the batch that holds them."""
+    """Claims of one message that share a transaction, and the batch that holds them.
+
+    ``router`` is where it has been sent along; None until then.
+    """
 
     mail: Mail
     claims: tuple[Claim, ...]
     batch: Batch
+    router: Router | None = None
+
+    def pause_s(self) -> float:
+        """Return how long its route rests; 0 where a relay of it may be tried now."""
+        return 0.0 if self.router is None else self.router.pause_s()
 
     def only(self, claims: Iterable[Claim]) -> Job:
         """Return the same job for some of its recipients."""

@@ -7,8 +7,12 @@ from typing import Protocol
 
 from postroom.delivery.job import Job
 from postroom.delivery.queue import JobQueue
+from postroom.delivery.throttle import Throttle
 from postroom.smtp.breaker import Breaker
 from postroom.values.relay import Relay
+
+#: A sender waits so long for the relay's rate with a job in hand; what is further off is put off.
+LONGEST_WAIT_S = 1.0
 
 
 class SenderThread(Protocol):
@@ -34,14 +38,21 @@ class Outlet:
         relay: Relay,
         *,
         breaker: Breaker,
+        throttle: Throttle,
         queue: JobQueue,
         start: Callable[[Outlet], SenderThread],
     ) -> None:
         self.relay = relay
         self.breaker = breaker
+        self.throttle = throttle
         self.queue = queue
         self._start = start
         self._senders: list[SenderThread] = []
+
+    def pause_s(self) -> float:
+        """Return how long nothing should be claimed for this relay; 0 where something may."""
+        rate_s = self.throttle.relay_pause_s()
+        return max(self.breaker.pause_s(), rate_s if rate_s > LONGEST_WAIT_S else 0.0)
 
     def put(self, jobs: list[Job]) -> None:
         """Queue jobs, and start another sender for each that nobody waits for."""

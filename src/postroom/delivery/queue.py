@@ -68,16 +68,16 @@ class JobQueue:
         with self._changed:
             return self._next()
 
+    def rest(self, timeout_s: float) -> None:
+        """Wait for ``timeout_s``, or until the queue is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closed, timeout_s)
+
     def close(self) -> list[Job]:
         """Hand out nothing more; return what was still waiting."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
-            return self._emptied()
-
-    def empty(self) -> list[Job]:
-        """Take out all that waits."""
-        with self._changed:
             return self._emptied()
 
     def _emptied(self) -> list[Job]:

@@ -40,7 +40,7 @@ class Reporter:
             at=transaction.at,
             duration_s=monotonic() - transaction.began,
             transcript=transcript() if failed else "",
-            pause_s=self._outlet.breaker.pause_s() if failed else 0.0,
+            pause_s=transaction.job.pause_s() if failed else 0.0,
         )
         message = transaction.job.mail.message
         results = [
@@ -52,19 +52,17 @@ class Reporter:
         if failed and (again := [claim for claim, outcome in decided if outcome.is_at_once]):
             self._outlet.queue.put_back(transaction.job.only(again))
 
-    def postpone(self, job: Job) -> None:
-        """The relay rests: put the job off until it may be tried again, without an attempt."""
+    def put_off(self, job: Job, pause_s: float) -> None:
+        """A rate is used up: put the job off until it allows one more, without an attempt."""
         now = utc_now()
-        due_in_s = max(self._outlet.breaker.pause_s(), _LEAST_PAUSE_S)
         self._desk.report(
             [
                 Result(
                     claim=claim,
                     state=RecipientState.DEFERRED,
                     at=now,
-                    due_in_s=due_in_s,
-                    fault=Fault.RELAY,
-                    reply=f"waiting: {self._outlet.breaker.reason}",
+                    due_in_s=max(pause_s, _LEAST_PAUSE_S),
+                    reply=f"waiting: the rate of {self._outlet.relay.name} is used up",
                 )
                 for claim in job.claims
             ]

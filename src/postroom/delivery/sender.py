@@ -15,7 +15,7 @@ from postroom.delivery.clock import monotonic
 from postroom.delivery.desk import Desk
 from postroom.delivery.gate import Gate
 from postroom.delivery.job import Job
-from postroom.delivery.outlet import Outlet
+from postroom.delivery.outlet import LONGEST_WAIT_S, Outlet
 from postroom.delivery.reporter import Reporter
 from postroom.delivery.transaction import Transaction
 from postroom.delivery.verdict import Verdicts
@@ -45,6 +45,7 @@ class Sender(threading.Thread):
         super().__init__(name=f"postroom-sender-{outlet.relay.name}", daemon=True)
         self._relay = outlet.relay
         self._breaker = outlet.breaker
+        self._throttle = outlet.throttle
         self._queue = outlet.queue
         self._office = office
         self._reporter = Reporter(outlet, office.desk, office.verdicts)
@@ -75,7 +76,7 @@ class Sender(threading.Thread):
 
     def _deliver(self, job: Job) -> None:
         """Speak ``job``, and whatever follows it on the same connection without a pause."""
-        transaction = self._prepared(job)
+        transaction = self._prepared(job) if self._is_admitted(job) else None
         session = None if transaction is None else self._session_for(transaction)
         if transaction is None or session is None:
             return
@@ -93,6 +94,24 @@ class Sender(threading.Thread):
             self._too_late()
         if not session.is_usable:
             self._hang_up()
+
+    def _is_admitted(self, job: Job) -> bool:
+        """Wait for the relay's rate; put the job off where it would take long, and return False."""
+        while not self._throttle.take(job.claims):
+            domain_s = self._throttle.domain_pause_s(job.claims)
+            if domain_s > 0:
+                # Not waited for: others have mail for other domains.
+                self._reporter.put_off(job, domain_s)
+                return False
+            relay_s = self._throttle.relay_pause_s()
+            if relay_s > LONGEST_WAIT_S:
+                self._reporter.put_off(job, relay_s)
+                return False
+            self._queue.rest(relay_s)
+            if self._queue.is_closed:
+                self._office.desk.release(job.claims)
+                return False
+        return True
 
     def _prepared(self, job: Job) -> Transaction | None:
         """Return ``job`` ready to be spoken; None when its fate needs no relay."""
@@ -125,7 +144,8 @@ class Sender(threading.Thread):
 
     def _connected(self, transaction: Transaction) -> Session | None:
         if not self._breaker.permits():
-            self._reporter.postpone(transaction.job)
+            # Due again at once: another relay of its route may take it meanwhile.
+            self._office.desk.release(transaction.job.claims)
             return None
         try:
             return self._office.connect(self._relay)
@@ -177,6 +197,9 @@ class Sender(threading.Thread):
     def _next_on(self, session: Session) -> Transaction | None:
         """Return the transaction to open together with this final dot, if there is one."""
         while session.takes_another and (job := self._queue.take_now()) is not None:
+            if not self._throttle.take(job.claims):
+                self._queue.put_back(job)
+                return None
             following = self._prepared(job)
             if following is not None and not self._is_objectionable(session, following):
                 return following

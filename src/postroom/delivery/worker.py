@@ -7,7 +7,7 @@ import os
 import platform
 import secrets
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import SystemRandom
 
@@ -22,11 +22,14 @@ from postroom.delivery.ledger_thread import Instruments, LedgerThread
 from postroom.delivery.listener import Listener
 from postroom.delivery.outlet import Outlet
 from postroom.delivery.queue import JobQueue
+from postroom.delivery.routing import Routing
 from postroom.delivery.screening import Screening
 from postroom.delivery.sender import Office, Sender
+from postroom.delivery.throttle import Throttle
 from postroom.delivery.until import Until
 from postroom.delivery.verdict import Verdicts
 from postroom.smtp.breaker import Breaker
+from postroom.smtp.route import Router
 from postroom.smtp.session import Session, connect
 from postroom.storage import schema
 from postroom.storage.diagnosis import diagnosed
@@ -48,14 +51,14 @@ _LAST_COMMIT_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Premises:
-    """Where a worker works: a database of ours, and relays; the first is for mail that names none.
+    """Where a worker works: a database of ours, and the routes that mail may take.
 
     ``random`` returns numbers from [0, 1), ``token`` a fresh random 63-bit one.
     """
 
     engine: Engine
     tables: Tables
-    relays: Sequence[Relay]
+    routing: Routing
     connect: Callable[[Relay], Session] = connect
     random: Callable[[], float] = field(default=SystemRandom().random)
     token: Callable[[], int] = field(default=lambda: secrets.randbits(63))
@@ -179,16 +182,23 @@ class Worker:
             books=Books(self._premises.engine, self._premises.tables, _heartbeat()),
             desk=desk,
             gate=gate,
-            dispatch=Dispatch(
-                outlets=self._outlets(office),
-                default=self._premises.relays[0].name,
-                screening=Screening(max_claims=config.max_claims),
-            ),
+            dispatch=self._dispatch(office),
             config=config,
             token=self._premises.token,
         )
 
-    def _outlets(self, office: Office) -> dict[str, Outlet]:
+    def _dispatch(self, office: Office) -> Dispatch:
+        routing = self._premises.routing
+        outlets = {name: self._outlet(relay, office) for name, relay in routing.relays.items()}
+        breakers = {name: outlet.breaker for name, outlet in outlets.items()}
+        return Dispatch(
+            outlets=outlets,
+            routers={name: Router(route, breakers) for name, route in routing.named().items()},
+            routing=routing,
+            screening=Screening(max_claims=self._config.max_claims),
+        )
+
+    def _outlet(self, relay: Relay, office: Office) -> Outlet:
         weights = {lane.rank: weight for lane, weight in self._config.lane_weights.items()}
 
         def start(outlet: Outlet) -> Sender:
@@ -196,12 +206,13 @@ class Worker:
             sender.start()
             return sender
 
-        return {
-            relay.name: Outlet(
-                relay, breaker=Breaker(clock=monotonic), queue=JobQueue(weights), start=start
-            )
-            for relay in self._premises.relays
-        }
+        return Outlet(
+            relay,
+            breaker=Breaker(clock=monotonic),
+            throttle=Throttle(relay, monotonic),
+            queue=JobQueue(weights),
+            start=start,
+        )
 
 
 def _heartbeat() -> Heartbeat:
