@@ -14,12 +14,13 @@ from postroom.smtp.capabilities import Capabilities
 from postroom.smtp.connection import Connection
 from postroom.smtp.exchange import Exchange, write
 from postroom.smtp.handshake import shake_hands
+from postroom.smtp.objection import objection_to
 from postroom.smtp.opening import Opening
 from postroom.values.envelope import Envelope
 from postroom.values.errors import RelayError
 from postroom.values.relay import Relay
 from postroom.values.reply import Outcome, Reply
-from postroom.values.states import Fault, Phase, RecipientState
+from postroom.values.states import Phase
 
 _CLOSING = 421
 _QUIT_S = 2.0
@@ -132,18 +133,7 @@ class Session:
 
     def objection(self, envelope: Envelope) -> Outcome | None:
         """Return why this relay could not take ``envelope``, as far as it announced; else None."""
-        limit = self.capabilities.size_bytes
-        if limit is not None and envelope.size_bytes > limit:
-            return _objection(
-                f"5.3.4 not sent: the relay takes up to {limit} bytes, got: {envelope.size_bytes}",
-                Fault.MESSAGE,
-            )
-        if envelope.needs_smtputf8 and not self.capabilities.has_smtputf8:
-            return _objection(
-                "5.6.7 not sent: an address is not ASCII, and the relay lacks SMTPUTF8",
-                Fault.RECIPIENT,
-            )
-        return None
+        return objection_to(envelope, self.capabilities)
 
     def start(self, envelope: Envelope) -> None:
         """Write MAIL, RCPT and DATA: all that may be written before a reply is read.
@@ -294,12 +284,3 @@ def _joined(chunks: Iterable[bytes]) -> Iterator[bytes]:
             held, size = [], 0
     if held:
         yield b"".join(held)
-
-
-def _objection(text: str, fault: Fault) -> Outcome:
-    return Outcome(
-        state=RecipientState.REJECTED,
-        fault=fault,
-        reply=Reply(code=0, lines=(text,)),
-        phase=_MAIL,
-    )
