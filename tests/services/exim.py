@@ -6,15 +6,18 @@ and unpacked without installing it, and its user is made up for it alone (nss_wr
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.services.daemon import Daemon
-from tests.services.programs import MISSING, find, on_ci
+from tests.services.programs import find, refuse
 from tests.services.waiting import free_port, listens
 
 _CACHE = Path(__file__).parents[2] / ".cache" / "exim"
@@ -140,20 +143,24 @@ def _program() -> tuple[str, dict[str, str]]:
     """Return exim, and the environment that the unpacked one needs."""
     if installed := find("exim4"):
         return str(installed), {}
-    program = _CACHE / "root" / "usr" / "sbin" / "exim4"
-    if not program.exists() and not _fetched():
+    if not _CACHE.is_dir() and not _fetched():
         text = f"{MISSING}exim4 (exim4-daemon-light)"
         if on_ci():
             pytest.fail(text, pytrace=False)
         pytest.skip(text)
-    [wrapper] = (_CACHE / "root").glob("usr/lib/*/libnss_wrapper.so")
-    return str(program), {"LD_LIBRARY_PATH": str(wrapper.parent), "LD_PRELOAD": str(wrapper)}
+    [wrapper] = _CACHE.glob("usr/lib/*/libnss_wrapper.so")
+    environment = {"LD_LIBRARY_PATH": str(wrapper.parent), "LD_PRELOAD": str(wrapper)}
+    return str(_CACHE / "usr" / "sbin" / "exim4"), environment
 
 
 def _fetched() -> bool:
-    """Fetch and unpack the packages; return whether that went well."""
-    archives = _CACHE / "archives"
-    (archives / "partial").mkdir(parents=True, exist_ok=True)
+    """Fetch and unpack the packages, at once: another run may do the same.
+
+    Returns whether they are there.
+    """
+    scratch = _CACHE.with_suffix(f".{os.getpid()}")
+    archives = scratch / "archives"
+    (archives / "partial").mkdir(parents=True)
     command = [
         *("apt-get", "install", "--download-only", "--yes", "--quiet"),
         *("-o", f"Dir::Cache::archives={archives}", "-o", "Debug::NoLocking=1"),
@@ -161,14 +168,13 @@ def _fetched() -> bool:
     ]
     try:
         subprocess.run(command, check=True, capture_output=True, timeout=_FETCH_S)
-        unpacked = _CACHE / "unpacked"
         for archive in archives.glob("*.deb"):
-            subprocess.run(["dpkg-deb", "-x", archive, unpacked], check=True, capture_output=True)
-        unpacked.rename(_CACHE / "root")
+            subprocess.run(["dpkg-deb", "-x", archive, scratch], check=True, capture_output=True)
+        shutil.rmtree(archives)
+        scratch.rename(_CACHE)
     except (OSError, subprocess.SubprocessError):
-        shutil.rmtree(_CACHE, ignore_errors=True)
-        return False
-    return True
+        shutil.rmtree(scratch, ignore_errors=True)
+    return _CACHE.is_dir()
 
 
 def _owner(environment: dict[str, str], folder: Path) -> int:
