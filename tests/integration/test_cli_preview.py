@@ -115,3 +115,29 @@ def test_it_is_shown_again_when_a_file_changes(
     texts = ["Thank you, Ada <3.", "Dear Ada <3,", "Hello Ada <3!"]
     assert [line for line in shown.lines if "Ada" in line] == texts
     assert "nobody" in shown.err
+
+
+def test_a_watched_page_is_opened_once_and_loads_again_by_itself(
+    templates: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    edits = iter(["<p>Dear {{ name }}</p>\n"])
+
+    def edit_the_template(duration_s: float) -> None:
+        text = next(edits, None)
+        if text is None:
+            raise KeyboardInterrupt
+        Path("mails", "order.html").write_text(text)
+
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    monkeypatch.setattr(time, "sleep", edit_the_template)
+    templates.run("preview", "order", "--context", "order.json", "--open", "--watch", code=130)
+    (url,) = opened
+    page = Path(unquote(urlsplit(url).path))
+    assert "<p>Dear Ada &lt;3</p>" in page.read_text()
+    assert 'http-equiv="refresh"' in page.read_text()
+    page.unlink()
+
+
+def test_a_stored_message_is_not_watched(terminal: Terminal) -> None:
+    assert "never changes" in terminal.fails(2, "preview", "1", "--watch")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import sys
-import tempfile
-import webbrowser
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from postroom.cli.browser import Browser
 from postroom.cli.errors import CommandError, ExitCode
 from postroom.cli.output import pairs, say
 from postroom.cli.proofing import Sample, of_stored, of_templates
@@ -29,14 +28,14 @@ class View:
 
     out: Path | None
     html: bool
-    browser: bool
+    browser: Browser | None
 
     def show(self, proof: Proof) -> None:
         """Show it."""
         if self.out is not None:
             _write(proof, self.out)
-        elif self.browser:
-            _open(_self_contained(proof))
+        elif self.browser is not None:
+            self.browser.show(_self_contained(proof))
         elif self.html:
             sys.stdout.write(_html_of(proof) + "\n")
         else:
@@ -62,7 +61,7 @@ def preview(
         typer.Option(metavar="FILE", help="Write the exact bytes (.eml); - is standard output."),
     ] = None,
     html: Annotated[bool, typer.Option("--html", help="Print the HTML.")] = False,
-    browser: Annotated[
+    in_browser: Annotated[
         bool, typer.Option("--open", help="Open the HTML in a browser, images included.")
     ] = False,
     watch: Annotated[
@@ -70,8 +69,11 @@ def preview(
     ] = False,
 ) -> None:
     """Show a message without sending it: its text, its HTML, or its exact bytes."""
+    browser = Browser(loads_again=watch) if in_browser else None
     view = View(out=out, html=html, browser=browser)
     if what.isdecimal():
+        if watch:
+            raise typer.BadParameter("a stored message never changes: leave out --watch")
         with of_stored(int(what), to) as proof:
             view.show(proof)
         return
@@ -93,15 +95,6 @@ def _write(proof: Proof, out: Path) -> None:
     with out.open("wb") as file:
         file.writelines(proof.chunks())
     say(f"{out} written, {out.stat().st_size:,} bytes")
-
-
-def _open(page: str) -> None:
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", prefix="postroom-", suffix=".html", delete=False
-    ) as file:
-        file.write(page)
-    say(file.name)
-    webbrowser.open(Path(file.name).as_uri())
 
 
 def _html_of(proof: Proof) -> str:
