@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -43,13 +44,13 @@ def require(program: str) -> Path:
     """Return where ``program`` is; skip the test where it is missing, or fail on CI."""
     found = find(program)
     if found is None:
-        text = f"{MISSING}{program} ({PACKAGES[program]})"
-        if on_ci():
-            pytest.fail(text, pytrace=False)
-        pytest.skip(text)
+        refuse(program)
     return found
 
 
-def on_ci() -> bool:
-    """Return whether a missing program is a failure."""
-    return os.environ.get("CI") == "true"
+def refuse(program: str) -> NoReturn:
+    """Skip the test for want of ``program``, or fail on CI."""
+    text = f"{MISSING}{program} ({PACKAGES[program]})"
+    if os.environ.get("CI") == "true":
+        pytest.fail(text, pytrace=False)
+    pytest.skip(text)
