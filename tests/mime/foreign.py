@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import os
-import shutil
 import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.mime.readings import Reading, envelope, inner_text, text
 from tests.services import programs
+from tests.services.node import modules
 
 _HERE = Path(__file__).parent
 _NODE_READER = _HERE / "mailparser"
-_CACHE = Path(__file__).parents[2] / ".cache"
 _PEOPLE = ("sender", "to", "cc", "reply_to")
 
 
@@ -64,30 +60,8 @@ def _file(filename: str, content_type: str, content: str) -> tuple[str, bytes]:
 
 def mailparser() -> Parser:
     """Start nodemailer's mailparser; skip the test where node is missing or has no registry."""
-    node, npm = programs.find("node"), programs.find("npm")
-    if node is None or npm is None:
-        pytest.skip(f"{programs.MISSING}node (npm)")
-    lock = (_NODE_READER / "package-lock.json").read_bytes()
-    folder = _CACHE / f"mailparser-{hashlib.sha256(lock).hexdigest()[:12]}"
-    if not folder.is_dir():
-        _install(npm, folder)
-    return Parser(node, _NODE_READER / "read.cjs", NODE_PATH=str(folder / "node_modules"))
-
-
-def _install(npm: Path, folder: Path) -> None:
-    """Fill ``folder``, at once: another run of the tests may do the same."""
-    scratch = folder.with_suffix(f".{os.getpid()}")
-    shutil.copytree(_NODE_READER, scratch, dirs_exist_ok=True)
-    once = ("--fetch-retries=0", "--fetch-timeout=20000")
-    command = [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts", *once]
-    installed = subprocess.run(command, cwd=scratch, capture_output=True, check=False)
-    if installed.returncode:
-        shutil.rmtree(scratch)
-        pytest.skip(f"{programs.MISSING}mailparser: npm ci did not fetch it")
-    try:
-        scratch.rename(folder)
-    except OSError:
-        shutil.rmtree(scratch)
+    node, packages = modules(_NODE_READER)
+    return Parser(Path(node), _NODE_READER / "read.cjs", NODE_PATH=str(packages))
 
 
 def email_mime() -> Parser:

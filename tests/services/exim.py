@@ -6,12 +6,9 @@ and unpacked without installing it, and its user is made up for it alone (nss_wr
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -144,10 +141,7 @@ def _program() -> tuple[str, dict[str, str]]:
     if installed := find("exim4"):
         return str(installed), {}
     if not _CACHE.is_dir() and not _fetched():
-        text = f"{MISSING}exim4 (exim4-daemon-light)"
-        if on_ci():
-            pytest.fail(text, pytrace=False)
-        pytest.skip(text)
+        refuse("exim4")
     [wrapper] = _CACHE.glob("usr/lib/*/libnss_wrapper.so")
     environment = {"LD_LIBRARY_PATH": str(wrapper.parent), "LD_PRELOAD": str(wrapper)}
     return str(_CACHE / "usr" / "sbin" / "exim4"), environment

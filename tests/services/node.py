@@ -34,7 +34,8 @@ def _install(npm: Path, package: Path, folder: Path) -> None:
     """Fill ``folder``, at once: another run of the tests may do the same."""
     scratch = folder.with_suffix(f".{os.getpid()}")
     shutil.copytree(package, scratch)
-    command = [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
+    once = ("--fetch-retries=0", "--fetch-timeout=20000")
+    command = [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts", *once]
     if subprocess.run(command, cwd=scratch, capture_output=True, check=False).returncode:
         shutil.rmtree(scratch)
         pytest.skip(f"{MISSING}{package.name}: npm ci did not fetch it")
