@@ -52,7 +52,7 @@ def test_every_example_in_the_file_is_a_setting_that_can_be_used(bare_terminal: 
     file.write_text("\n".join(settings))
     settings_read = Settings.load()
     assert settings_read.database_schema == "mail"
-    assert settings_read.relays()
+    assert settings_read.relay_by_lane == {"bulk": "marketing"}
 
 
 def test_init_keeps_a_file_that_stands(bare_terminal: Terminal) -> None:

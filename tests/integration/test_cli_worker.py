@@ -43,7 +43,7 @@ def test_until_empty_waits_for_the_retry(terminal: Terminal, relay: FaultyRelay)
     with write(outbox.engine) as connection:
         message = Message(text="Is it there?", retry_delays=[0.1])
         outbox.enqueue(connection, message, to=["ada@example.com"])
-    outbox.engine.dispose()
+    outbox.close()
     terminal.run("worker", "--until-empty")
     assert states(terminal) == ["accepted"]
 

@@ -34,7 +34,7 @@ def test_the_python_of_the_start_sends_a_mail_and_tells_of_it(
     exec(ask, names)
     assert capsys.readouterr().out.startswith("ada@example.com accepted 250")
     names["engine"].dispose()
-    names["outbox"].engine.dispose()
+    names["outbox"].close()
 
 
 def test_the_commands_of_the_start_send_a_mail(bare_terminal: Terminal, relay: FaultyRelay) -> None:

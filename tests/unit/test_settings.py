@@ -104,6 +104,26 @@ def test_relays_can_be_a_table_of_names() -> None:
     }
 
 
+def test_relays_become_routes_and_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    write(
+        'connections = 9\n[relay]\none = "smtp://one.example"\ntwo = "smtp://two.example"\n'
+        'both = "failover(one two)"\n[relay_by_lane]\nbulk = "two"\n'
+    )
+    monkeypatch.setenv("POSTROOM_RELAY_BY_SENDER", "news.example=both")
+    routing = Settings.load().routing()
+    assert routing is not None
+    assert [route.name for route in routing.routes] == ["one", "two", "both"]
+    assert {relay.connections for relay in routing.relays.values()} == {9}
+    assert routing.by_sender == {"news.example": "both"}
+    assert routing.by_lane == {Lane.BULK: "two"}
+
+
+def test_a_rule_that_leads_nowhere_is_named() -> None:
+    write('relay = "smtp://one.example"\n[relay_by_lane]\nbulk = "two"\n')
+    with pytest.raises(ConfigError, match=r"one\.example, got: two"):
+        Settings.load().routing()
+
+
 def test_an_unknown_setting_in_the_file_is_named_with_the_nearest_one() -> None:
     write('sendr = "shop@example.com"\n')
     assert "'sendr'; did you mean sender?" in refusal()

@@ -11,7 +11,19 @@ from typing import Annotated
 import typer
 
 from postroom import __version__
-from postroom.cli import db, decide, init, logs, messages, preview, prune, send, status, suppress
+from postroom.cli import (
+    db,
+    decide,
+    init,
+    logs,
+    messages,
+    preview,
+    prune,
+    relay,
+    send,
+    status,
+    suppress,
+)
 from postroom.cli import worker as delivery
 from postroom.cli.demo import command as demo
 from postroom.cli.errors import ExitCode, failure
@@ -44,6 +56,7 @@ app.command(rich_help_panel=_DECIDE)(suppress.unsuppress)
 app.command(rich_help_panel=_SET_UP)(init.init)
 app.command(rich_help_panel=_SET_UP)(demo.demo)
 app.command(rich_help_panel=_SET_UP)(prune.prune)
+app.add_typer(relay.app, name="relay", rich_help_panel=_SET_UP)
 app.add_typer(db.app, name="db", rich_help_panel=_SET_UP)
 
 
@@ -91,6 +104,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if "--traceback" in given:
             raise
         found = failure(error)
-        complain(found.text)
+        if found.text:
+            complain(found.text)
         return found.code
     return code if isinstance(code, int) else ExitCode.OK

@@ -112,6 +112,8 @@ def _usage_failure(error: Exception) -> Failure | None:
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "postroom"
     text = " ".join(error.format_message().split())
+    if not text:  # nothing was asked for, and help has been shown instead
+        return Failure(text="", code=ExitCode.USAGE)
     return Failure(text=f"{text}\nTry: {path} --help", code=ExitCode.USAGE)
 
 

@@ -66,7 +66,7 @@ def _block(name: str, field: FieldInfo, chosen: str | None) -> Iterator[str]:
     value = field.examples[0] if field.examples else field.default
     if isinstance(value, Mapping):
         yield f"# [{name}]\n"
-        yield from (f"# {key} = {_toml(item)}\n" for key, item in value.items())
+        yield from (f"# {_toml(key)} = {_toml(item)}\n" for key, item in value.items())
     else:
         yield f"# {name} = {_toml(value)}\n"
 

@@ -56,4 +56,4 @@ def opened(*, check: bool = True, **changes: object) -> Iterator[Opened]:
                 outbox.check()
             yield Opened(settings=settings, outbox=outbox)
     finally:
-        outbox.engine.dispose()
+        outbox.close()

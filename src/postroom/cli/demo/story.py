@@ -53,6 +53,7 @@ def tell(*, keep: bool) -> None:
         _tell_where(folder, mails)
         if keep:
             _stay(outbox, port)
+        outbox.close()
 
 
 @contextmanager
