@@ -124,13 +124,13 @@ class Mailroom:
 _S = RecipientState
 
 _OUTCOMES: dict[RecipientState, dict[str, Any]] = {
-    _S.ACCEPTED: {"code": 250, "enhanced_code": "2.0.0", "reply": "Ok: queued as 1A2B"},
+    _S.ACCEPTED: {"code": 250, "enhanced_code": "2.0.0", "reply": "250 2.0.0 Ok: queued as 1A2B"},
     _S.DEFERRED: {
         "due_in_s": 300.0,
         "counts": True,
         "code": 451,
         "enhanced_code": "4.7.1",
-        "reply": "Greylisted",
+        "reply": "451 4.7.1 Greylisted",
         "fault": Fault.RECIPIENT,
         "phase": Phase.RCPT,
         "transcript": "C: RCPT TO",
@@ -138,7 +138,7 @@ _OUTCOMES: dict[RecipientState, dict[str, Any]] = {
     _S.REJECTED: {
         "code": 550,
         "enhanced_code": "5.1.1",
-        "reply": "No such user",
+        "reply": "550 5.1.1 No such user",
         "fault": Fault.RECIPIENT,
         "phase": Phase.RCPT,
     },

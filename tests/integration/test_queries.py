@@ -89,7 +89,7 @@ def test_what_the_relay_said_last_is_told(mailroom: Mailroom) -> None:
     mailroom.bring_to(message_id, S.DEFERRED)
     one = mailroom.only(message_id)
     assert (one.state, one.attempts, one.fault) == (S.DEFERRED, 1, Fault.RECIPIENT)
-    assert (one.code, one.enhanced_code, one.reply) == (451, "4.7.1", "Greylisted")
+    assert (one.code, one.enhanced_code, one.reply) == (451, "4.7.1", "451 4.7.1 Greylisted")
     assert one.due_at is not None
     assert one.due_at - datetime.now(UTC) == pytest.approx(
         timedelta(seconds=300), abs=timedelta(seconds=30)

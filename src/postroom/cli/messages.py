@@ -9,7 +9,7 @@ from rich.table import Table
 
 from postroom.cli.opening import opened
 from postroom.cli.options import AsJson, MessageId
-from postroom.cli.output import brief, clean, grid, pairs, print_json, reply, say
+from postroom.cli.output import brief, clean, grid, pairs, print_json, say
 from postroom.storage.queries import AttemptRecord, MessageStatus, Search
 from postroom.values.states import Lane, RecipientState
 
@@ -97,14 +97,14 @@ def _head(message: MessageStatus) -> Table:
 
 def _recipients(message: MessageStatus) -> Table:
     rows = (
-        (one.address, one.state, one.attempts, one.due_at, reply(one)) for one in message.recipients
+        (one.address, one.state, one.attempts, one.due_at, one.reply) for one in message.recipients
     )
     return grid(["recipient", "state", ">tries", "next", "reply"], rows)
 
 
 def _attempts(attempts: tuple[AttemptRecord, ...]) -> Table:
     rows = (
-        (brief(one.at), one.address, one.relay, one.phase, one.outcome, reply(one))
+        (brief(one.at), one.address, one.relay, one.phase, one.outcome, one.reply)
         for one in attempts
     )
     return grid(["attempt", "recipient", "relay", "phase", "outcome", "reply"], rows)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -30,25 +30,6 @@ _STYLES: Mapping[str, str] = {
     RecipientState.SUPPRESSED: "bright_black",
     RecipientState.CANCELLED: "bright_black",
 }
-
-
-class Said(Protocol):
-    """What a relay said: of a recipient or of one attempt."""
-
-    @property
-    def code(self) -> int | None:
-        """The basic code (RFC 5321 section 4.2)."""
-        ...
-
-    @property
-    def enhanced_code(self) -> str | None:
-        """The enhanced code (RFC 3463)."""
-        ...
-
-    @property
-    def reply(self) -> str | None:
-        """The text."""
-        ...
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -146,13 +127,6 @@ def seconds(duration_s: float) -> str:
         if duration_s < upto:
             return f"{duration_s / size:.0f} {unit}"
     return f"{duration_s / 86400:.0f} d"
-
-
-def reply(said: Said) -> str | None:
-    """Return a reply as it came: ``550 5.1.1 no such user``."""
-    if said.code is None or (said.reply or "").startswith(str(said.code)):
-        return said.reply
-    return " ".join(filter(None, (str(said.code), said.enhanced_code, said.reply)))
 
 
 def print_json(value: object) -> None:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from rich.table import Table
 
 from postroom.cli.opening import Opened
-from postroom.cli.output import grid, reply
+from postroom.cli.output import grid
 from postroom.storage.queries import MessageStatus
 from postroom.values.states import FINAL_STATES
 
@@ -33,7 +33,7 @@ def delivered(desk: Opened, message_id: int, timeout: timedelta) -> MessageStatu
 
 def outcomes(message: MessageStatus) -> Table:
     """Return a line for each recipient: where it stands and what the relay said."""
-    rows = ((one.address, one.state, reply(one)) for one in message.recipients)
+    rows = ((one.address, one.state, one.reply) for one in message.recipients)
     return grid(["recipient", "state", "reply"], rows)
 
 

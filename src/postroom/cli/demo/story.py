@@ -17,7 +17,7 @@ from postroom.cli.demo.inbox import GREYLISTED, MOVED, Inbox, listening
 from postroom.cli.demo.models import Base, CustomerOrder, User
 from postroom.cli.demo.shop import book_parcels, place_order
 from postroom.cli.init import settings_text
-from postroom.cli.output import grid, reply, say
+from postroom.cli.output import grid, say
 from postroom.storage.engine import worker_engine
 from postroom.storage.queries import Search
 
@@ -83,7 +83,7 @@ def _show(engine: Engine, outbox: Outbox) -> None:
         found = reversed(outbox.search(session, Search()))
         messages = [outbox.status(session, message.id) for message in found]
     rows = (
-        (message.tags[0], one.address, one.state, one.attempts, reply(one))
+        (message.tags[0], one.address, one.state, one.attempts, one.reply)
         for message in messages
         for one in message.recipients
     )

@@ -51,11 +51,8 @@ class _Case:
 
     @property
     def said(self) -> str:
-        """What a relay, or a worker, said last."""
-        one = self.recipient
-        if one.code is None:
-            return one.reply or "no reply"
-        return " ".join(filter(None, (str(one.code), one.enhanced_code, one.reply)))
+        """What a relay, or a worker, said last, with its codes."""
+        return self.recipient.reply or "no reply"
 
     @property
     def next_at(self) -> datetime:
