@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import URL
+from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
 from postroom.testing import FaultyRelay, Trouble
 from postroom.values.states import Phase
@@ -120,6 +121,31 @@ def test_a_defect_is_called_one(terminal: Terminal, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("postroom.outbox.Outbox.counts", broken)
     said = terminal.fails(70, "status")
     assert "a defect: ZeroDivisionError: by nothing" in said
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "said"),
+    [(OperationalError, 7, "database is locked"), (ProgrammingError, 70, "a defect")],
+)
+def test_a_database_that_fails_meanwhile_shows_no_statement(
+    terminal: Terminal,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[DBAPIError],
+    code: int,
+    said: str,
+) -> None:
+    def failing(self: object, session: object) -> None:
+        raise kind("INSERT INTO mail", {"text": SECRET}, Exception("database is locked"))
+
+    monkeypatch.setattr("postroom.outbox.Outbox.counts", failing)
+    text = terminal.fails(code, "status")
+    assert said in text
+    assert "INSERT" not in text
+
+
+def test_a_file_that_cannot_be_written_is_named(terminal: Terminal) -> None:
+    terminal.run("send", "--to", "ada@example.com", "--text", "hi")
+    assert "missing/mail.eml" in terminal.fails(6, "preview", "1", "--out", "missing/mail.eml")
 
 
 def test_the_version_is_shown(bare_terminal: Terminal) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol, runtime_checkable
 
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from postroom.values.errors import (
     AuthError,
@@ -119,28 +119,13 @@ def _usage_failure(error: Exception) -> Failure | None:
 
 def _database_failure(error: SQLAlchemyError) -> Failure:
     """Leave the statement and its parameters out: they hold people's mail."""
-    if isinstance(error, (ArgumentError, NoSuchModuleError)):
-        text = "expected POSTROOM_DATABASE_URL to be an SQLAlchemy URL that can be used here"
+    if isinstance(error, OperationalError):
         return Failure(
-            text=f"{text},\nlike sqlite:///mail.db or postgresql+psycopg://user@host/name",
-            code=ExitCode.CONFIGURATION,
+            text=f"the database failed: {_first_line(str(error.orig))}\n"
+            "whatever was not committed was not done: try again",
+            code=ExitCode.UNREACHABLE,
         )
-    if isinstance(error, DBAPIError):
-        return _driver_failure(str(error.orig))
-    return Failure(text=f"the database failed: {_first_line(str(error))}", code=ExitCode.FAILED)
-
-
-#: What drivers say when trying again will not help.
-_WRONG_CREDENTIALS = ("authentication failed", "does not exist", "no pg_hba.conf entry")
-
-
-def _driver_failure(said: str) -> Failure:
-    is_wrong = any(text in said for text in _WRONG_CREDENTIALS)
-    advice = "check POSTROOM_DATABASE_URL" + ("" if is_wrong else " and that the database runs")
-    return Failure(
-        text=f"the database refused: {_first_line(said)}\n{advice}",
-        code=ExitCode.CONFIGURATION if is_wrong else ExitCode.UNREACHABLE,
-    )
+    return _defect(error.orig if isinstance(error, DBAPIError) and error.orig else error)
 
 
 def _file_text(error: OSError) -> str:
@@ -148,7 +133,7 @@ def _file_text(error: OSError) -> str:
     return f"{error.filename}: {reason}" if error.filename else reason
 
 
-def _defect(error: Exception) -> Failure:
+def _defect(error: BaseException) -> Failure:
     return Failure(
         text=f"a defect: {type(error).__name__}: {_first_line(str(error))}\n"
         "`postroom --traceback …` shows where; please report it",
