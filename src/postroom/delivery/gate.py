@@ -32,10 +32,13 @@ class Gate:
         """
         count = len(claims)
         with self._changed:
-            while batch.is_safe(claims, now := self._clock()) and not self._has_room(count):
+            while True:
+                now = self._clock()
+                if not batch.is_safe(claims, now):
+                    raise LeaseLost("expected the claim to hold until the dot, got: too late")
+                if self._has_room(count):
+                    break
                 self._changed.wait(batch.safe_until - now)
-            if not batch.is_safe(claims, now):
-                raise LeaseLost("expected the claim to hold until the mail is sent, got: too late")
             self._unrecorded += count
 
     def leave(self, count: int) -> None:

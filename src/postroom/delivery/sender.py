@@ -27,6 +27,10 @@ from postroom.values.states import OnDoubt, Phase, RecipientState
 
 log = logging.getLogger("postroom.delivery")
 
+# Bound once: looking a member up on its class takes a function call on Python 3.11.
+_DOT = Phase.DOT
+_HOLD = OnDoubt.HOLD
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Office:
@@ -179,14 +183,14 @@ class Sender(threading.Thread):
             self._following = self._next_on(session)
             following = self._following.envelope if self._following else None
             replies = session.finish(following)
-            current.settle([classify(Phase.DOT, reply) for reply in replies])
+            current.settle([classify(_DOT, reply) for reply in replies])
         self._reporter.report(current, self._transcript)
 
     def _pass_gate(self, current: Transaction) -> None:
         """Wait until the outcome can be recorded; where doubt is to be held, commit the intent."""
         claims = current.open_claims()
         job = current.job
-        if job.mail.message.on_doubt is OnDoubt.HOLD:
+        if job.mail.message.on_doubt is _HOLD:
             intent = self._office.desk.intend(claims)
             remaining_s = max(job.batch.safe_until - monotonic(), 0.0)
             if not intent.answered.wait(remaining_s) or len(intent.held) < len(claims):
@@ -218,7 +222,7 @@ class Sender(threading.Thread):
             self._queue.put_back(current.job)
             return
         outcome = classify_error(error)
-        current.settle([classify(Phase.DOT, reply) for reply in error.replies])
+        current.settle([classify(_DOT, reply) for reply in error.replies])
         current.settle_all(outcome)
         self._reporter.report(current, self._transcript)
 

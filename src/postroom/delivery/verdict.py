@@ -12,6 +12,12 @@ from postroom.values.reply import Outcome
 from postroom.values.retry import DEFAULT_SCHEDULE, RetrySchedule
 from postroom.values.states import OnDoubt, RecipientState
 
+# Looking a member up on its class takes a function call on Python 3.11, several times a mail.
+_ACCEPTED = RecipientState.ACCEPTED
+_DEFERRED = RecipientState.DEFERRED
+_REJECTED = RecipientState.REJECTED
+_IN_DOUBT = RecipientState.IN_DOUBT
+
 _KEPT_REPLY_CHARACTERS = 2_000
 _KEPT_TRANSCRIPT_CHARACTERS = 20_000
 _LEAST_PAUSE_S = 1.0
@@ -45,7 +51,7 @@ class Verdicts:
         state, due_in_s = self._next(claim, message, outcome, spoken)
         reply = outcome.reply
         text = str(reply) if reply else None
-        if state is RecipientState.REJECTED and outcome.state is RecipientState.DEFERRED:
+        if state is _REJECTED and outcome.state is _DEFERRED:
             text = f"gave up after {claim.tries + 1} tries; last: {text}"
         return Result(
             claim=claim,
@@ -60,21 +66,21 @@ class Verdicts:
             relay=spoken.relay,
             phase=outcome.phase,
             duration_s=spoken.duration_s,
-            transcript=None if state is RecipientState.ACCEPTED else _transcript(spoken),
+            transcript=None if state is _ACCEPTED else _transcript(spoken),
         )
 
     def _next(
         self, claim: Claim, message: StoredMessage, outcome: Outcome, spoken: Spoken
     ) -> tuple[RecipientState, float | None]:
-        if outcome.state is RecipientState.ACCEPTED:
+        if outcome.state is _ACCEPTED:
             return outcome.state, None
-        if outcome.state is RecipientState.DEFERRED and not outcome.counts:
+        if outcome.state is _DEFERRED and not outcome.counts:
             # Neither the recipient's fault nor the message's: as soon as the relay is back.
             pause_s = max(spoken.pause_s, outcome.retry_after_s or 0.0, _LEAST_PAUSE_S)
             return outcome.state, pause_s * (1.0 + 0.2 * self.random())
-        if outcome.state is RecipientState.DEFERRED:
+        if outcome.state is _DEFERRED:
             return self._deferred(claim, message, outcome)
-        if outcome.state is RecipientState.IN_DOUBT:
+        if outcome.state is _IN_DOUBT:
             is_held = message.on_doubt is OnDoubt.HOLD
             return outcome.state, None if is_held else self.doubt_s
         return outcome.state, None
@@ -84,8 +90,8 @@ class Verdicts:
     ) -> tuple[RecipientState, float | None]:
         delay_s = _schedule(message).delay_s(claim.tries, self.random)
         if delay_s is None:
-            return RecipientState.REJECTED, None
-        return RecipientState.DEFERRED, max(delay_s, outcome.retry_after_s or 0.0)
+            return _REJECTED, None
+        return _DEFERRED, max(delay_s, outcome.retry_after_s or 0.0)
 
 
 def _schedule(message: StoredMessage) -> RetrySchedule:

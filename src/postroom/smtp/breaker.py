@@ -75,6 +75,8 @@ class Breaker:
 
     def pause_s(self) -> float:
         """Return how long until it is worth asking again; 0 where the relay may be used."""
+        if not self.is_open:
+            return 0.0  # nearly always, and without the lock
         with self._lock:
             if self._until is None:
                 return 0.0

@@ -129,7 +129,7 @@ def distinct_batches(results: Iterable[Result]) -> Iterator[list[Result]]:
 
 def decoded(variables: str | None) -> Mapping[str, Any] | None:
     """Return the value of a JSON column that was read as text."""
-    if variables is None:
+    if variables is None or variables == "null":
         return None
     found: Mapping[str, Any] | None = json.loads(variables)
     return found
