@@ -1,24 +1,28 @@
-"""``worker``: the process that empties the outbox."""
+"""``worker``: the process that empties the outbox, or several of them."""
 
 from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Annotated
 
 import typer
 
-from postroom import Worker, __version__
+from postroom import __version__
 from postroom.cli import logs
-from postroom.cli.opening import opened
+from postroom.cli.errors import CommandError, ExitCode
+from postroom.cli.fleet import Fleet, launching
+from postroom.cli.opening import Opened, opened
 from postroom.settings import LogFormat, LogLevel
 
 log = logging.getLogger("postroom.worker")
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+#: A process that cuts what is on the wire after its grace still records the outcomes.
+_BEYOND_GRACE_S = 15.0
 
 
 def worker(
@@ -26,8 +30,9 @@ def worker(
     until_empty: Annotated[
         bool, typer.Option("--until-empty", help="Stop when nothing waits, retries included.")
     ] = False,
+    processes: Annotated[int, typer.Option(min=1, max=256, help="Work in so many processes.")] = 1,
     connections: Annotated[
-        int | None, typer.Option(min=1, help="Connections to each relay.")
+        int | None, typer.Option(min=1, help="Connections to each relay, of each process.")
     ] = None,
     log_format: Annotated[LogFormat | None, typer.Option(help="How to log.")] = None,
     log_level: Annotated[LogLevel | None, typer.Option(help="The least that is logged.")] = None,
@@ -41,29 +46,67 @@ def worker(
         raise typer.BadParameter("expected --drain or --until-empty, got: both")
     with opened(connections=connections, log_format=log_format, log_level=log_level) as desk:
         logs.configure(desk.settings.log_format, desk.settings.log_level)
-        at_work = desk.outbox.worker()
-        with _stopped_by_signals(at_work):
-            where = desk.engine.url.render_as_string(hide_password=True)
-            log.info("worker started", extra={"version": __version__, "database": where})
-            if drain:
-                at_work.drain()
-            else:
-                at_work.run(until_empty=until_empty)
-            log.info("worker stopped")
+        if processes == 1:
+            _work(desk, drain=drain, until_empty=until_empty)
+        else:
+            options = {"connections": connections, "log-format": log_format, "log-level": log_level}
+            stops = [*["--drain"] * drain, *["--until-empty"] * until_empty]
+            given = [f"--{name}={value}" for name, value in options.items() if value is not None]
+            _supervise(desk, processes, [*stops, *given])
+
+
+def _work(desk: Opened, *, drain: bool, until_empty: bool) -> None:
+    at_work = desk.outbox.worker()
+    with _stopped_by_signals(at_work.stop):
+        where = desk.engine.url.render_as_string(hide_password=True)
+        log.info("worker started", extra={"version": __version__, "database": where})
+        if drain:
+            at_work.drain()
+        else:
+            at_work.run(until_empty=until_empty)
+        log.info("worker stopped")
+
+
+def _supervise(desk: Opened, processes: int, options: list[str]) -> None:
+    """Let ``processes`` of our own kind work, each with ``options``."""
+    desk.outbox.worker()  # what is missing is said here, once, and not by each of them
+    desk.outbox.close()
+    with launching(["worker", *options]) as start:
+        fleet = Fleet(
+            start=start,
+            size=processes,
+            ends="--drain" in options or "--until-empty" in options,
+            grace_s=desk.settings.grace_s + _BEYOND_GRACE_S,
+        )
+        with _stopped_by_signals(fleet.stop, times=2):
+            is_orderly = fleet.run()
+    if not is_orderly:
+        raise CommandError(
+            "stopped before every worker process had ended: what was on the wire is tried again "
+            "when the leases are over",
+            ExitCode.FAILED,
+        )
 
 
 @contextmanager
-def _stopped_by_signals(at_work: Worker) -> Iterator[None]:
-    """Let the first signal stop the worker gently, and a second one at once."""
+def _stopped_by_signals(stop: Callable[[], None], *, times: int = 1) -> Iterator[None]:
+    """Let the first signals call ``stop``, and what comes after ``times`` end us at once."""
+    left = times
 
-    def stop(number: int, frame: FrameType | None) -> None:
+    def count(number: int, frame: FrameType | None) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            restore()
+        stop()
+
+    before = {kind: signal.signal(kind, count) for kind in _STOP_SIGNALS}
+
+    def restore() -> None:
         for kind, former in before.items():
             signal.signal(kind, former)
-        at_work.stop()
 
-    before = {kind: signal.signal(kind, stop) for kind in _STOP_SIGNALS}
     try:
         yield
     finally:
-        for kind, former in before.items():
-            signal.signal(kind, former)
+        restore()
