@@ -40,6 +40,7 @@ from postroom.values.errors import (
     SchemaError,
     TemplateError,
     TLSError,
+    UnknownMessage,
 )
 from postroom.values.message import Message, Recipient
 from postroom.values.relay import Relay
@@ -89,6 +90,7 @@ __all__ = [
     "TLSError",
     "Template",
     "TemplateError",
+    "UnknownMessage",
     "Worker",
     "WorkerConfig",
     "__version__",

@@ -15,27 +15,21 @@ from sqlalchemy import Engine
 from postroom.delivery.routing import Relays, Routing
 from postroom.delivery.worker import Worker
 from postroom.post import Post
+from postroom.records import Records, id_of
 from postroom.settings import Settings
-from postroom.storage import decisions, queries, schema
-from postroom.storage.decisions import Cancellation
+from postroom.storage import schema
 from postroom.storage.engine import Executor, read, worker_engine
 from postroom.storage.enqueue import enqueue
 from postroom.storage.models import tables
 from postroom.storage.order import MAX_MESSAGE_BYTES, Order, Receipt, Someone, Terms
 from postroom.storage.people import People
 from postroom.storage.prune import Pruned, prune
-from postroom.storage.queries import (
-    AttemptRecord,
-    Counts,
-    Explanation,
-    MessageStatus,
-    MessageSummary,
-    Search,
-)
+from postroom.storage.queries import MessageStatus
 from postroom.values.address import Address
 from postroom.values.config import WorkerConfig
 from postroom.values.message import Message
 from postroom.values.template import Templates, TemplatesLike
+from postroom.waiting import deliver
 from postroom.wiring import (
     AsyncEngineLike,
     AsyncSessionLike,
@@ -44,7 +38,7 @@ from postroom.wiring import (
 )
 
 
-class Outbox:
+class Outbox(Records):
     """Writes mail into the application's database, and delivers it from there.
 
     ``relay`` is a URL, ``failover(a b)``, ``roundrobin(a b)``, or several of them by name of which
@@ -53,7 +47,8 @@ class Outbox:
     ``engine`` (also an `AsyncEngine`) is needed only where this process delivers as well;
     ``users`` where recipients are given by user id: a mapped class with an ``email`` attribute,
     or ``select(User.id, User.email)``. ``templates`` is a folder, several, or a Jinja loader or
-    environment. ``notify`` wakes workers on PostgreSQL at once.
+    environment. ``notify`` wakes workers on PostgreSQL at once. With ``redirect_all_to`` every
+    mail goes to that one address, with a header that names whom it was for: for staging.
 
     Raises:
         ConfigError: a relay's URL, the templates or the users cannot be made sense of.
@@ -73,12 +68,19 @@ class Outbox:
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         worker: WorkerConfig | None = None,
         notify: bool = True,
+        redirect_all_to: str | Address | None = None,
     ) -> None:
         self._schema = schema
         self._tables = tables(schema)
-        self._post = Post(synchronous(engine), self._tables, relay, worker or WorkerConfig())
+        self._post = Post(
+            synchronous(engine),
+            self._tables,
+            relay,
+            worker or WorkerConfig(),
+            redirect_all_to=_address(redirect_all_to),
+        )
         self._terms = Terms(
-            sender=Address.parse(sender) if isinstance(sender, str) else sender,
+            sender=_address(sender),
             templates=Templates.of(templates, inline_css=inline_css),
             people=None if users is None else People.of(users),
             max_message_bytes=max_message_bytes,
@@ -112,6 +114,7 @@ class Outbox:
             max_message_bytes=settings.max_message_bytes,
             worker=settings.worker_config(),
             notify=settings.notify,
+            redirect_all_to=settings.redirect_all_to,
         )
 
     def enqueue(
@@ -163,73 +166,6 @@ class Outbox:
             lambda sync: self.enqueue(sync, message, to=to, cc=cc, bcc=bcc, users=users, key=key)
         )
         return receipt
-
-    def status(self, session: Executor, message: int | Receipt) -> MessageStatus:
-        """Return where a message and each of its recipients stand."""
-        return queries.status(session, self._tables, _id(message))
-
-    def attempts(self, session: Executor, message: int | Receipt) -> tuple[AttemptRecord, ...]:
-        """Return every attempt to deliver a message, oldest first."""
-        return queries.attempts(session, self._tables, _id(message))
-
-    def explain(self, session: Executor, message: int | Receipt) -> tuple[Explanation, ...]:
-        """Say for each recipient, in words, why its mail has not gone and when it will."""
-        return queries.explain(session, self._tables, _id(message))
-
-    def search(self, session: Executor, wanted: Search) -> tuple[MessageSummary, ...]:
-        """Return messages that fit, newest first, a page at a time."""
-        return queries.search(session, self._tables, wanted)
-
-    def counts(self, session: Executor) -> Counts:
-        """Return how many recipients are in which state, what is due, and who works."""
-        return queries.counts(session, self._tables)
-
-    def cancel(self, session: Executor, message: int | Receipt) -> Cancellation:
-        """Cancel a message for every recipient who is not being sent to already."""
-        return decisions.cancel(session, self._tables, _id(message))
-
-    def requeue(
-        self,
-        session: Executor,
-        message: int | Receipt,
-        addresses: Iterable[str] | None = None,
-    ) -> tuple[str, ...]:
-        """Send again what ended without being accepted, or is only due later; now, and afresh.
-
-        Returns the addresses it will be sent to; ``addresses`` limits it to some.
-        """
-        again = decisions.requeue(session, self._tables, _id(message), addresses)
-        if again:
-            self._post.hint_after_commit_of(session)
-        return again
-
-    def resolve(
-        self,
-        session: Executor,
-        message: int | Receipt,
-        *,
-        sent: bool,
-        addresses: Iterable[str] | None = None,
-    ) -> tuple[str, ...]:
-        """Decide for recipients in doubt: they have it (``sent``), or it is sent again."""
-        done = decisions.resolve(
-            session, self._tables, _id(message), sent=sent, addresses=addresses
-        )
-        if done and not sent:
-            self._post.hint_after_commit_of(session)
-        return done
-
-    def suppress(self, session: Executor, address: str, reason: str) -> None:
-        """Write to ``address`` no more, also where mail for it waits already.
-
-        Raises:
-            InvalidAddress: it is none.
-        """
-        decisions.suppress(session, self._tables, address, reason)
-
-    def unsuppress(self, session: Executor, address: str) -> bool:
-        """Write to ``address`` again; return whether it was suppressed."""
-        return decisions.unsuppress(session, self._tables, address)
 
     def create_tables(self) -> None:
         """Create the tables where they are missing; see also ``postroom db upgrade``.
@@ -290,10 +226,27 @@ class Outbox:
         finally:
             self.stop()
 
+    def deliver_now(
+        self, session: Executor, message: int | Receipt, *, timeout_s: float = 60.0
+    ) -> MessageStatus:
+        """Deliver from this process until a message is settled, and return how it stands.
+
+        For scripts. Call it after ``session`` has committed the message; it commits nothing of
+        the caller's. Returns when no recipient waits for anything any more, or after
+        ``timeout_s``: what was deferred stays in the outbox then, for the next worker. Meanwhile
+        this process is a worker like any other, so that other mail that is due goes out as well;
+        a worker that is at work here already just goes on.
+
+        Raises:
+            UnknownMessage: there is no such message, or it is not committed; the text says which.
+            ConfigError: there is no engine or no relay, or the database cannot be used.
+        """
+        return deliver(self._post, self._tables, session, id_of(message), timeout_s=timeout_s)
+
     def close(self) -> None:
         """Stop delivering, and close the outbox's own database connections."""
         self._post.close()
 
 
-def _id(message: int | Receipt) -> int:
-    return message.message_id if isinstance(message, Receipt) else message
+def _address(given: str | Address | None) -> Address | None:
+    return Address.parse(given) if isinstance(given, str) else given

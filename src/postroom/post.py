@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from sqlalchemy import Engine
 
 from postroom.delivery.routing import Relays, Routing
 from postroom.delivery.worker import Premises, Worker
 from postroom.hints import Hints
+from postroom.smtp.redirect import redirecting
+from postroom.smtp.transport import connect
 from postroom.storage.engine import Executor, worker_engine
 from postroom.storage.models import Tables
+from postroom.values.address import Address
 from postroom.values.config import WorkerConfig
 from postroom.values.errors import ConfigError
 
 
 class Post:
-    """Where an outbox delivers from. ``application`` is the application's engine."""
+    """Where an outbox delivers from. ``application`` is the application's engine.
+
+    With ``redirect_all_to`` everything goes to that address. After a fork the child has neither
+    worker nor connections: those are the parent's.
+    """
 
     def __init__(
         self,
@@ -22,14 +34,17 @@ class Post:
         tables: Tables,
         relay: Relays | Routing | None,
         config: WorkerConfig,
+        redirect_all_to: Address | None = None,
     ) -> None:
         self._application = application
         self._tables = tables
         self._routing = Routing.of(relay) if relay else None
         self._config = config
+        self._connect = redirecting(connect, redirect_all_to) if redirect_all_to else connect
         self._engine: Engine | None = None
         self._worker: Worker | None = None
         self._hints = Hints(self._hint)
+        _posts.add(self)
 
     @property
     def engine(self) -> Engine:
@@ -50,8 +65,30 @@ class Post:
                 "expected a relay to deliver to, got: none; make the outbox with "
                 "Outbox('smtp://…'), or set POSTROOM_RELAY"
             )
-        premises = Premises(engine=self.engine, tables=self._tables, routing=self._routing)
+        premises = Premises(
+            engine=self.engine,
+            tables=self._tables,
+            routing=self._routing,
+            connect=self._connect,
+        )
         return Worker(premises, config or self._config)
+
+    @property
+    def is_at_work(self) -> bool:
+        """Return whether a worker of this process delivers."""
+        return self._worker is not None and self._worker.is_running
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Deliver from this process meanwhile; a worker that runs already goes on afterwards."""
+        if self.is_at_work:
+            yield
+            return
+        self.start()
+        try:
+            yield
+        finally:
+            self.stop()
 
     def start(self) -> None:
         """Put a worker to work in this process, if there is none."""
@@ -81,3 +118,21 @@ class Post:
     def _hint(self) -> None:
         if self._worker is not None:
             self._worker.hint()
+
+    def _begin_anew(self) -> None:
+        """Leave what the parent has to the parent: closing it here would close it there."""
+        _left_behind.append((self._worker, self._engine))
+        self._worker = self._engine = None
+
+
+_posts: weakref.WeakSet[Post] = weakref.WeakSet()
+#: Kept from the garbage collector, which would close it.
+_left_behind: list[object] = []
+
+
+def _begin_anew_in_child() -> None:
+    for post in list(_posts):
+        post._begin_anew()
+
+
+os.register_at_fork(after_in_child=_begin_anew_in_child)

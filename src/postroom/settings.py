@@ -143,6 +143,12 @@ class Settings(BaseSettings):
         default=True,
         description="Whether a commit on PostgreSQL wakes the workers at once by NOTIFY.",
     )
+    redirect_all_to: Annotated[str | None, AfterValidator(_address)] = Field(
+        default=None,
+        examples=["staging@example.com"],
+        description="An address that gets every mail instead of those it is for, for staging; a "
+        "header names them.",
+    )
     connections: int | None = Field(
         default=None,
         ge=1,

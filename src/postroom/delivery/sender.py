@@ -19,7 +19,7 @@ from postroom.delivery.outlet import LONGEST_WAIT_S, Outlet
 from postroom.delivery.reporter import Reporter
 from postroom.delivery.transaction import Transaction
 from postroom.delivery.verdict import Verdicts
-from postroom.smtp.session import Session
+from postroom.smtp.transport import Transport
 from postroom.values.errors import Disconnected, LeaseLost, MessageError, RelayError
 from postroom.values.relay import Relay
 from postroom.values.reply import Outcome, classify, classify_error
@@ -39,7 +39,7 @@ class Office:
     desk: Desk
     gate: Gate
     verdicts: Verdicts
-    connect: Callable[[Relay], Session]
+    connect: Callable[[Relay], Transport]
 
 
 class Sender(threading.Thread):
@@ -53,7 +53,7 @@ class Sender(threading.Thread):
         self._queue = outlet.queue
         self._office = office
         self._reporter = Reporter(outlet, office.desk, office.verdicts)
-        self._session: Session | None = None
+        self._session: Transport | None = None
         #: The transaction at hand, and the one whose opening is already on its way.
         self._current: Transaction | None = None
         self._following: Transaction | None = None
@@ -136,7 +136,7 @@ class Sender(threading.Thread):
             job=job, envelope=envelope, letter=letter, outcomes=[None] * len(job.claims)
         )
 
-    def _session_for(self, transaction: Transaction) -> Session | None:
+    def _session_for(self, transaction: Transaction) -> Transport | None:
         """Return a usable session; None where the transaction is settled without one."""
         if self._session is not None and not self._session.is_usable:
             self._hang_up()
@@ -146,7 +146,7 @@ class Sender(threading.Thread):
             return None
         return self._session
 
-    def _connected(self, transaction: Transaction) -> Session | None:
+    def _connected(self, transaction: Transaction) -> Transport | None:
         if not self._breaker.permits():
             # Due again at once: another relay of its route may take it meanwhile.
             self._office.desk.release(transaction.job.claims)
@@ -159,7 +159,7 @@ class Sender(threading.Thread):
             self._reporter.report(transaction, lambda: said)
             return None
 
-    def _is_objectionable(self, session: Session, transaction: Transaction) -> bool:
+    def _is_objectionable(self, session: Transport, transaction: Transaction) -> bool:
         """Settle what this relay has announced it could not take; return whether it was so."""
         outcome = session.objection(transaction.envelope)
         if outcome is None:
@@ -168,7 +168,7 @@ class Sender(threading.Thread):
         self._reporter.report(transaction, self._transcript)
         return True
 
-    def _speak(self, session: Session, current: Transaction) -> None:
+    def _speak(self, session: Transport, current: Transaction) -> None:
         """Speak one transaction whose opening is on its way; open the following one with its dot.
 
         Raises:
@@ -198,7 +198,7 @@ class Sender(threading.Thread):
         self._office.gate.enter(job.batch, claims)
         current.passed = len(claims)
 
-    def _next_on(self, session: Session) -> Transaction | None:
+    def _next_on(self, session: Transport) -> Transaction | None:
         """Return the transaction to open together with this final dot, if there is one."""
         while session.takes_another and (job := self._queue.take_now()) is not None:
             if not self._throttle.take(job.claims):

@@ -30,7 +30,7 @@ from postroom.delivery.until import Until
 from postroom.delivery.verdict import Verdicts
 from postroom.smtp.breaker import Breaker
 from postroom.smtp.route import Router
-from postroom.smtp.session import Session, connect
+from postroom.smtp.transport import Transport, connect
 from postroom.storage import schema
 from postroom.storage.diagnosis import diagnosed
 from postroom.storage.engine import read
@@ -59,7 +59,7 @@ class Premises:
     engine: Engine
     tables: Tables
     routing: Routing
-    connect: Callable[[Relay], Session] = connect
+    connect: Callable[[Relay], Transport] = connect
     random: Callable[[], float] = field(default=SystemRandom().random)
     token: Callable[[], int] = field(default=lambda: secrets.randbits(63))
 

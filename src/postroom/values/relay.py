@@ -100,18 +100,20 @@ class Relay:
         """Read ``smtp://user:password@host:587?tls=required&connections=4``.
 
         ``smtps://`` speaks TLS from the start; ``lmtp://host`` and ``lmtp:///path/of/socket``
-        speak LMTP. What is given beside the URL wins over it.
+        speak LMTP. ``null://``, ``file:///path/of/folder`` and ``console://`` are dry runs. What
+        is given beside the URL wins over it.
 
         Raises:
             ConfigError: the URL cannot be read, an option is unknown, or the parts do not fit.
         """
         parts = relay_url.split(url)
-        fields, timeouts = relay_options.read(parts.options)
+        is_dry_run = parts.scheme in relay_url.DRY_SCHEMES
+        fields, timeouts = relay_options.read(parts.options, is_dry_run=is_dry_run)
         secret = parts.password if password is None else password
-        where = parts.host or parts.path
+        where = parts.host or parts.path or parts.scheme
         given = {
             "name": where[-_LONGEST_NAME:],
-            "tls": Tls.OFF if parts.path else Tls.REQUIRED,
+            "tls": Tls.OFF if parts.path or is_dry_run else Tls.REQUIRED,
             "port": _default_port(parts, has_login=parts.username is not None),
             **fields,
         }
@@ -147,6 +149,11 @@ class Relay:
     def is_lmtp(self) -> bool:
         """Return whether LMTP is spoken: a reply for each recipient (RFC 2033)."""
         return self.scheme == "lmtp"
+
+    @property
+    def is_dry_run(self) -> bool:
+        """Return whether mail ends on this machine: discarded, in files, or shown."""
+        return self.scheme in relay_url.DRY_SCHEMES
 
     @property
     def has_login(self) -> bool:

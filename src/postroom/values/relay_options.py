@@ -112,15 +112,24 @@ TIMEOUTS: Mapping[str, str] = {
 }
 
 
-def read(options: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, float]]:
+#: The options that say something about a relay that is none.
+OF_DRY_RUNS = frozenset({"name", "connections", "rate", "domain_rate"})
+
+
+def read(
+    options: Mapping[str, str], *, is_dry_run: bool = False
+) -> tuple[dict[str, Any], dict[str, float]]:
     """Return the fields of ``Relay`` and of ``Timeouts`` that ``options`` set.
 
     Raises:
-        ConfigError: an option is unknown, or its value cannot be read.
+        ConfigError: an option is unknown or out of place, or its value cannot be read.
     """
     fields: dict[str, Any] = {}
     timeouts: dict[str, float] = {}
     for option, text in options.items():
+        if is_dry_run and option not in OF_DRY_RUNS:
+            known = ", ".join(sorted(OF_DRY_RUNS))
+            raise ConfigError(f"expected the options of a dry run to be of {known}, got: {option}")
         if option in FIELDS:
             field, reader = FIELDS[option]
             fields[field] = _value(option, text, reader)

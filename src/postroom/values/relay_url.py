@@ -12,6 +12,9 @@ from postroom.values.errors import ConfigError
 
 SCHEMES = ("smtp", "smtps", "lmtp")
 
+#: What only looks like a relay: mail ends on this machine, see ``smtp.dry_run``.
+DRY_SCHEMES = ("null", "file", "console")
+
 _EXAMPLE = "smtp://user:password@smtp.example.com:587?tls=required"
 
 
@@ -40,16 +43,19 @@ def split(url: str) -> RelayUrl:
         port = parts.port
     except ValueError:
         raise _malformed(url) from None  # the original text may hold the password
-    if parts.scheme not in SCHEMES:
+    if parts.scheme not in (*SCHEMES, *DRY_SCHEMES):
+        known = ", ".join(f"{scheme}://" for scheme in (*SCHEMES, *DRY_SCHEMES))
         raise ConfigError(
-            f"expected a relay URL to begin with one of {', '.join(s + '://' for s in SCHEMES)}, "
+            f"expected a relay URL to begin with one of {known}, "
             f"got: {parts.scheme or 'none'}; write it like {_EXAMPLE}"
         )
     if parts.fragment or parts.netloc.count("@") > 1:
         raise _malformed(url)
     path = unquote(parts.path).rstrip("/")
     host = _ascii_host(parts.hostname or "")
-    if bool(host) == bool(path) or (path and parts.scheme != "lmtp"):
+    if parts.scheme in DRY_SCHEMES:
+        _check_dry_run(parts.scheme, parts.netloc, path)
+    elif bool(host) == bool(path) or (path and parts.scheme != "lmtp"):
         raise _malformed(url)
     return RelayUrl(
         scheme=parts.scheme,
@@ -77,6 +83,14 @@ def _malformed(url: str) -> ConfigError:
         f"expected a relay URL to be like {_EXAMPLE}, or lmtp:///path/of/socket, got: "
         f"{masked(url)}; write @ : / ? # % in a user name or password as %40 %3A %2F %3F %23 %25"
     )
+
+
+def _check_dry_run(scheme: str, place: str, path: str) -> None:
+    wanted = "file:///path/of/folder" if scheme == "file" else f"{scheme}://"
+    if place or bool(path) != (scheme == "file"):
+        raise ConfigError(
+            f"expected a dry run to be {wanted}, got: {scheme}:// with something else behind it"
+        )
 
 
 def _refuse_controls(url: str) -> None:

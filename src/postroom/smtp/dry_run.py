@@ -1,0 +1,238 @@
+"""Relays that are none: mail is discarded, written into files, or shown on standard output.
+
+Everything before them is real: claims, composition, the exact bytes, the record of each
+recipient, whose reply says where the mail went.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol, TextIO
+
+from postroom.smtp.opening import Opening
+from postroom.smtp.plain_view import plain_view
+from postroom.values.envelope import Envelope
+from postroom.values.errors import ConnectError, RelayError
+from postroom.values.relay import Relay
+from postroom.values.reply import Outcome, Reply
+from postroom.values.states import Phase
+
+_WELCOME = Reply(code=250, lines=("2.1.0 dry run",))
+_GO_ON = Reply(code=354, lines=("go on",))
+_UNSAFE = re.compile(r"[^A-Za-z0-9@._+-]+")
+_LONGEST_NAME = 120
+
+
+class Tray(Protocol):
+    """Where the mails of a dry run end."""
+
+    def fill(self, envelope: Envelope, chunks: Iterable[bytes]) -> None:
+        """Take the content of a mail."""
+        ...
+
+    def keep(self) -> str:
+        """Let go of that mail for good; return where it went, in words."""
+        ...
+
+    def discard(self) -> None:
+        """Forget a mail that was not finished."""
+        ...
+
+
+def dry_run(relay: Relay) -> DryRun:
+    """Return what stands for a connection to ``relay``, whose scheme says what becomes of mail.
+
+    Raises:
+        ConnectError: the folder cannot be made.
+    """
+    match relay.scheme:
+        case "file":
+            return DryRun(Folder(Path(relay.path)))
+        case "console":
+            return DryRun(Console())
+        case _:
+            return DryRun(Void())
+
+
+class DryRun:
+    """Accepts everything, without a relay. Has the face of `postroom.smtp.session.Session`."""
+
+    #: There is no connection that could end or grow old.
+    takes_another = is_usable = True
+    #: Nobody said anything.
+    transcript = ""
+
+    def __init__(self, tray: Tray) -> None:
+        self.transactions = 0
+        self._tray = tray
+        self._envelope: Envelope | None = None
+
+    def objection(self, envelope: Envelope) -> Outcome | None:
+        """Return None: nothing is too large or too foreign."""
+        return None
+
+    def start(self, envelope: Envelope) -> None:
+        """Begin a transaction."""
+        self.transactions += 1
+        self._envelope = envelope
+
+    def opening(self) -> Opening:
+        """Welcome every recipient."""
+        count = len(self._current.recipients)
+        return Opening(
+            mail=_WELCOME,
+            recipients=(_WELCOME,) * count,
+            data=_GO_ON,
+            accepted=count,
+            is_open=True,
+        )
+
+    def send_body(self, chunks: Iterable[bytes]) -> None:
+        """Take the content.
+
+        Raises:
+            RelayError: it cannot be written.
+        """
+        try:
+            self._tray.fill(self._current, chunks)
+        except OSError as error:
+            raise RelayError(_unwritable(error), phase=Phase.BODY) from error
+
+    def finish(self, following: Envelope | None = None) -> tuple[Reply, ...]:
+        """Accept the mail for everyone, and begin with ``following``.
+
+        Raises:
+            RelayError: it cannot be written.
+        """
+        try:
+            where = self._tray.keep()
+        except OSError as error:
+            raise RelayError(_unwritable(error), phase=Phase.DOT) from error
+        count = len(self._current.recipients)
+        if following is not None:
+            self.start(following)
+        return (Reply(code=250, lines=(f"2.0.0 dry run: {where}",)),) * count
+
+    def quit(self) -> None:
+        """Forget what was not finished."""
+        self._tray.discard()
+
+    def close(self) -> None:
+        """Forget what was not finished."""
+        self._tray.discard()
+
+    def cut(self) -> None:
+        """Do nothing: nobody is waited for."""
+
+    @property
+    def _current(self) -> Envelope:
+        assert self._envelope is not None, "nothing was started"
+        return self._envelope
+
+
+class Void:
+    """``null://``: reads every mail to its end, and drops it."""
+
+    def fill(self, envelope: Envelope, chunks: Iterable[bytes]) -> None:
+        """Read the content: what cannot be composed should fail here as well."""
+        for _ in chunks:
+            pass
+
+    def keep(self) -> str:
+        """Keep nothing."""
+        return "discarded"
+
+    def discard(self) -> None:
+        """Do nothing."""
+
+
+class Folder:
+    """``file:///folder``: a file for each mail, whose names sort by time.
+
+    It begins with Return-Path and Delivered-To, as a mailbox keeps the envelope (RFC 5321
+    section 4.4); the rest is the exact bytes. A file is complete as soon as it has its name.
+    """
+
+    _counter = itertools.count(1)
+
+    def __init__(
+        self, folder: Path, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        """Make the folder.
+
+        Raises:
+            ConnectError: it cannot be made.
+        """
+        self._folder = folder
+        self._now = now
+        self._unfinished: Path | None = None
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConnectError(_unwritable(error), phase=Phase.CONNECT) from error
+
+    def fill(self, envelope: Envelope, chunks: Iterable[bytes]) -> None:
+        """Write the mail under a name that says it is unfinished."""
+        moment = self._now().strftime("%Y%m%dT%H%M%S.%f")
+        whom = _UNSAFE.sub("_", envelope.recipients[0])[:_LONGEST_NAME]
+        name = f"{moment}-{os.getpid()}-{next(self._counter)}-{whom}.eml"
+        self._unfinished = self._folder / f".{name}"
+        trace = [f"Return-Path: <{envelope.sender}>"]
+        trace += [f"Delivered-To: {recipient}" for recipient in envelope.recipients]
+        with self._unfinished.open("xb") as file:
+            file.write("".join(f"{line}\r\n" for line in trace).encode())
+            file.writelines(chunks)
+
+    def keep(self) -> str:
+        """Give the file its name."""
+        assert self._unfinished is not None
+        path = self._unfinished.with_name(self._unfinished.name[1:])
+        self._unfinished.rename(path)
+        self._unfinished = None
+        return f"written to {path.name}"
+
+    def discard(self) -> None:
+        """Delete what is unfinished."""
+        if self._unfinished is not None:
+            self._unfinished.unlink(missing_ok=True)
+            self._unfinished = None
+
+
+class Console:
+    """``console://``: shows each mail on ``output``, standard output where None, as people read it.
+
+    Attachments are named, not shown.
+    """
+
+    _lock = threading.Lock()
+
+    def __init__(self, output: TextIO | None = None) -> None:
+        self._output = output
+        self._text = ""
+
+    def fill(self, envelope: Envelope, chunks: Iterable[bytes]) -> None:
+        """Read the mail."""
+        self._text = plain_view(envelope, b"".join(chunks))
+
+    def keep(self) -> str:
+        """Show it, in one piece."""
+        output = self._output or sys.stdout
+        encoding = output.encoding or "utf-8"
+        with self._lock:
+            output.write(self._text.encode(encoding, "replace").decode(encoding))
+            output.flush()
+        return "shown on the console"
+
+    def discard(self) -> None:
+        """Do nothing: nothing was shown."""
+
+
+def _unwritable(error: OSError) -> str:
+    return f"expected {error.filename} to be writable, got: {error.strerror}"

@@ -1,0 +1,116 @@
+"""Mail for everybody, to one address: what a staging system sends reaches nobody else.
+
+The relay sees one recipient. What it answers is recorded for each of those the mail was for,
+and a header names them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from postroom.smtp.opening import Opening
+from postroom.smtp.transport import Transport
+from postroom.values.address import Address
+from postroom.values.envelope import Envelope
+from postroom.values.relay import Relay
+from postroom.values.reply import Outcome, Reply
+
+#: Names whom the mail was for, once for each.
+HEADER = "X-Redirected-From"
+
+
+def redirecting(connect: Callable[[Relay], Transport], to: Address) -> Callable[[Relay], Transport]:
+    """Return ``connect``, whose connections bring everything to ``to``."""
+    return lambda relay: Redirected(connect(relay), to)
+
+
+class Redirected:
+    """A transport all of whose mail goes ``to`` one address."""
+
+    def __init__(self, transport: Transport, to: Address) -> None:
+        self._transport = transport
+        self._to = to
+        #: The envelope of the transaction at hand, as it was meant.
+        self._meant: Envelope | None = None
+
+    @property
+    def transactions(self) -> int:
+        """Transactions begun so far."""
+        return self._transport.transactions
+
+    @property
+    def takes_another(self) -> bool:
+        """Return whether one more transaction may begin."""
+        return self._transport.takes_another
+
+    @property
+    def is_usable(self) -> bool:
+        """Return whether ``start`` may be called."""
+        return self._transport.is_usable
+
+    @property
+    def transcript(self) -> str:
+        """Return what was said, to the one address."""
+        return self._transport.transcript
+
+    def objection(self, envelope: Envelope) -> Outcome | None:
+        """Return why the relay could not take the mail."""
+        return self._transport.objection(self._redirected(envelope))
+
+    def start(self, envelope: Envelope) -> None:
+        """Begin a transaction for the one address."""
+        self._meant = envelope
+        self._transport.start(self._redirected(envelope))
+
+    def opening(self) -> Opening:
+        """Return how it was answered, as if everyone had been."""
+        opening = self._transport.opening()
+        count = self._count
+        return replace(
+            opening, recipients=opening.recipients * count, accepted=opening.accepted * count
+        )
+
+    def send_body(self, chunks: Iterable[bytes]) -> None:
+        """Write the content, below a header that names those it was for."""
+        assert self._meant is not None
+        self._transport.send_body(itertools.chain([_header(self._meant)], chunks))
+
+    def finish(self, following: Envelope | None = None) -> tuple[Reply, ...]:
+        """Write the terminator; return the same reply for everyone."""
+        count = self._count
+        redirected = None if following is None else self._redirected(following)
+        replies = self._transport.finish(redirected) * count
+        if following is not None:
+            self._meant = following
+        return replies
+
+    def quit(self) -> None:
+        """Take leave politely, and close."""
+        self._transport.quit()
+
+    def close(self) -> None:
+        """Close at once."""
+        self._transport.close()
+
+    def cut(self) -> None:
+        """Hang up, from another thread."""
+        self._transport.cut()
+
+    @property
+    def _count(self) -> int:
+        assert self._meant is not None, "nothing was started"
+        return len(self._meant.recipients)
+
+    def _redirected(self, envelope: Envelope) -> Envelope:
+        return replace(
+            envelope,
+            recipients=(self._to.envelope,),
+            size_bytes=envelope.size_bytes + len(_header(envelope)),
+            needs_smtputf8=envelope.needs_smtputf8 or self._to.needs_smtputf8,
+        )
+
+
+def _header(envelope: Envelope) -> bytes:
+    return "".join(f"{HEADER}: {recipient}\r\n" for recipient in envelope.recipients).encode()

@@ -1,0 +1,78 @@
+"""What a sender speaks to: a session with a relay, or whatever takes mail in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from postroom.smtp import session
+from postroom.smtp.dry_run import dry_run
+from postroom.smtp.opening import Opening
+from postroom.values.envelope import Envelope
+from postroom.values.relay import Relay
+from postroom.values.reply import Outcome, Reply
+
+
+class Transport(Protocol):
+    """Takes transactions one after the other; see `postroom.smtp.session.Session`."""
+
+    @property
+    def transactions(self) -> int:
+        """Return how many transactions have begun so far."""
+        ...
+
+    @property
+    def takes_another(self) -> bool:
+        """Return whether one more transaction may begin, now or with ``finish``."""
+        ...
+
+    @property
+    def is_usable(self) -> bool:
+        """Return whether ``start`` may be called."""
+        ...
+
+    @property
+    def transcript(self) -> str:
+        """Return what was said, redacted and bounded."""
+        ...
+
+    def objection(self, envelope: Envelope) -> Outcome | None:
+        """Return why ``envelope`` could not be taken; None where nothing is known against it."""
+        ...
+
+    def start(self, envelope: Envelope) -> None:
+        """Begin a transaction."""
+        ...
+
+    def opening(self) -> Opening:
+        """Return how it was answered."""
+        ...
+
+    def send_body(self, chunks: Iterable[bytes]) -> None:
+        """Write the content, all but its terminator."""
+        ...
+
+    def finish(self, following: Envelope | None = None) -> tuple[Reply, ...]:
+        """Write the terminator; return a reply for each recipient that stood."""
+        ...
+
+    def quit(self) -> None:
+        """Take leave politely, and close."""
+        ...
+
+    def close(self) -> None:
+        """Close at once."""
+        ...
+
+    def cut(self) -> None:
+        """Hang up, from another thread."""
+        ...
+
+
+def connect(relay: Relay) -> Transport:
+    """Return a connection to ``relay``, or what takes its place in a dry run.
+
+    Raises:
+        RelayError: there is none to be had.
+    """
+    return dry_run(relay) if relay.is_dry_run else session.connect(relay)

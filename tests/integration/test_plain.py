@@ -1,0 +1,111 @@
+"""Scripts: a message is delivered while they wait; and what a fork must not share."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from postroom import (
+    Message,
+    OnDoubt,
+    Outbox,
+    Phase,
+    RecipientState,
+    UnknownMessage,
+    WorkerConfig,
+)
+from postroom.testing import FaultyRelay, Trouble
+
+ADA, BOB = "ada@example.com", "bob@example.com"
+HELLO = Message(subject="Hi", text="Hello\n")
+QUICK = WorkerConfig(poll_s=0.05)
+
+
+@pytest.fixture
+def outbox(engine: Engine, relay: FaultyRelay) -> Outbox:
+    return Outbox(relay.url, engine=engine, sender="shop@example.com", worker=QUICK)
+
+
+def test_a_script_gets_the_outcome_of_every_recipient(
+    outbox: Outbox, session: Session, relay: FaultyRelay
+) -> None:
+    relay.on(Phase.RCPT, "550 5.1.1 no such user", address=BOB)
+    receipt = outbox.enqueue(session, HELLO, to=[ADA, BOB])
+    session.commit()
+    status = outbox.deliver_now(session, receipt)
+    assert {one.address: one.state for one in status.recipients} == {
+        ADA: RecipientState.ACCEPTED,
+        BOB: RecipientState.REJECTED,
+    }
+    assert status.recipients[1].code == 550
+    assert not session.in_transaction()
+    outbox.close()
+
+
+def test_what_is_not_committed_is_not_waited_for(outbox: Outbox, session: Session) -> None:
+    receipt = outbox.enqueue(session, HELLO, to=[ADA])
+    with pytest.raises(UnknownMessage, match=r"call session.commit\(\) first"):
+        outbox.deliver_now(session, receipt)
+    session.rollback()
+    with pytest.raises(UnknownMessage, match="no such message"):
+        outbox.deliver_now(session, receipt)
+    outbox.close()
+
+
+def test_what_is_deferred_stays_for_the_next_worker(
+    outbox: Outbox, session: Session, relay: FaultyRelay
+) -> None:
+    relay.on(Phase.RCPT, "451 4.7.1 greylisted", times=1)
+    receipt = outbox.enqueue(session, HELLO, to=[ADA])
+    session.commit()
+    status = outbox.deliver_now(session, receipt, timeout_s=1.0)
+    assert status.state is RecipientState.DEFERRED
+    assert status.recipients[0].due_at is not None
+    outbox.close()
+
+
+def test_doubt_that_is_held_ends_the_wait(
+    outbox: Outbox, session: Session, relay: FaultyRelay
+) -> None:
+    relay.on(Phase.DOT, Trouble.RESET, after_accepting=True)
+    held = Message(subject="Hi", text="Hello\n", on_doubt=OnDoubt.HOLD)
+    receipt = outbox.enqueue(session, held, to=[ADA])
+    session.commit()
+    assert outbox.deliver_now(session, receipt).state is RecipientState.IN_DOUBT
+    outbox.close()
+
+
+def test_a_worker_that_runs_already_goes_on(
+    outbox: Outbox, session: Session, relay: FaultyRelay
+) -> None:
+    with outbox.running():
+        first = outbox.enqueue(session, HELLO, to=[ADA])
+        session.commit()
+        assert outbox.deliver_now(session, first).state is RecipientState.ACCEPTED
+        outbox.enqueue(session, HELLO, to=[BOB])
+        session.commit()
+        relay.wait_for(2)
+
+
+# Forking a process that has threads is what this is about.
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_shares_neither_worker_nor_connections(
+    outbox: Outbox, session: Session, relay: FaultyRelay
+) -> None:
+    with outbox.running():
+        outbox.enqueue(session, HELLO, to=[ADA])
+        session.commit()
+        relay.wait_for(1)
+        engine = outbox.engine
+        pid = os.fork()
+        if pid == 0:
+            is_clean = outbox.engine is not engine and not outbox._post.is_at_work
+            os._exit(0 if is_clean else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert outbox.engine is engine
+        outbox.enqueue(session, HELLO, to=[BOB])
+        session.commit()
+        relay.wait_for(2)
