@@ -48,10 +48,12 @@ class Speaker:
         self, envelope: Envelope, content: bytes, following: Envelope | None, *, is_open: bool
     ) -> tuple[list[Outcome], bool]:
         decided: list[Outcome | None] = [None] * len(envelope.recipients)
+        is_reused = is_open
         try:
             session = self.session
             if not is_open:
                 session = self._connected()
+                is_reused = session.transactions > 0
                 session.start(envelope)
             assert session is not None
             opening = session.opening()
@@ -67,7 +69,7 @@ class Speaker:
             done = [outcome or classify(Phase.DOT, next(replies)) for outcome in decided]
             return done, follows is not None
         except RelayError as error:
-            if is_open and error.phase is Phase.MAIL:
+            if is_reused and error.phase is Phase.MAIL:
                 return self._send(envelope, content, following, is_open=False)
             self.transcripts.append(error.transcript)
             broken = classify_error(error)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,19 @@ def relay_for(relay: FaultyRelay, ca: Path, fault: str, phase: Phase, *, tls: bo
     return Relay.parse(relay.url + ("&" if "?" in relay.url else "?") + "&".join(options))
 
 
+@pytest.fixture
+def speaker(
+    relay: FaultyRelay,
+    authority: tuple[ssl.SSLContext, Path],
+    fault: str,
+    phase: Phase,
+    *,
+    tls: bool,
+) -> Iterator[Speaker]:
+    with closing(Speaker(relay_for(relay, authority[1], fault, phase, tls=tls))) as speaker:
+        yield speaker
+
+
 def handshake_verdict(fault: str, phase: Phase, *, tls: bool) -> Verdict:
     if phase is Phase.AUTH and fault in {"5xx", "refuse"}:
         return LOGIN_FAILED
@@ -118,14 +132,8 @@ def verdicts(fault: str, phase: Phase, *, tls: bool) -> tuple[Verdict, Verdict]:
 @pytest.mark.parametrize("phase", Phase, ids=str)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_blamed_aright_and_the_next_mail_unharmed(
-    relay: FaultyRelay,
-    authority: tuple[ssl.SSLContext, Path],
-    fault: str,
-    phase: Phase,
-    pipelining: bool,
-    tls: bool,
+    relay: FaultyRelay, speaker: Speaker, fault: str, phase: Phase, pipelining: bool, tls: bool
 ) -> None:
-    speaker = Speaker(relay_for(relay, authority[1], fault, phase, tls=tls))
     if (fault, phase) == ("refuse", Phase.CONNECT):
         relay.refuse()
     else:
@@ -152,7 +160,6 @@ def test_a_fault_is_blamed_aright_and_the_next_mail_unharmed(
     [received] = relay.accepted[before:]
     assert received.recipients == ("third@example.com",)
     assert received.content.startswith(b"Subject: unharmed\r\n")
-    speaker.close()
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["clear", "tls"])
@@ -162,14 +169,13 @@ def test_a_fault_is_blamed_aright_and_the_next_mail_unharmed(
 @pytest.mark.parametrize("copies", [0, 1], ids=["before-accepting", "after-accepting"])
 def test_after_the_dot_only_the_mail_before_it_is_in_doubt(
     relay: FaultyRelay,
-    authority: tuple[ssl.SSLContext, Path],
+    speaker: Speaker,
     fault: str,
     phase: Phase,
     pipelining: bool,
     tls: bool,
     copies: int,
 ) -> None:
-    speaker = Speaker(relay_for(relay, authority[1], fault, phase, tls=tls))
     relay.on(Phase.DOT, TROUBLES[fault], times=1, after_accepting=bool(copies))
     first, second = speaker.send(
         mail("first@example.com", subject="doubtful"),
@@ -178,4 +184,3 @@ def test_after_the_dot_only_the_mail_before_it_is_in_doubt(
     assert [outcome.state for outcome in (*first, *second)] == [IN_DOUBT, ACCEPTED]
     received = [sent.recipients for sent in relay.accepted]
     assert received == [("first@example.com",)] * copies + [("second@example.com",)]
-    speaker.close()
