@@ -17,8 +17,19 @@ from postroom.values.message import Disposition, Draft, Part
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 
-#: What `checked_text` lets pass: no controls, no line separators, no surrogates.
-printable = st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"])
+#: For internal use only (Unicode, section 23.7); Perl reads U+FFFD for each.
+_NONCHARACTERS = "".join(
+    map(
+        chr,
+        [*range(0xFDD0, 0xFDF0), *(n << 16 | low for n in range(17) for low in (0xFFFE, 0xFFFF))],
+    )
+)
+#: Everything that can be written: no surrogates.
+character = st.characters(exclude_categories=["Cs"], exclude_characters=_NONCHARACTERS)
+#: What `checked_text` lets pass: no controls, no line separators either.
+printable = st.characters(
+    exclude_categories=["Cs", "Cc", "Zl", "Zp"], exclude_characters=_NONCHARACTERS
+)
 
 
 def repeated(*pieces: str, times: int) -> st.SearchStrategy[str]:
@@ -36,7 +47,7 @@ line = st.one_of(
     st.sampled_from(["=?utf-8?q?x?=", "a =?us-ascii?b?YQ==?= b", " a", "a ", "a  b", "Re: x: y"]),
 )
 body = st.one_of(
-    st.text(st.characters(exclude_categories=["Cs"]), max_size=80),
+    st.text(character, max_size=80),
     repeated(*"ab.=- \t\r\nF-_é日", "\r\n", "\n.", times=40),
     repeated(".\n", "..\n", "From me\n", "From\n", " \n", "end \n", "--=_", "=", "=_x", times=9),
     repeated("a", "b ", ".", "a" * 75, times=300),
