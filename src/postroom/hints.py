@@ -1,4 +1,4 @@
-"""Waking this process's worker when a transaction commits that has enqueued something."""
+"""Waking whoever delivers when a transaction commits that has enqueued something."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from sqlalchemy.orm import Session, scoped_session
 
 from postroom.storage.engine import Executor
 
-#: In a session's ``info`` between an enqueue and its commit.
-_PENDING = "postroom_pending_hint"
-
 
 class Hints:
-    """Calls ``hint`` after commits. A hint may be lost: the worker polls in any case."""
+    """Calls ``hint`` after commits. A hint may be lost: workers look by themselves in any case."""
 
     def __init__(self, hint: Callable[[], None]) -> None:
         self._hint = hint
+        #: In a session's ``info`` between an enqueue and its commit.
+        self._pending = f"postroom_pending_hint_{id(self)}"
 
     def after_commit_of(self, session: Executor) -> None:
         """Give a hint once the outermost transaction of ``session`` has committed.
@@ -27,10 +26,11 @@ class Hints:
         if isinstance(session, Connection):
             return
         one = session() if isinstance(session, scoped_session) else session
-        one.info[_PENDING] = True
+        one.info[self._pending] = True
         if not event.contains(one, "after_commit", self._committed):
             event.listen(one, "after_commit", self._committed)
 
     def _committed(self, session: Session) -> None:
-        if session.info.pop(_PENDING, False):
+        # The event comes for a savepoint as well, which is still part of it there.
+        if not session.in_nested_transaction() and session.info.pop(self._pending, False):
             self._hint()

@@ -197,13 +197,23 @@ class Outbox(Records):
         """
         return self._post.engine
 
-    def worker(self, config: WorkerConfig | None = None) -> Worker:
+    def worker(self, config: WorkerConfig | None = None, *, lingers: bool = False) -> Worker:
         """Return a worker for this outbox, not yet at work.
+
+        Breakers and rates are kept from one worker to the next in this process; connections
+        to relays too where the worker ``lingers``, until they are idle for too long.
 
         Raises:
             ConfigError: the outbox was made without an engine, or without a relay.
         """
-        return self._post.worker(config)
+        return self._post.worker(config, lingers=lingers)
+
+    def hint_with(self, hint: Callable[[], None]) -> None:
+        """Call ``hint`` after each commit of a session that has made mail due.
+
+        It must neither block nor raise: the commit has happened, and its caller waits.
+        """
+        self._post.hint_with(hint)
 
     def start(self) -> None:
         """Deliver from this process, in threads of its own, from now on.

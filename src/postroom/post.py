@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Engine
 
+from postroom.delivery.lines import Lines
 from postroom.delivery.routing import Relays, Routing
 from postroom.delivery.worker import Premises, Worker
 from postroom.hints import Hints
@@ -41,9 +42,11 @@ class Post:
         self._routing = Routing.of(relay) if relay else None
         self._config = config
         self._connect = redirecting(connect, redirect_all_to) if redirect_all_to else connect
+        self._lines = Lines(connect=self._connect)
         self._engine: Engine | None = None
         self._worker: Worker | None = None
         self._hints = Hints(self._hint)
+        self._others: list[Callable[[], None]] = []
         _posts.add(self)
 
     @property
@@ -58,7 +61,7 @@ class Post:
             self._engine = worker_engine(self._application.url)
         return self._engine
 
-    def worker(self, config: WorkerConfig | None) -> Worker:
+    def worker(self, config: WorkerConfig | None, *, lingers: bool = False) -> Worker:
         """Return a worker, not yet at work; see `Outbox.worker`."""
         if self._routing is None:
             raise ConfigError(
@@ -69,7 +72,8 @@ class Post:
             engine=self.engine,
             tables=self._tables,
             routing=self._routing,
-            connect=self._connect,
+            lines=self._lines,
+            lingers=lingers,
         )
         return Worker(premises, config or self._config)
 
@@ -107,22 +111,30 @@ class Post:
     def close(self) -> None:
         """Stop, and close the database connections."""
         self.stop()
+        self._lines.close()
         if self._engine is not None:
             self._engine.dispose()
 
+    def hint_with(self, hint: Callable[[], None]) -> None:
+        """Call ``hint`` as well; see `Outbox.hint_with`."""
+        self._others.append(hint)
+
     def hint_after_commit_of(self, session: Executor) -> None:
-        """Wake this process's worker, if there is one, once ``session`` has committed."""
-        if self._worker is not None:
+        """Wake whoever delivers, as far as we know of anybody, once ``session`` has committed."""
+        if self._worker is not None or self._others:
             self._hints.after_commit_of(session)
 
     def _hint(self) -> None:
         if self._worker is not None:
             self._worker.hint()
+        for hint in self._others:
+            hint()
 
     def _begin_anew(self) -> None:
         """Leave what the parent has to the parent: closing it here would close it there."""
-        _left_behind.append((self._worker, self._engine))
+        _left_behind.append((self._worker, self._engine, self._lines))
         self._worker = self._engine = None
+        self._lines = Lines(connect=self._connect)
 
 
 _posts: weakref.WeakSet[Post] = weakref.WeakSet()

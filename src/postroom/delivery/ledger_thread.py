@@ -90,6 +90,11 @@ class LedgerThread(threading.Thread):
             self._stopping_since = monotonic()
         self._desk.ring()
 
+    @property
+    def is_stopping(self) -> bool:
+        """Return whether the thread was stopped."""
+        return self._stopping_since is not None
+
     def is_overdue(self, grace_s: float) -> bool:
         """Return whether the thread was stopped longer than ``grace_s`` ago."""
         since = self._stopping_since
@@ -105,16 +110,12 @@ class LedgerThread(threading.Thread):
         """Take turns until there is nothing more to do."""
         while not self._is_done():
             self._desk.wait(self._wait_s())
-            if self._is_stopping:
+            if self.is_stopping:
                 self._desk.release(self._dispatch.close())
             self._turn()
         self._desk.release(self._dispatch.close())
         self._dispatch.join(_FAREWELL_S)
         self._leave()
-
-    @property
-    def _is_stopping(self) -> bool:
-        return self._stopping_since is not None
 
     def _leave(self) -> None:
         try:
@@ -125,7 +126,7 @@ class LedgerThread(threading.Thread):
     def _is_done(self) -> bool:
         if len(self._holdings) or not self._kept.is_empty or not self._desk.is_clear:
             return False
-        return self._is_stopping or (self._is_idle and self._until is not Until.STOPPED)
+        return self.is_stopping or (self._is_idle and self._until is not Until.STOPPED)
 
     def _wait_s(self) -> float:
         if self._pause_s:
@@ -168,7 +169,7 @@ class LedgerThread(threading.Thread):
 
     def _limits(self) -> dict[int, int]:
         """Return how many to claim of which lanes; none while we stop or all relays rest."""
-        if self._is_stopping or self._dispatch.is_resting():
+        if self.is_stopping or self._dispatch.is_resting():
             return {}
         rooms = {
             lane: self._appetite.room(self._holdings.in_lane(lane)) for lane in self._promising

@@ -15,6 +15,7 @@ from postroom.delivery.clock import monotonic
 from postroom.delivery.desk import Desk
 from postroom.delivery.gate import Gate
 from postroom.delivery.job import Job
+from postroom.delivery.lines import Lines
 from postroom.delivery.outlet import LONGEST_WAIT_S, Outlet
 from postroom.delivery.reporter import Reporter
 from postroom.delivery.transaction import Transaction
@@ -34,12 +35,13 @@ _HOLD = OnDoubt.HOLD
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Office:
-    """What all senders of a worker share; ``connect`` opens a session with a relay."""
+    """What all senders of a worker share; who ``lingers`` leaves connections open on ``lines``."""
 
     desk: Desk
     gate: Gate
     verdicts: Verdicts
-    connect: Callable[[Relay], Transport]
+    lines: Lines
+    lingers: bool
 
 
 class Sender(threading.Thread):
@@ -152,7 +154,7 @@ class Sender(threading.Thread):
             self._office.desk.release(transaction.job.claims)
             return None
         try:
-            return self._office.connect(self._relay)
+            return self._office.lines.connect(self._relay)
         except RelayError as error:
             said = error.transcript
             transaction.settle_all(classify_error(error))
@@ -251,6 +253,8 @@ class Sender(threading.Thread):
         return "" if self._session is None else self._session.transcript
 
     def _hang_up(self) -> None:
-        if self._session is not None:
+        if self._session is not None and self._office.lingers:
+            self._office.lines.keep(self._relay, self._session)
+        elif self._session is not None:
             self._session.quit()
-            self._session = None
+        self._session = None

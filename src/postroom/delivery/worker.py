@@ -9,6 +9,7 @@ import secrets
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 from random import SystemRandom
 
 from sqlalchemy import Engine
@@ -19,18 +20,16 @@ from postroom.delivery.desk import Desk
 from postroom.delivery.dispatch import Dispatch
 from postroom.delivery.gate import Gate
 from postroom.delivery.ledger_thread import Instruments, LedgerThread
+from postroom.delivery.lines import Lines
 from postroom.delivery.listener import Listener
 from postroom.delivery.outlet import Outlet
 from postroom.delivery.queue import JobQueue
 from postroom.delivery.routing import Routing
 from postroom.delivery.screening import Screening
 from postroom.delivery.sender import Office, Sender
-from postroom.delivery.throttle import Throttle
 from postroom.delivery.until import Until
 from postroom.delivery.verdict import Verdicts
-from postroom.smtp.breaker import Breaker
 from postroom.smtp.route import Router
-from postroom.smtp.transport import Transport, connect
 from postroom.storage import schema
 from postroom.storage.diagnosis import diagnosed
 from postroom.storage.engine import read
@@ -53,13 +52,15 @@ _LAST_COMMIT_S = 5.0
 class Premises:
     """Where a worker works: a database of ours, and the routes that mail may take.
 
-    ``random`` returns numbers from [0, 1), ``token`` a fresh random 63-bit one.
+    A worker that ``lingers`` leaves its connections open, on ``lines``, for the next one of this
+    process. ``random`` returns numbers from [0, 1), ``token`` a fresh random 63-bit one.
     """
 
     engine: Engine
     tables: Tables
     routing: Routing
-    connect: Callable[[Relay], Transport] = connect
+    lines: Lines = field(default_factory=Lines)
+    lingers: bool = False
     random: Callable[[], float] = field(default=SystemRandom().random)
     token: Callable[[], int] = field(default=lambda: secrets.randbits(63))
 
@@ -92,15 +93,23 @@ class Worker:
         self._start(Until.EMPTY if until_empty else Until.STOPPED)
         self._wait()
 
-    def drain(self) -> None:
+    def drain(self, budget_s: float | None = None) -> bool:
         """Work until nothing is due: what is deferred or leased by another worker stays.
+
+        After ``budget_s`` seconds it stops as `stop` does. Returns whether it came to the end of
+        what was due.
 
         Raises:
             SchemaError: the tables are missing, too old or too new.
             ConfigError: the database cannot be reached.
         """
-        self._start(Until.DRAINED)
-        self._wait()
+        ledger = self._start(Until.DRAINED)
+        try:
+            self._wait(budget_s)
+        except BaseException:
+            ledger.stop()  # whoever interrupts us goes on, and this work should not
+            raise
+        return not ledger.is_stopping
 
     def start(self) -> None:
         """Begin to work, in the background; nothing happens where it does already.
@@ -132,22 +141,26 @@ class Worker:
             self._wait()
         return not self.is_running
 
-    def _start(self, until: Until) -> None:
+    def _start(self, until: Until) -> LedgerThread:
         premises = self._premises
         with diagnosed(premises.engine.url), read(premises.engine) as connection:
             schema.check(connection, premises.tables)
-        self._ledger = LedgerThread(self._instruments(), until)
-        self._ledger.start()
+        ledger = self._ledger = LedgerThread(self._instruments(), until)
+        ledger.start()
         if until is Until.STOPPED and can_listen(premises.engine):
             self._listener = Listener(premises.engine, self.hint)
             self._listener.start()
+        return ledger
 
-    def _wait(self) -> None:
+    def _wait(self, budget_s: float | None = None) -> None:
         """Wait for the end; once stopped, cut what takes longer than the grace period."""
         ledger = self._ledger
         assert ledger is not None
+        stop_at = inf if budget_s is None else monotonic() + budget_s
         while ledger.is_alive() and not ledger.is_overdue(self._config.grace_s):
             ledger.join(_LOOK_UP_S)
+            if monotonic() >= stop_at:
+                ledger.stop()
         if ledger.is_alive():
             log.warning("stopped with mail still on the wire; it is in doubt where it was all out")
             ledger.cut()
@@ -176,7 +189,8 @@ class Worker:
             desk=desk,
             gate=gate,
             verdicts=Verdicts(doubt_s=config.doubt_s, random=self._premises.random),
-            connect=self._premises.connect,
+            lines=self._premises.lines,
+            lingers=self._premises.lingers,
         )
         return Instruments(
             books=Books(self._premises.engine, self._premises.tables, _heartbeat()),
@@ -208,8 +222,8 @@ class Worker:
 
         return Outlet(
             relay,
-            breaker=Breaker(clock=monotonic),
-            throttle=Throttle(relay, monotonic),
+            breaker=self._premises.lines.breaker(relay),
+            throttle=self._premises.lines.throttle(relay),
             queue=JobQueue(weights),
             start=start,
         )

@@ -1,0 +1,99 @@
+"""What a process knows of its relays from one worker to the next: breakers, rates, connections."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from postroom.delivery.clock import monotonic
+from postroom.delivery.throttle import Throttle
+from postroom.smtp.breaker import Breaker
+from postroom.smtp.transport import Transport, connect
+from postroom.values.relay import Relay
+
+
+class Lines:
+    """The lines to each relay; thread-safe. Relays are told apart by name.
+
+    Never to be used on the other side of a fork: a socket has two ends, not three.
+    """
+
+    def __init__(
+        self,
+        *,
+        connect: Callable[[Relay], Transport] = connect,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._connect = connect
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._breakers: dict[str, Breaker] = {}
+        self._throttles: dict[str, Throttle] = {}
+        self._kept: dict[str, list[Transport]] = {}
+        self._cleaning: threading.Timer | None = None
+
+    def breaker(self, relay: Relay) -> Breaker:
+        """Return the breaker of ``relay``."""
+        with self._lock:
+            return self._breakers.setdefault(relay.name, Breaker(clock=self._clock))
+
+    def throttle(self, relay: Relay) -> Throttle:
+        """Return what counts against the rates of ``relay``."""
+        with self._lock:
+            return self._throttles.setdefault(relay.name, Throttle(relay, self._clock))
+
+    def connect(self, relay: Relay) -> Transport:
+        """Return a connection that was kept, or a new one.
+
+        Raises:
+            RelayError: there is none to be had.
+        """
+        while (kept := self._take(relay)) is not None:
+            if kept.is_usable:
+                return kept
+            kept.quit()
+        return self._connect(relay)
+
+    def keep(self, relay: Relay, transport: Transport) -> None:
+        """Keep a connection that is not needed now, for the relay's ``idle_s`` at the most."""
+        if not transport.is_usable:
+            transport.quit()
+            return
+        with self._lock:
+            self._kept.setdefault(relay.name, []).append(transport)
+            if self._cleaning is None:
+                self._cleaning = threading.Timer(relay.idle_s, self._clean, [relay.idle_s])
+                self._cleaning.daemon = True
+                self._cleaning.start()
+
+    def close(self) -> None:
+        """Take leave of all relays."""
+        with self._lock:
+            left = [one for kept in self._kept.values() for one in kept]
+            self._kept.clear()
+            if self._cleaning is not None:
+                self._cleaning.cancel()
+                self._cleaning = None
+        for transport in left:
+            transport.quit()
+
+    def _take(self, relay: Relay) -> Transport | None:
+        with self._lock:
+            kept = self._kept.get(relay.name)
+            return kept.pop() if kept else None
+
+    def _clean(self, every_s: float) -> None:
+        """Take leave on those connections that nobody came back for in time."""
+        with self._lock:
+            every = [one for kept in self._kept.values() for one in kept]
+            stale = [one for one in every if not one.is_usable]
+            self._kept = {
+                name: [one for one in kept if one not in stale] for name, kept in self._kept.items()
+            }
+            self._cleaning = None
+            if len(stale) < len(every):
+                self._cleaning = threading.Timer(every_s / 2, self._clean, [every_s])
+                self._cleaning.daemon = True
+                self._cleaning.start()
+        for transport in stale:
+            transport.quit()
