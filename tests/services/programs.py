@@ -12,6 +12,7 @@ import pytest
 #: Which Debian package brings which program.
 PACKAGES = {
     "Email::MIME": "libemail-mime-perl",
+    "chromium": "chromium",
     "exim4": "exim4-daemon-light",
     "initdb": "postgresql",
     "node": "npm",
