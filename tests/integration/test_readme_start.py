@@ -39,8 +39,8 @@ def test_the_python_of_the_start_sends_a_mail_and_tells_of_it(
 
 def test_the_commands_of_the_start_send_a_mail(bare_terminal: Terminal, relay: FaultyRelay) -> None:
     lines = [line for block in blocks("sh") for line in block.splitlines()]
-    assert lines[:2] == ["pip install 'postroom[cli]'", "postroom demo"]
-    for line in lines[2:]:
+    assert lines[:4] == ["pip install 'postroom[cli]'", "postroom demo", "make demo", "make test"]
+    for line in lines[4:]:
         bare_terminal.type(line.replace(RELAY, relay.url))
     (mail,) = relay.accepted
     assert mail.recipients == ("ada@example.com",)

@@ -1,0 +1,77 @@
+"""The database goes away under a worker, or the worker stands still: nothing is lost."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from sqlalchemy import create_engine
+
+from postroom import Outbox, RecipientState, WorkerConfig
+from postroom.storage import schema
+from postroom.testing.faulty_relay import FaultyRelay
+from tests.faults.site import CONNECTIONS, Site
+from tests.services.postgresql import Postgresql
+
+MAILS = 1500
+PROMISED_DUPLICATES = CONNECTIONS + WorkerConfig().max_unrecorded
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("how", ["fast", "immediate"])
+def test_a_database_that_is_restarted_loses_nothing(
+    how: Literal["fast", "immediate"], tmp_path: Path
+) -> None:
+    server = Postgresql()  # of its own: the others' tests go on
+    engine = create_engine(server.create_database(), pool_pre_ping=True)
+    schema.create(engine)
+    journal = tmp_path / "journal"
+    with FaultyRelay(journal=journal) as relay:
+        site = Site(engine, relay, journal, Outbox(relay.url, engine=engine), lease_s=10)
+        receipt = site.enqueue("mail", MAILS)
+        with site.worker() as worker:
+            for portion in (300, 600, 900):
+                site.wait_for_mails(portion)
+                server.restart(how)
+            assert worker.wait(120) == 0
+        assert site.duplicates("mail", MAILS) <= PROMISED_DUPLICATES
+        assert site.states(receipt) == {RecipientState.ACCEPTED: MAILS}
+        site.outbox.close()
+    engine.dispose()
+    server.remove()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_backends_that_are_terminated_lose_nothing(site: Site, postgres: Postgresql) -> None:
+    receipt = site.enqueue("mail", MAILS)
+    with site.worker() as worker:
+        for portion in (200, 500, 800, 1100):
+            site.wait_for_mails(portion)
+            postgres.terminate_backends(site.engine.url)
+        assert worker.wait(120) == 0
+    site.engine.dispose()
+    assert site.duplicates("mail", MAILS) <= PROMISED_DUPLICATES
+    assert site.states(receipt) == {RecipientState.ACCEPTED: MAILS}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_worker_that_stood_still_past_its_leases_sends_nothing_that_others_have_sent(
+    site: Site,
+) -> None:
+    # Not on SQLite: whoever stands still in the midst of a commit holds the file's only lock.
+    site.lease_s = 1.0
+    receipt = site.enqueue("mail", MAILS)
+    with site.worker() as frozen, site.worker() as other:
+        site.wait_for_mails(200)
+        frozen.send_signal(signal.SIGSTOP)
+        # Whatever the frozen one holds in an open transaction only it can let go of.
+        site.wait_for_mails(MAILS - 600)
+        frozen.send_signal(signal.SIGCONT)
+        assert other.wait(120) == 0
+        assert frozen.wait(120) == 0
+    assert site.states(receipt) == {RecipientState.ACCEPTED: MAILS}
+    assert site.duplicates("mail", MAILS) <= PROMISED_DUPLICATES
