@@ -17,6 +17,7 @@ from postroom.delivery.worker import Worker
 from postroom.post import Post
 from postroom.records import Records, id_of
 from postroom.settings import Settings
+from postroom.smtp.blackboard import Blackboard
 from postroom.storage import schema
 from postroom.storage.engine import Executor, read, worker_engine
 from postroom.storage.enqueue import enqueue
@@ -48,7 +49,8 @@ class Outbox(Records):
     ``users`` where recipients are given by user id: a mapped class with an ``email`` attribute,
     or ``select(User.id, User.email)``. ``templates`` is a folder, several, or a Jinja loader or
     environment. ``notify`` wakes workers on PostgreSQL at once. With ``redirect_all_to`` every
-    mail goes to that one address, with a header that names whom it was for: for staging.
+    mail goes to that one address, with a header that names whom it was for: for staging. ``redis``
+    is the URL of a Redis through which workers share the rates and breakers of relays.
 
     Raises:
         ConfigError: a relay's URL, the templates or the users cannot be made sense of.
@@ -69,6 +71,7 @@ class Outbox(Records):
         worker: WorkerConfig | None = None,
         notify: bool = True,
         redirect_all_to: str | Address | None = None,
+        redis: str | None = None,
     ) -> None:
         self._schema = schema
         self._tables = tables(schema)
@@ -78,6 +81,7 @@ class Outbox(Records):
             relay,
             worker or WorkerConfig(),
             redirect_all_to=_address(redirect_all_to),
+            board=None if redis is None else Blackboard(redis),
         )
         self._terms = Terms(
             sender=_address(sender),
@@ -115,6 +119,7 @@ class Outbox(Records):
             worker=settings.worker_config(),
             notify=settings.notify,
             redirect_all_to=settings.redirect_all_to,
+            redis=settings.redis_url.get_secret_value() if settings.redis_url else None,
         )
 
     def enqueue(

@@ -13,6 +13,7 @@ from postroom.delivery.lines import Lines
 from postroom.delivery.routing import Relays, Routing
 from postroom.delivery.worker import Premises, Worker
 from postroom.hints import Hints
+from postroom.smtp.blackboard import Blackboard
 from postroom.smtp.redirect import redirecting
 from postroom.smtp.transport import connect
 from postroom.storage.engine import Executor, worker_engine
@@ -36,13 +37,15 @@ class Post:
         relay: Relays | Routing | None,
         config: WorkerConfig,
         redirect_all_to: Address | None = None,
+        board: Blackboard | None = None,
     ) -> None:
         self._application = application
         self._tables = tables
         self._routing = Routing.of(relay) if relay else None
         self._config = config
         self._connect = redirecting(connect, redirect_all_to) if redirect_all_to else connect
-        self._lines = Lines(connect=self._connect)
+        self._board = board
+        self._lines = Lines(connect=self._connect, board=board)
         self._engine: Engine | None = None
         self._worker: Worker | None = None
         self._hints = Hints(self._hint)
@@ -112,6 +115,8 @@ class Post:
         """Stop, and close the database connections."""
         self.stop()
         self._lines.close()
+        if self._board is not None:
+            self._board.close()
         if self._engine is not None:
             self._engine.dispose()
 
@@ -134,7 +139,7 @@ class Post:
         """Leave what the parent has to the parent: closing it here would close it there."""
         _left_behind.append((self._worker, self._engine, self._lines))
         self._worker = self._engine = None
-        self._lines = Lines(connect=self._connect)
+        self._lines = Lines(connect=self._connect, board=self._board)
 
 
 _posts: weakref.WeakSet[Post] = weakref.WeakSet()

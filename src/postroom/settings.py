@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -21,6 +20,7 @@ from pydantic_settings import (
 )
 
 from postroom.delivery.routing import Routing
+from postroom.settings_errors import explained
 from postroom.settings_file import PREFIX, file_values, refuse_unknown_variables
 from postroom.values.address import Address
 from postroom.values.config import WorkerConfig
@@ -30,7 +30,7 @@ from postroom.values.states import Lane, OnDoubt
 __all__ = ["PREFIX", "LogFormat", "LogLevel", "Settings"]
 
 #: Settings whose values never appear in a text.
-_SECRET = frozenset({"database_url", "relay"})
+_SECRET = frozenset({"database_url", "redis_url", "relay"})
 
 _WORKER = WorkerConfig()
 
@@ -149,6 +149,12 @@ class Settings(BaseSettings):
         description="An address that gets every mail instead of those it is for, for staging; a "
         "header names them.",
     )
+    redis_url: SecretStr | None = Field(
+        default=None,
+        examples=["redis://localhost:6379/0"],
+        description="A Redis through which workers share the rates and breakers of relays; without "
+        "one, and while it is away, each process keeps its own. Needs the extra redis.",
+    )
     connections: int | None = Field(
         default=None,
         ge=1,
@@ -232,7 +238,7 @@ class Settings(BaseSettings):
             return cls()
         except ValidationError as error:
             # From None: pydantic's own text and chain may hold the value, which may be secret.
-            raise ConfigError(_explained(error)) from None
+            raise ConfigError(explained(error, _SECRET)) from None
 
     def required_database_url(self) -> str:
         """Return the database's URL.
@@ -274,19 +280,3 @@ class Settings(BaseSettings):
             max_claims=self.max_claims,
             lane_weights={**_WORKER.lane_weights, **self.lanes},
         )
-
-
-def _explained(error: ValidationError) -> str:
-    """Say which settings do not fit and why; a value that may be secret is left out."""
-    first_of = {found["loc"][:1]: found for found in reversed(error.errors())}
-    return "; ".join(_one(found) for found in reversed(first_of.values()))
-
-
-def _one(found: ErrorDetails) -> str:
-    name = str(found["loc"][0])
-    setting = f"the setting {name} ({PREFIX}{name.upper()})"
-    if found["type"] == "value_error":  # raised by ourselves, and complete
-        return f"{setting}: {found['msg'].removeprefix('Value error, ')}"
-    wanted = found["msg"].replace("Input should be", "to be", 1)
-    got = "" if name in _SECRET else f", got: {found['input']!r}"
-    return f"expected {setting} {wanted}{got}"

@@ -75,7 +75,7 @@ def test_threads_share_a_rate(clock: Clock) -> None:
 
 
 def test_domains_are_limited_each_on_its_own(clock: Clock) -> None:
-    domains = DomainLimiter(Rate.parse("1/s"), clock=clock)
+    domains = DomainLimiter(lambda _: RateLimiter(Rate.parse("1/s"), clock=clock))
     assert domains.of("example.com").take()
     assert not domains.of("EXAMPLE.com").take()
     assert domains.of("example.net").take()
@@ -85,7 +85,7 @@ def test_a_domain_longest_unused_is_forgotten_and_not_another(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("postroom.smtp.limiter._REMEMBERED_DOMAINS", 2)
-    domains = DomainLimiter(Rate.parse("1/s"), clock=clock)
+    domains = DomainLimiter(lambda _: RateLimiter(Rate.parse("1/s"), clock=clock))
     for domain in ("a.example", "b.example", "a.example", "c.example"):
         domains.of(domain).take()
     assert not domains.of("a.example").take()

@@ -7,14 +7,20 @@ from collections.abc import Callable
 
 from postroom.delivery.clock import monotonic
 from postroom.delivery.throttle import Throttle
+from postroom.smtp.blackboard import Blackboard
 from postroom.smtp.breaker import Breaker
+from postroom.smtp.limiter import Limiter, RateLimiter
+from postroom.smtp.shared_breaker import SharedBreaker
+from postroom.smtp.shared_limiter import SharedLimiter
 from postroom.smtp.transport import Transport, connect
+from postroom.values.rate import Rate
 from postroom.values.relay import Relay
 
 
 class Lines:
     """The lines to each relay; thread-safe. Relays are told apart by name.
 
+    With a ``board`` breakers and rates are those of all workers that have the same one.
     Never to be used on the other side of a fork: a socket has two ends, not three.
     """
 
@@ -23,7 +29,9 @@ class Lines:
         *,
         connect: Callable[[Relay], Transport] = connect,
         clock: Callable[[], float] = monotonic,
+        board: Blackboard | None = None,
     ) -> None:
+        self._board = board
         self._connect = connect
         self._clock = clock
         self._lock = threading.Lock()
@@ -35,12 +43,16 @@ class Lines:
     def breaker(self, relay: Relay) -> Breaker:
         """Return the breaker of ``relay``."""
         with self._lock:
-            return self._breakers.setdefault(relay.name, Breaker(clock=self._clock))
+            if relay.name not in self._breakers:
+                self._breakers[relay.name] = self._new_breaker(relay)
+            return self._breakers[relay.name]
 
     def throttle(self, relay: Relay) -> Throttle:
         """Return what counts against the rates of ``relay``."""
         with self._lock:
-            return self._throttles.setdefault(relay.name, Throttle(relay, self._clock))
+            if relay.name not in self._throttles:
+                self._throttles[relay.name] = self._new_throttle(relay)
+            return self._throttles[relay.name]
 
     def connect(self, relay: Relay) -> Transport:
         """Return a connection that was kept, or a new one.
@@ -77,6 +89,20 @@ class Lines:
         for transport in left:
             transport.quit()
 
+    def _new_breaker(self, relay: Relay) -> Breaker:
+        if self._board is None:
+            return Breaker(clock=self._clock)
+        return SharedBreaker(_identity(relay), self._board, clock=self._clock)
+
+    def _new_throttle(self, relay: Relay) -> Throttle:
+        return Throttle(relay, lambda rate, domain: self._new_limiter(relay, rate, domain))
+
+    def _new_limiter(self, relay: Relay, rate: Rate, domain: str) -> Limiter:
+        if self._board is None:
+            return RateLimiter(rate, clock=self._clock)
+        name = f"{_identity(relay)}:{domain}"
+        return SharedLimiter(rate, name, self._board, clock=self._clock)
+
     def _take(self, relay: Relay) -> Transport | None:
         with self._lock:
             kept = self._kept.get(relay.name)
@@ -97,3 +123,9 @@ class Lines:
                 self._cleaning.start()
         for transport in stale:
             transport.quit()
+
+
+def _identity(relay: Relay) -> str:
+    """Name the account at a relay: what its rates and its faults belong to."""
+    user = f"{relay.username}@" if relay.username else ""
+    return f"{user}{relay.host}:{relay.port}{relay.path}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from postroom.delivery.clock import monotonic
@@ -22,7 +21,6 @@ from postroom.delivery.transaction import Transaction
 from postroom.delivery.verdict import Verdicts
 from postroom.smtp.transport import Transport
 from postroom.values.errors import Disconnected, LeaseLost, MessageError, RelayError
-from postroom.values.relay import Relay
 from postroom.values.reply import Outcome, classify, classify_error
 from postroom.values.states import OnDoubt, Phase, RecipientState
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from postroom.smtp.limiter import DomainLimiter, RateLimiter
+from postroom.smtp.limiter import DomainLimiter, Limiter
 from postroom.storage.ledger import Claim
+from postroom.values.rate import Rate
 from postroom.values.relay import Relay
 
 
 class Throttle:
-    """Counts transactions against a relay's rate, and against that of each recipient domain."""
+    """Counts transactions against a relay's rate, and against that of each recipient domain.
 
-    def __init__(self, relay: Relay, clock: Callable[[], float]) -> None:
-        self._relay = None if relay.rate is None else RateLimiter(relay.rate, clock=clock)
-        self._domains = (
-            None if relay.domain_rate is None else DomainLimiter(relay.domain_rate, clock=clock)
-        )
+    ``limiter`` makes one for a rate and a domain, which is empty for the relay's own.
+    """
+
+    def __init__(self, relay: Relay, limiter: Callable[[Rate, str], Limiter]) -> None:
+        self._relay = None if relay.rate is None else limiter(relay.rate, "")
+        rate = relay.domain_rate
+        self._domains = None if rate is None else DomainLimiter(lambda name: limiter(rate, name))
 
     def relay_pause_s(self) -> float:
         """Return how long until the relay's own rate allows one more."""
@@ -35,7 +38,7 @@ class Throttle:
         # Between the look and here another sender may have been faster: that mail waits.
         return all(limiter.take() for limiter in self._limiters(claims))
 
-    def _limiters(self, claims: Sequence[Claim]) -> list[RateLimiter]:
+    def _limiters(self, claims: Sequence[Claim]) -> list[Limiter]:
         if self._domains is None:
             return []
         domains = {claim.address.rpartition("@")[2].lower() for claim in claims}

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from postroom.values.states import Fault
 
-_OPENING = frozenset({Fault.RELAY, Fault.CREDENTIALS})
+#: Whose faults open a breaker.
+OPENING = frozenset({Fault.RELAY, Fault.CREDENTIALS})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,10 +87,10 @@ class Breaker:
 
     def record(self, fault: Fault | None) -> None:
         """Take note of an outcome: None where it went well, else whose fault it was."""
-        if fault is Fault.OURSELVES or (fault not in _OPENING and not self._faults):
+        if fault is Fault.OURSELVES or (fault not in OPENING and not self._faults):
             return  # it says nothing about the relay, or nothing new
         with self._lock:
-            if fault not in _OPENING:
+            if fault not in OPENING:
                 # Whoever refuses one recipient is there, and knows us.
                 self._close()
                 return
@@ -97,6 +98,11 @@ class Breaker:
             self._last = fault
             if self._is_probing or (self._until is None and self._faults >= self._config.faults):
                 self._rest()
+
+    def close(self) -> None:
+        """Let the relay be used again: somebody has found it well."""
+        with self._lock:
+            self._close()
 
     def _close(self) -> None:
         self._faults = self._rests = 0

@@ -5,11 +5,24 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from typing import Protocol
 
 from postroom.values.rate import Rate
 
 #: Recipient domains whose last mails are remembered; those longest unused are forgotten.
 _REMEMBERED_DOMAINS = 10_000
+
+
+class Limiter(Protocol):
+    """A rate that mails are counted against."""
+
+    def take(self) -> bool:
+        """Count one more mail where the rate allows it now; return whether it does."""
+        ...
+
+    def pause_s(self) -> float:
+        """Return how long until one more is allowed; 0 where it is now."""
+        ...
 
 
 class RateLimiter:
@@ -43,21 +56,20 @@ class RateLimiter:
 
 
 class DomainLimiter:
-    """One limiter for each recipient domain, all of the same rate."""
+    """One limiter for each recipient domain; ``limiter`` makes one for a name."""
 
-    def __init__(self, rate: Rate, *, clock: Callable[[], float]) -> None:
-        self._rate = rate
-        self._clock = clock
+    def __init__(self, limiter: Callable[[str], Limiter]) -> None:
+        self._limiter = limiter
         self._lock = threading.Lock()
-        self._limiters: OrderedDict[str, RateLimiter] = OrderedDict()
+        self._limiters: OrderedDict[str, Limiter] = OrderedDict()
 
-    def of(self, domain: str) -> RateLimiter:
+    def of(self, domain: str) -> Limiter:
         """Return the limiter of ``domain``, in whatever case it is written."""
         key = domain.lower()
         with self._lock:
             limiter = self._limiters.get(key)
             if limiter is None:
-                limiter = self._limiters[key] = RateLimiter(self._rate, clock=self._clock)
+                limiter = self._limiters[key] = self._limiter(key)
             self._limiters.move_to_end(key)
             if len(self._limiters) > _REMEMBERED_DOMAINS:
                 self._limiters.popitem(last=False)

@@ -1,0 +1,253 @@
+"""Rates and breakers that several workers share through Redis, and what happens without it."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+import redis
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from postroom import Message, Outbox
+from postroom.delivery.lines import Lines
+from postroom.smtp.blackboard import Blackboard
+from postroom.smtp.breaker import BreakerConfig
+from postroom.smtp.shared_breaker import SharedBreaker
+from postroom.smtp.shared_limiter import SharedLimiter
+from postroom.testing import FaultyRelay
+from postroom.values.errors import ConfigError
+from postroom.values.rate import Rate
+from postroom.values.relay import Relay
+from postroom.values.states import Fault
+from tests.services.redis import Redis
+from tests.services.waiting import free_port, wait_for
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def url(redis_server: Redis) -> str:
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.flushall()
+    return redis_server.url
+
+
+@pytest.fixture
+def boards(url: str, clock: Clock) -> Iterator[list[Blackboard]]:
+    """Two processes' ways to one Redis."""
+    boards = [Blackboard(url, clock=clock) for _ in range(2)]
+    yield boards
+    for board in boards:
+        board.close()
+
+
+@pytest.fixture
+def breakers(boards: list[Blackboard], clock: Clock) -> list[SharedBreaker]:
+    """Two processes' breakers for one relay."""
+    config = BreakerConfig(faults=3, cool_down_s=0.2, probe_s=30)
+    return [SharedBreaker("relay", board, clock=clock, config=config) for board in boards]
+
+
+def limiters(boards: list[Blackboard], clock: Clock, rate: str) -> list[SharedLimiter]:
+    return [SharedLimiter(Rate.parse(rate), "relay", board, clock=clock) for board in boards]
+
+
+def fail(breaker: SharedBreaker, times: int = 3) -> None:
+    for _ in range(times):
+        breaker.record(Fault.RELAY)
+
+
+def let_the_rest_end(url: str, clock: Clock) -> None:
+    with redis.Redis.from_url(url) as client:
+        wait_for(lambda: not client.exists("postroom:breaker:relay:rest"), "the end of the rest")
+    clock.now += 5
+
+
+def test_workers_share_a_rate(boards: list[Blackboard], clock: Clock) -> None:
+    one, other = limiters(boards, clock, "5/h")
+    assert [one.take(), other.take(), one.take(), other.take(), one.take()] == [True] * 5
+    assert not one.take()
+    assert not other.take()
+    assert 3000 < one.pause_s() <= 3600
+
+
+def test_a_window_that_is_over_allows_as_many_again(boards: list[Blackboard], clock: Clock) -> None:
+    one, other = limiters(boards, clock, "3/s")
+    taken: list[float] = []
+
+    def take() -> bool:
+        clock.now = time.monotonic()
+        taken.extend(time.monotonic() for limiter in (one, other) if limiter.take())
+        return len(taken) >= 12
+
+    wait_for(take, "twelve mails")
+    for start in taken:
+        assert sum(start <= at < start + 0.95 for at in taken) <= 3
+
+
+def test_rates_of_different_relays_and_domains_are_counted_apart(
+    boards: list[Blackboard], clock: Clock
+) -> None:
+    relay = Relay.parse("smtp://user:secret@one.example.com?rate=2/h&domain_rate=1/h")
+    lines = Lines(clock=clock, board=boards[0])
+    other = Lines(clock=clock, board=boards[1])
+    assert lines.throttle(relay).take([])
+    assert other.throttle(Relay.parse("smtp://two.example.com?rate=1/h")).take([])
+    assert other.throttle(relay).take([])
+    assert not lines.throttle(relay).take([])
+
+
+def test_what_one_worker_meets_lets_all_rest(breakers: list[SharedBreaker], clock: Clock) -> None:
+    one, other = breakers
+    assert other.permits()
+    fail(one)
+    clock.now += 1.1
+    assert other.pause_s() > 0
+    assert not other.permits()
+
+
+def test_after_the_rest_one_of_all_workers_probes(
+    breakers: list[SharedBreaker], url: str, clock: Clock
+) -> None:
+    one, other = breakers
+    fail(one)
+    let_the_rest_end(url, clock)
+    assert [one.permits(), one.permits(), other.permits()] == [True, False, False]
+
+
+def test_a_probe_that_works_sets_all_free(
+    breakers: list[SharedBreaker], url: str, clock: Clock
+) -> None:
+    one, other = breakers
+    fail(one)
+    fail(other)
+    let_the_rest_end(url, clock)
+    assert other.permits()
+    other.record(None)
+    clock.now += 1.1
+    assert one.pause_s() == 0
+    assert one.permits()
+    assert other.permits()
+    assert not one.is_open
+
+
+def test_a_probe_that_fails_makes_the_next_rest_longer(
+    breakers: list[SharedBreaker], url: str, clock: Clock
+) -> None:
+    one, other = breakers
+    fail(one)
+    let_the_rest_end(url, clock)
+    assert other.permits()
+    fail(other, 1)
+    with redis.Redis.from_url(url) as client:
+        assert 200 < client.pttl("postroom:breaker:relay:rest") <= 400
+        assert client.get("postroom:breaker:relay:open") == b"2"
+
+
+def test_a_mail_that_was_refused_for_its_own_sake_is_told_to_nobody(
+    breakers: list[SharedBreaker], url: str
+) -> None:
+    for _ in range(10):
+        breakers[0].record(Fault.RECIPIENT)
+    with redis.Redis.from_url(url) as client:
+        assert client.keys("postroom:breaker:*") == []
+
+
+def test_without_redis_each_process_keeps_the_rate_and_says_so_once(
+    redis_server: Redis,
+    boards: list[Blackboard],
+    breakers: list[SharedBreaker],
+    clock: Clock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "postroom.worker")
+    one, other = limiters(boards, clock, "4/h")
+    assert one.take()
+    redis_server.stop()
+    try:
+        assert [one.take() for _ in range(4)] == [True, True, True, False]
+        fail(breakers[0])
+        assert not breakers[0].permits()
+        clock.now += 10
+        assert breakers[0].permits()  # its own probe
+        assert len([one for one in caplog.records if one.levelno == logging.WARNING]) == 1
+    finally:
+        redis_server.start()
+    clock.now += 10
+    assert [other.take() for _ in range(5)] == [True] * 4 + [False]
+    clock.now += 10
+    breakers[0].pause_s()
+    assert "Redis answers again" in caplog.text
+
+
+def test_a_redis_that_is_silent_holds_delivery_up_once_and_not_for_long(clock: Clock) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        board = Blackboard(f"redis://127.0.0.1:{silent.getsockname()[1]}/0", clock=clock)
+        (limiter,) = limiters([board], clock, "1000/s")
+        began = time.monotonic()
+        assert all(limiter.take() for _ in range(100))
+        assert time.monotonic() - began < 2
+        board.close()
+
+
+def test_a_wrong_url_is_refused_without_showing_it() -> None:
+    with pytest.raises(ConfigError, match="redis://host:6379/0") as refused:
+        Blackboard("http://user:secret@host")
+    assert "secret" not in str(refused.value)
+
+
+def test_nothing_is_connected_before_it_is_needed() -> None:
+    Blackboard(f"redis://127.0.0.1:{free_port()}/0").close()
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_two_processes_send_no_more_than_the_rate_where_they_share_it(
+    engine: Engine, relay: FaultyRelay, url: str, is_shared: bool
+) -> None:
+    outboxes = [
+        Outbox(
+            f"{relay.url}&rate=10/h",
+            engine=engine,
+            sender="shop@example.com",
+            redis=url if is_shared else None,
+        )
+        for _ in range(2)
+    ]
+    with Session(engine) as session, session.begin():
+        everybody = [f"reader-{number}@example.com" for number in range(40)]
+        outboxes[0].enqueue(session, Message(text="x"), to=everybody)
+    for outbox in outboxes:
+        outbox.worker().drain()
+        outbox.close()
+    # What is put off is due much later: the second finds what the first did not claim.
+    assert len(relay.accepted) <= (10 if is_shared else 20)
+    assert len(relay.accepted) >= 10
+
+
+def test_delivery_goes_on_without_redis(engine: Engine, relay: FaultyRelay) -> None:
+    nowhere = f"redis://127.0.0.1:{free_port()}/0"
+    outbox = Outbox(
+        f"{relay.url}&rate=100/s", engine=engine, sender="shop@example.com", redis=nowhere
+    )
+    with Session(engine) as session, session.begin():
+        outbox.enqueue(session, Message(text="x"), to=["ada@example.com"])
+    assert outbox.worker().drain(budget_s=60)
+    outbox.close()
+    assert len(relay.accepted) == 1
