@@ -64,7 +64,7 @@ class Outbox(Records):
         engine: Engine | AsyncEngineLike | None = None,
         users: Users | None = None,
         sender: str | Address | None = None,
-        templates: TemplatesLike | None = None,
+        templates: TemplatesLike | Templates | None = None,
         inline_css: bool = False,
         schema: str | None = None,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
@@ -101,18 +101,26 @@ class Outbox(Records):
         return cls.from_settings(Settings.load(), users=users)
 
     @classmethod
-    def from_settings(cls, settings: Settings, *, users: Users | None = None) -> Outbox:
-        """Return the outbox that ``settings`` describe, with an engine of its own.
+    def from_settings(
+        cls,
+        settings: Settings,
+        *,
+        users: Users | None = None,
+        relay: Relays | Routing | None = None,
+        engine: Engine | AsyncEngineLike | None = None,
+        templates: TemplatesLike | Templates | None = None,
+    ) -> Outbox:
+        """Return the outbox that ``settings`` describe; what is given beside them wins.
 
         Raises:
             ConfigError: there is no database URL, or a value does not fit.
         """
         return cls(
-            settings.routing(),
-            engine=worker_engine(settings.required_database_url()),
+            relay or settings.routing(),
+            engine=engine or worker_engine(settings.required_database_url()),
             users=users,
             sender=settings.sender,
-            templates=settings.templates or None,
+            templates=templates or settings.templates or None,
             inline_css=settings.inline_css,
             schema=settings.database_schema,
             max_message_bytes=settings.max_message_bytes,

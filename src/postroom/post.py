@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,7 +48,11 @@ class Post:
         self._board = board
         self._lines = Lines(connect=self._connect, board=board)
         self._engine: Engine | None = None
+        #: Held while the worker changes: threads of a server may ask for it at the same time.
+        self._lock = threading.Lock()
         self._worker: Worker | None = None
+        self._is_started = False
+        self._guests = 0
         self._hints = Hints(self._hint)
         self._others: list[Callable[[], None]] = []
         _posts.add(self)
@@ -87,29 +92,41 @@ class Post:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Deliver from this process meanwhile; a worker that runs already goes on afterwards."""
-        if self.is_at_work:
-            yield
-            return
-        self.start()
+        """Deliver from this process meanwhile; what was started otherwise goes on afterwards."""
+        with self._lock:
+            self._begin()
+            self._guests += 1
         try:
             yield
         finally:
-            self.stop()
+            with self._lock:
+                self._guests -= 1
+                is_over = not (self._guests or self._is_started)
+                worker = self._taken() if is_over else None
+            _ended(worker)
 
     def start(self) -> None:
         """Put a worker to work in this process, if there is none."""
+        with self._lock:
+            self._begin()
+            self._is_started = True
+
+    def stop(self) -> bool:
+        """Stop this process's worker; return whether all its outcomes were recorded."""
+        with self._lock:
+            worker = self._taken()
+        return _ended(worker)
+
+    def _begin(self) -> None:
         if self._worker is None:
             self._worker = self.worker(None)
         self._worker.start()
 
-    def stop(self) -> bool:
-        """Stop this process's worker; return whether all its outcomes were recorded."""
+    def _taken(self) -> Worker | None:
+        """Return the worker; this process has none any more."""
         worker, self._worker = self._worker, None
-        if worker is None:
-            return True
-        worker.stop()
-        return worker.join()
+        self._is_started = False
+        return worker
 
     def close(self) -> None:
         """Stop, and close the database connections."""
@@ -138,8 +155,18 @@ class Post:
     def _begin_anew(self) -> None:
         """Leave what the parent has to the parent: closing it here would close it there."""
         _left_behind.append((self._worker, self._engine, self._lines))
+        self._lock = threading.Lock()
         self._worker = self._engine = None
+        self._is_started, self._guests = False, 0
         self._lines = Lines(connect=self._connect, board=self._board)
+
+
+def _ended(worker: Worker | None) -> bool:
+    """Stop ``worker``, if there is one; return whether it has recorded all its outcomes."""
+    if worker is None:
+        return True
+    worker.stop()
+    return worker.join()
 
 
 _posts: weakref.WeakSet[Post] = weakref.WeakSet()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import (
@@ -162,6 +162,11 @@ class Settings(BaseSettings):
         examples=[8],
         description="How many connections a worker keeps to a relay, instead of what its URL says.",
     )
+    in_process_worker: bool = Field(
+        default=True,
+        description="Whether a web application delivers from its own processes; off where "
+        "`postroom worker` or Celery does it alone.",
+    )
     lease_s: float = Field(
         default=_WORKER.lease_s,
         ge=1,
@@ -227,15 +232,15 @@ class Settings(BaseSettings):
         )
 
     @classmethod
-    def load(cls) -> Self:
-        """Read the environment and the settings file.
+    def load(cls, **given: Any) -> Self:
+        """Read the environment and the settings file; what is ``given`` wins over both.
 
         Raises:
             ConfigError: the file cannot be read, a setting is unknown or a value does not fit.
         """
         refuse_unknown_variables(cls.model_fields)
         try:
-            return cls()
+            return cls(**given)
         except ValidationError as error:
             # From None: pydantic's own text and chain may hold the value, which may be secret.
             raise ConfigError(explained(error, _SECRET)) from None

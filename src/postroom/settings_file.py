@@ -46,14 +46,14 @@ def file_values(known: Iterable[str]) -> dict[str, Any]:
     return values
 
 
-def refuse_unknown_variables(known: Iterable[str]) -> None:
-    """Refuse a variable that looks like a setting and is none.
+def refuse_unknown_variables(known: Iterable[str], given: Iterable[str] | None = None) -> None:
+    """Refuse a variable that looks like a setting and is none; the environment's where None.
 
     Raises:
         ConfigError: there is one; the text names it and the nearest one that exists.
     """
     variables = {PREFIX + name.upper() for name in known} | {CONFIG_VARIABLE}
-    for name in sorted(os.environ):
+    for name in sorted(os.environ if given is None else given):
         if name.upper().startswith(PREFIX) and name.upper() not in variables:
             raise ConfigError(f"unknown variable {name}{_nearest(name.upper(), variables)}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 
 import pytest
 from sqlalchemy import Engine
@@ -88,6 +89,25 @@ def test_a_worker_that_runs_already_goes_on(
         outbox.enqueue(session, HELLO, to=[BOB])
         session.commit()
         relay.wait_for(2)
+
+
+def test_many_threads_may_ask_for_the_worker_and_get_one(
+    outbox: Outbox, session: Session, relay: FaultyRelay
+) -> None:
+    receipts = [outbox.enqueue(session, HELLO, to=[ADA]) for _ in range(4)]
+    session.commit()
+    waiting = [
+        threading.Thread(target=outbox.deliver_now, args=(session, receipt)) for receipt in receipts
+    ]
+    for thread in waiting:
+        thread.start()
+    outbox.start()
+    for thread in waiting:
+        thread.join()
+    assert [one.name for one in threading.enumerate()].count("postroom-ledger") == 1
+    assert outbox.stop()
+    assert "postroom-ledger" not in [one.name for one in threading.enumerate()]
+    assert len(relay.accepted) == 4
 
 
 # Forking a process that has threads is what this is about.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from os import PathLike, fspath
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from jinja2.defaults import DEFAULT_NAMESPACE
@@ -30,14 +31,27 @@ class Templates:
     includes a ``.txt``; subjects and texts never are.
     """
 
-    def __init__(self, base: jinja2.Environment, *, inline_css: bool = False) -> None:
-        """Read as ``base`` does; move CSS into the elements of all HTML where ``inline_css``."""
+    def __init__(
+        self,
+        base: jinja2.Environment,
+        *,
+        inline_css: bool = False,
+        ambient: Callable[[], Mapping[str, Any]] = dict,
+    ) -> None:
+        """Read as ``base`` does; move CSS into the elements of all HTML where ``inline_css``.
+
+        ``ambient`` returns what every template is given where its own context says nothing. It
+        is asked whenever one is frozen.
+        """
         self.base = base
         self.inline_css = inline_css
+        self.ambient = ambient
         self._compiled = lru_cache(maxsize=256)(self._compile)
 
     @classmethod
-    def of(cls, source: TemplatesLike | None, *, inline_css: bool = False) -> Templates:
+    def of(
+        cls, source: TemplatesLike | Templates | None, *, inline_css: bool = False
+    ) -> Templates:
         """Return the templates in a folder, in several, or of a Jinja loader or environment.
 
         Of an environment, the loader, filters, tests, globals and syntax are taken over as they
@@ -47,6 +61,8 @@ class Templates:
         Raises:
             ConfigError: a folder does not exist, or ``source`` is none of these.
         """
+        if isinstance(source, Templates):
+            return source
         if not isinstance(source, jinja2.Environment):
             source = jinja2.Environment(loader=_loader(source), autoescape=True)
         return cls(source, inline_css=inline_css)

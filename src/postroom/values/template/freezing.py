@@ -55,7 +55,7 @@ def freeze(
             inline=dict(inline),
             inline_css=css,
         )
-    output = render(found, value.context, inline)
+    output = render(found, {**templates.ambient(), **value.context}, inline)
     return inlined(output) if css else output
 
 
@@ -69,7 +69,7 @@ def _program(template: Template, entry: str, templates: Templates, *, is_html: b
     )
     frozen = {
         name: value
-        for name, value in own_globals(templates.base).items()
+        for name, value in (own_globals(templates.base) | dict(templates.ambient())).items()
         if name in names and name not in template.context
     }
     return Program(
@@ -77,7 +77,7 @@ def _program(template: Template, entry: str, templates: Templates, *, is_html: b
         sources=tuple(sorted(sources.items())),
         is_html=is_html,
         syntax=syntax,
-        globals=json.dumps(pack(frozen, "the environment's globals"), sort_keys=True),
+        globals=json.dumps(pack(frozen, "the application's globals"), sort_keys=True),
     )
 
 

@@ -1,0 +1,160 @@
+"""What belongs to one application: its settings, its outbox, its session."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any, Protocol, TypeAlias
+
+from flask import Flask
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session, scoped_session
+
+from postroom.delivery.routing import Relays, Routing
+from postroom.integrations.flask.configuration import settings_of
+from postroom.integrations.flask.current_user import flask_login_user_id
+from postroom.integrations.flask.serving import Serving
+from postroom.integrations.flask.templating import templates_of
+from postroom.outbox import Outbox
+from postroom.settings import Settings
+from postroom.storage.engine import Executor
+from postroom.values.errors import ConfigError, RecipientError
+from postroom.wiring import Users
+
+EXTENSION = "postroom"
+
+#: Where the current session comes from.
+Sessions: TypeAlias = scoped_session[Session] | Callable[[], Session]
+
+
+class Database(Protocol):
+    """Flask-SQLAlchemy's ``db``, as far as it is used here."""
+
+    @property
+    def session(self) -> Any:
+        """Return its scoped session."""
+        ...
+
+    @property
+    def engine(self) -> Engine:
+        """Return the current application's default engine."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What an application gives; ``db``, or an engine and where sessions come from."""
+
+    db: Database | None = None
+    engine: Engine | None = None
+    session: Sessions | None = None
+    users: Users | None = None
+    relay: Relays | Routing | None = None
+    user_id: Callable[[], Any] | None = None
+
+    def joined(self, later: Parts) -> Parts:
+        """Return the same, with what ``later`` gives in its place."""
+        given = {one.name: getattr(later, one.name) for one in fields(later)}
+        return replace(self, **{name: part for name, part in given.items() if part is not None})
+
+
+class State:
+    """An application's outbox, made when it is first asked for: its models are complete then.
+
+    Raises:
+        ConfigError: a setting is unknown or does not fit.
+    """
+
+    def __init__(self, app: Flask, parts: Parts) -> None:
+        self._app = app
+        self._parts = parts
+        self._lock = threading.RLock()
+        settings_of(app)  # for its errors: now, and not with the first mail
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings, as they are when they are first needed."""
+        return settings_of(self._app)
+
+    @property
+    def outbox(self) -> Outbox:
+        """The application's outbox."""
+        with self._lock:
+            return self._outbox
+
+    @property
+    def session(self) -> Executor:
+        """The session of whoever asks.
+
+        Raises:
+            ConfigError: the application has not said where sessions come from.
+        """
+        db, given = self._parts.db, self._parts.session
+        if given is None and db is None:
+            raise ConfigError(
+                "expected to know the current session, got: an engine alone; give "
+                "Postroom(…, session=…) a scoped_session or a function that returns the session"
+            )
+        session: Any = db.session if given is None and db is not None else given
+        return session if isinstance(session, scoped_session) else session()
+
+    def user_id(self) -> Any:
+        """Return the id of who is signed in.
+
+        Raises:
+            RecipientError: nobody is.
+        """
+        user_id = (self._parts.user_id or flask_login_user_id)()
+        if user_id is None:
+            raise RecipientError("expected somebody to be signed in, to write to them, got: nobody")
+        return user_id
+
+    def begin(self) -> None:
+        """Deliver from this process, where the application does so at all."""
+        if self.settings.in_process_worker and not self._app.testing:
+            self.serving.begin()
+
+    @cached_property
+    def serving(self) -> Serving:
+        """The worker of each process."""
+        return Serving(self.outbox)
+
+    @cached_property
+    def _outbox(self) -> Outbox:
+        is_suppressed = self._app.config.get("MAIL_SUPPRESS_SEND")
+        return Outbox.from_settings(
+            self.settings,
+            users=self._parts.users,
+            relay=None if is_suppressed else self._parts.relay,
+            engine=self._engine(),
+            templates=templates_of(self._app, self.settings),
+        )
+
+    def _engine(self) -> Engine:
+        if self._parts.engine is not None:
+            return self._parts.engine
+        if self._parts.db is None:
+            raise ConfigError(
+                "expected to know the application's database, got: none; "
+                "call Postroom.init_app(app, db), or give it an engine"
+            )
+        with self._app.app_context():
+            return self._parts.db.engine
+
+
+def state_of(app: Flask) -> State:
+    """Return what belongs to ``app``.
+
+    Raises:
+        ConfigError: it was never given to ``Postroom.init_app``.
+    """
+    state = app.extensions.get(EXTENSION)
+    if state is None:
+        raise ConfigError(
+            f"expected the application {app.name} to have an outbox, got: none; "
+            "call Postroom.init_app(app, db)"
+        )
+    found: State = state
+    return found
