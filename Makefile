@@ -10,13 +10,16 @@ VENV := .venv$(if $(SQLALCHEMY),-sqlalchemy-$(SQLALCHEMY))
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: help env services demo test lint format types bench faults lock build clean
+.PHONY: help env services demo shop test lint format types bench faults lock build clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | expand -t 12
 
 demo: env ## place an order, deliver its mail to a local inbox, show what happened
 	@$(BIN)/postroom demo $(ARGS)
+
+shop: env ## open the example shop with a local inbox; PORT=8000, ENGINE=threads or celery
+	@$(BIN)/python -m examples.shop --port $(or $(PORT),8000) --engine $(or $(ENGINE),threads) $(ARGS)
 
 test: env services ## every test but the long forms, with branch coverage
 	@$(BIN)/python -m pytest -n $(JOBS) --cov --cov-report=term $(ARGS)

@@ -1,0 +1,1 @@
+"""A small shop, to run (`make shop`), to read and to copy from."""
