@@ -22,7 +22,7 @@ from postroom.storage import schema
 from postroom.storage.engine import Executor, read, worker_engine
 from postroom.storage.enqueue import enqueue
 from postroom.storage.models import tables
-from postroom.storage.order import MAX_MESSAGE_BYTES, Order, Receipt, Someone, Terms
+from postroom.storage.order import MAX_MESSAGE_BYTES, Everyone, Order, Receipt, Someone, Terms
 from postroom.storage.people import People
 from postroom.storage.prune import Pruned, prune
 from postroom.storage.queries import MessageStatus
@@ -135,7 +135,7 @@ class Outbox(Records):
         session: Executor,
         message: Message,
         *,
-        to: Iterable[Someone] = (),
+        to: Everyone = (),
         cc: Iterable[Someone] = (),
         bcc: Iterable[Someone] = (),
         users: Iterable[Any] = (),
@@ -147,6 +147,10 @@ class Outbox(Records):
         existed. Recipients from all four sources are joined, an address reached twice gets one
         copy. ``cc`` and ``bcc`` make it one mail that everyone in To and Cc sees. The same
         ``key`` with the same content returns the receipt for the message that stands.
+
+        ``to`` may be, or hold, a query: ``select(User.email, User.name, User.points)``. The
+        database writes whom it finds, without a row passing through Python; the first column is
+        the address, ``name`` the display name, and others become variables of the templates.
 
         Raises:
             MessageError: something cannot be sent; nothing was written. Subclasses say what.
@@ -164,7 +168,7 @@ class Outbox(Records):
         session: AsyncSessionLike | Callable[[], AsyncSessionLike],
         message: Message,
         *,
-        to: Iterable[Someone] = (),
+        to: Everyone = (),
         cc: Iterable[Someone] = (),
         bcc: Iterable[Someone] = (),
         users: Iterable[Any] = (),

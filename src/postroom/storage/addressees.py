@@ -6,9 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import SelectBase
+
 from postroom.storage.engine import Executor
-from postroom.storage.order import Order, Someone
+from postroom.storage.order import Everyone, Order, Someone
 from postroom.storage.people import People
+from postroom.storage.selection import Selection
 from postroom.values.address import Address, parse_all
 from postroom.values.checks import items_of
 from postroom.values.errors import ConfigError, MessageError, RecipientError
@@ -31,16 +34,22 @@ class Addressee:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addressees:
-    """Those of one order: ``all`` have each address once, ``asked`` has it as often as asked."""
+    """Those of one order: ``all`` have each address once, ``asked`` has it as often as asked.
+
+    Beside them, the order goes to whomever its ``selections`` find.
+    """
 
     all: tuple[Addressee, ...]
     asked: tuple[Addressee, ...]
     together: bool
+    selections: tuple[Selection, ...] = ()
 
     @property
     def have_variables(self) -> bool:
         """Whether anyone brings variables."""
-        return any(one.variables is not None for one in self.all)
+        return any(one.variables is not None for one in self.all) or any(
+            one.has_variables for one in self.selections
+        )
 
 
 def addressees(order: Order, executor: Executor, people: People | None) -> Addressees:
@@ -48,22 +57,32 @@ def addressees(order: Order, executor: Executor, people: People | None) -> Addre
 
     Raises:
         InvalidAddress: one error that names every address that is wrong.
-        RecipientError: there is nobody, or users who do not exist or have no address.
+        RecipientError: there is nobody, or users who do not exist or have no address; a query
+            that cannot be used.
         MessageError: recipients bring variables to a message sent together.
     """
-    direct = _direct(order)
+    to, queries = _divided(order.to)
+    direct = _direct(to, order)
     users = list(_users(order, executor, people))
     asked = (*(one for one in direct if one.kind is Kind.TO), *users)
     asked += tuple(one for one in direct if one.kind is not Kind.TO)
     unique: dict[str, Addressee] = {}
     for one in asked:
         unique.setdefault(one.key, one)
-    if not unique:
+    if not unique and not queries:
         raise RecipientError("expected at least one recipient, got: none; pass to=[…] or users=[…]")
     shared = any(one.kind is not Kind.TO for one in direct)
     found = Addressees(
-        all=tuple(unique.values()), asked=asked, together=order.message.together or shared
+        all=tuple(unique.values()),
+        asked=asked,
+        together=order.message.together or shared,
+        selections=tuple(Selection.of(query, executor) for query in queries),
     )
+    if found.together and queries:
+        raise MessageError(
+            "expected a message sent together (or with cc or bcc) to go to people given one by "
+            "one, got: a query; send separate copies with to=select(…) alone"
+        )
     if found.together and found.have_variables:
         raise MessageError(
             "expected a message sent together (or with cc or bcc) to be the same for everyone, "
@@ -72,9 +91,16 @@ def addressees(order: Order, executor: Executor, people: People | None) -> Addre
     return found
 
 
-def _direct(order: Order) -> list[Addressee]:
+def _divided(to: Everyone) -> tuple[list[Someone], list[SelectBase]]:
+    """Return people given one by one, and queries."""
+    items = (to,) if isinstance(to, SelectBase) else items_of(to, "to")
+    people = [one for one in items if not isinstance(one, SelectBase)]
+    return people, [one for one in items if isinstance(one, SelectBase)]
+
+
+def _direct(to: Iterable[Someone], order: Order) -> list[Addressee]:
     """Return the addresses given directly; the wrong ones are named at once."""
-    given = [(Kind.TO, one) for one in items_of(order.to, "to")]
+    given = [(Kind.TO, one) for one in to]
     given += [(Kind.CC, one) for one in items_of(order.cc, "cc")]
     given += [(Kind.BCC, one) for one in items_of(order.bcc, "bcc")]
     parsed = iter(parse_all(one for _, one in given if isinstance(one, str)))

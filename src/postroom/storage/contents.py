@@ -78,16 +78,20 @@ def columns(draft: Draft) -> dict[str, Any]:
 
 
 def content_hash(
-    stored: Mapping[str, Any], files: Iterable[Mapping[str, Any]], asked: Iterable[Addressee]
+    stored: Mapping[str, Any],
+    files: Iterable[Mapping[str, Any]],
+    asked: Iterable[Addressee],
+    queries: Iterable[str] = (),
 ) -> str:
     """Return the SHA-256 of what was asked: content, attachments and recipients.
 
     When, how fast and over which relay it goes out is left out, and so are token and date. The
-    order of recipients means nothing; nor does naming one twice.
+    order of recipients means nothing; nor does naming one twice. A query counts as it was asked,
+    not by what it finds.
     """
     # Without what is not set: a column added by a later version changes no hash.
     what = {name: value for name, value in stored.items() if name in _ASKED and value is not None}
-    people = sorted({_asked(one) for one in asked})
+    people = sorted({_asked(one) for one in asked} | {f"query\n{one}" for one in queries})
     return hashlib.sha256(_canonical([what, list(files), people]).encode()).hexdigest()
 
 

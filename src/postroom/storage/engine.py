@@ -108,12 +108,15 @@ def writing(engine: Engine) -> Connection:
 def transaction(connection: Connection) -> Iterator[None]:
     """One transaction on a connection of `writing`; committed at the end, or rolled back."""
     with connection.begin():
-        _take_write_lock(connection)
+        take_write_lock(connection)
         yield
 
 
-def _take_write_lock(connection: Connection) -> None:
-    """Begin on SQLite where nothing else did: an application's engine leaves it to the driver."""
+def take_write_lock(connection: Connection) -> None:
+    """Begin on SQLite where nothing else did: an application's engine leaves it to the driver.
+
+    Before a savepoint, too: that of the driver's own making would commit when it is released.
+    """
     if connection.dialect.name != "sqlite":
         return
     driver_connection: Any = connection.connection.driver_connection
@@ -244,7 +247,7 @@ def _begin_before_savepoint(connection: Connection, name: str) -> None:
     that came first would commit (https://docs.sqlalchemy.org/en/20/dialects/sqlite.html#pysqlite-serializable).
     The write lock is taken at once, as everywhere: see `write`.
     """
-    _take_write_lock(connection)
+    take_write_lock(connection)
 
 
 def _prepare_connection(connection: Any, record: Any) -> None:

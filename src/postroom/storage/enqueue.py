@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from postroom.storage import blobs, recipients
 from postroom.storage.addressees import Addressees, addressees
 from postroom.storage.contents import columns, content_hash
-from postroom.storage.engine import Executor
+from postroom.storage.engine import Executor, take_write_lock
+from postroom.storage.enlist import enlist
 from postroom.storage.models import Tables
 from postroom.storage.order import Order, Receipt, Terms
 from postroom.storage.spool import Spooled, encoded_bytes, spooled
@@ -33,11 +35,12 @@ def enqueue(executor: Executor, tables: Tables, order: Order, terms: Terms) -> R
     """Store ``order`` in the transaction that ``executor`` is in; the caller commits or not.
 
     Attachments are read first; nothing is written unless all of it can be. Without attachments
-    it is four statements at most. Where ``key`` stands already for the same content, nothing is
-    written and the receipt is for the message that stands. A transaction that enqueues a key
-    waits for another one that has enqueued the same key and has not ended yet. (On PostgreSQL at
-    REPEATABLE READ or above it then gets the serialization failure that such transactions are
-    retried for.)
+    and queries it is four statements at most; with a query it is all in a savepoint.
+
+    Where ``key`` stands already for the same content, nothing is written and the receipt is for
+    the message that stands. A transaction that enqueues a key waits for another one that has
+    enqueued the same key and has not ended yet. (On PostgreSQL at REPEATABLE READ or above it
+    then gets the serialization failure that such transactions are retried for.)
 
     Raises:
         MessageError: the message, a recipient or an attachment cannot be sent; nothing has been
@@ -49,17 +52,32 @@ def enqueue(executor: Executor, tables: Tables, order: Order, terms: Terms) -> R
     people = addressees(order, executor, terms.people)
     with spooled(order.message.attachments, terms.max_message_bytes) as files:
         row = _row(order.message, _draft(order.message, terms, people, files))
-        if key is not None:  # nothing else ever asks for the hash
-            content = content_hash(row, map(_attached, files), people.asked)
-            row |= {"key": key, "content_hash": content}
         connection = executor if isinstance(executor, Connection) else executor.connection()
-        receipt = _insert(connection, tables, row, people)
-        if receipt.is_new:
+        if key is not None:  # nothing else ever asks for the hash
+            queries = [one.fingerprint(connection.dialect) for one in people.selections]
+            content = content_hash(row, map(_attached, files), people.asked, queries)
+            row |= {"key": key, "content_hash": content}
+        with _undone_where_refused(connection, people):
+            receipt = _insert(connection, tables, row, people)
+            if not receipt.is_new:
+                return receipt
             _attach(connection, tables, receipt.message_id, files, row["created_at"])
-    if receipt.is_new:
-        place = _place(order.message, receipt, row["created_at"])
-        recipients.add(connection, tables, people.all, place, notify=terms.notify)
-    return receipt
+            place = _place(order.message, receipt, row["created_at"])
+            if not people.selections:
+                recipients.add(connection, tables, people.all, place, notify=terms.notify)
+                return receipt
+            count = enlist(connection, tables, people, place, notify=terms.notify)
+    return replace(receipt, count=count)
+
+
+def _undone_where_refused(
+    connection: Connection, people: Addressees
+) -> AbstractContextManager[object]:
+    """Whom a query finds is known once they are written: wrap it in a savepoint."""
+    if not people.selections:
+        return nullcontext()
+    take_write_lock(connection)  # on SQLite a savepoint that comes first would commit
+    return connection.begin_nested()
 
 
 def _checked_key(key: str) -> str:
@@ -146,11 +164,13 @@ def _insert(
                 message_id=message_id,
                 key=row["key"],
                 is_new=True,
-                recipients=tuple(one.address for one in people.all),
+                recipients=() if people.selections else tuple(one.address for one in people.all),
+                count=len(people.all),
             )
         standing = _standing(connection, tables, row["key"])
         if standing is not None:
-            return _receipt(connection, tables, row, standing)
+            _check_content(row, standing)
+            return _receipt(connection, tables, row["key"], standing.id, people)
     raise KeyConflict(
         f"expected key {row['key']!r} to be free or to stand, got: one that cannot be read; "
         "enqueue again in a new transaction"
@@ -163,17 +183,27 @@ def _standing(connection: Connection, tables: Tables, key: str) -> Any:
     return connection.execute(wanted).one_or_none()
 
 
-def _receipt(connection: Connection, tables: Tables, row: dict[str, Any], standing: Any) -> Receipt:
+def _check_content(row: dict[str, Any], standing: Any) -> None:
     if standing.content_hash != row["content_hash"]:
         raise KeyConflict(
             f"expected key {row['key']!r} to be new, or to come with the content that it stands "
             f"for, got: other content than that of message {standing.id}; use a key of its own"
         )
+
+
+def _receipt(
+    connection: Connection, tables: Tables, key: str, message_id: int, people: Addressees
+) -> Receipt:
+    """Return the receipt for the message that stands."""
+    found = () if people.selections else tuple(_recipients(connection, tables, message_id))
+    recipient = tables.recipient.c
+    count = select(func.count()).where(recipient.message_id == message_id)
     return Receipt(
-        message_id=standing.id,
-        key=row["key"],
+        message_id=message_id,
+        key=key,
         is_new=False,
-        recipients=tuple(_recipients(connection, tables, standing.id)),
+        recipients=found,
+        count=connection.scalar(count) or 0 if people.selections else len(found),
     )
 
 

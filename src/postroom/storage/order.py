@@ -6,7 +6,9 @@ import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
+
+from sqlalchemy import SelectBase
 
 from postroom.storage.people import People
 from postroom.values.address import Address
@@ -16,7 +18,10 @@ from postroom.values.template import Templates
 #: What most relays take; Gmail and Exchange Online refuse more than 25 MB and 35 MB.
 MAX_MESSAGE_BYTES = 25 * 1024 * 1024
 
-Someone = str | Address | Recipient
+Someone: TypeAlias = str | Address | Recipient
+
+#: Those a query finds in the database, or a list of people and queries.
+Everyone: TypeAlias = SelectBase | Iterable[Someone | SelectBase]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +29,7 @@ class Order:
     """One message and everyone it goes to. ``users`` are ids, looked up at enqueue."""
 
     message: Message
-    to: Iterable[Someone] = ()
+    to: Everyone = ()
     cc: Iterable[Someone] = ()
     bcc: Iterable[Someone] = ()
     users: Iterable[Any] = ()
@@ -53,11 +58,13 @@ class Terms:
 class Receipt:
     """What stands in the outbox, once the caller commits.
 
-    ``is_new`` is false where ``key`` stood already for the same message; ``recipients`` are then
-    those of the message that stands.
+    ``is_new`` is false where ``key`` stood already for the same message; the recipients are then
+    those of the message that stands. ``count`` is how many there are. ``recipients`` is empty
+    where a query was among them: whom it found, only the database knows.
     """
 
     message_id: int
     key: str | None
     is_new: bool
     recipients: tuple[Address, ...]
+    count: int

@@ -1,6 +1,6 @@
 """The rows of a message's recipients, and their places in the queue.
 
-All recipients travel to the database as one JSON value: a driver's time for each row, times
+Given one by one, they travel to the database as one JSON value: a driver's time for each row, times
 100,000, would be most of an enqueue.
 """
 
@@ -38,6 +38,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from postroom.storage.addressees import Addressee
 from postroom.storage.engine import clock_sql
 from postroom.storage.models import Tables, Utc
+from postroom.storage.upsert import Upsert, upsert_on
 from postroom.values.states import Lane, RecipientState
 
 #: The channel of PostgreSQL's NOTIFY: a hint without content, which may be lost.
@@ -69,20 +70,46 @@ def add(
 ) -> None:
     """Insert ``people`` and queue them, in two statements, or in one on PostgreSQL.
 
+    The message must be new.
+
     They are due now, or at ``not_before``, by the database's clock. On PostgreSQL, ``notify``
     wakes the workers when the transaction commits.
     """
-    where = {
+    if connection.dialect.name == "postgresql":
+        who = _where(place) | {"people": _packed(people), "place_at": place.at}
+        connection.execute(_add_and_queue(tables, connection.dialect, notify), who)
+    else:
+        insert_new(connection, tables, people, place)
+        queue_all(connection, tables, place, notify=notify)
+
+
+def insert_new(
+    connection: Connection, tables: Tables, people: Sequence[Addressee], place: Place
+) -> None:
+    """Insert those of ``people`` whom the message does not go to already; queue nobody."""
+    who = {"place_message_id": place.message_id, "place_at": place.at}
+    insertion = _add_new(tables, connection.dialect)
+    connection.execute(insertion, who | {"people": _packed(people)})
+
+
+def queue_all(connection: Connection, tables: Tables, place: Place, *, notify: bool) -> int:
+    """Queue every recipient of the message, none of whom is queued yet; return how many."""
+    queued = connection.execute(
+        _queue_added(tables, connection.dialect),
+        _where(place),
+        execution_options={"preserve_rowcount": True},
+    )
+    if notify and connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_notify(CHANNEL, "")))
+    return queued.rowcount
+
+
+def _where(place: Place) -> dict[str, Any]:
+    return {
         "place_message_id": place.message_id,
         "place_lane": place.lane.rank,
         "place_not_before": place.not_before.timestamp() if place.not_before else 0.0,
     }
-    who = where | {"people": _packed(people), "place_at": place.at}
-    if connection.dialect.name == "postgresql":
-        connection.execute(_add_and_queue(tables, connection.dialect, notify), who)
-    else:
-        connection.execute(_add(tables, "sqlite"), who)
-        connection.execute(_queue_added(tables, connection.dialect), where)
 
 
 def _packed(people: Sequence[Addressee]) -> list[tuple[Any, ...]]:
@@ -102,7 +129,7 @@ def _packed(people: Sequence[Addressee]) -> list[tuple[Any, ...]]:
 @lru_cache(maxsize=32)
 def _add_and_queue(tables: Tables, dialect: Dialect, notify: bool) -> Select[Any]:
     """Return the one statement of PostgreSQL: a round trip less."""
-    added = _add(tables, "postgresql").returning(tables.recipient.c.id).cte("added")
+    added = _add(tables, dialect).returning(tables.recipient.c.id).cte("added")
     queued = _queue(tables, dialect, added).cte("queued")
     done = func.pg_notify(CHANNEL, "") if notify else null()
     return select(done).add_cte(queued)
@@ -116,15 +143,20 @@ def _queue_added(tables: Tables, dialect: Dialect) -> Insert:
 
 
 @lru_cache(maxsize=32)
-def _add(tables: Tables, dialect_name: str) -> Insert:
-    given, number = _given_on_postgresql() if dialect_name == "postgresql" else _given_on_sqlite()
+def _add_new(tables: Tables, dialect: Dialect) -> Insert:
+    return _add(tables, dialect).on_conflict_do_nothing()
+
+
+def _add(tables: Tables, dialect: Dialect) -> Upsert:
+    is_postgresql = dialect.name == "postgresql"
+    given, number = _given_on_postgresql() if is_postgresql else _given_on_sqlite()
     rows = select(
         *given,
         bindparam("place_message_id", type_=tables.recipient.c.message_id.type),
         literal(RecipientState.QUEUED.value),
         bindparam("place_at", type_=Utc()),
     ).order_by(number)  # To and Cc are written by ascending id
-    return insert(tables.recipient).from_select(
+    return upsert_on(dialect, tables.recipient).from_select(
         [*_GIVEN, "message_id", "state", "updated_at"], rows
     )
 

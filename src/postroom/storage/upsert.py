@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from sqlalchemy import Table
+from sqlalchemy import Dialect, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
 from postroom.storage.engine import Executor, dialect_of
@@ -14,6 +14,9 @@ Upsert: TypeAlias = postgresql.Insert | sqlite.Insert
 
 def upsert(executor: Executor, table: Table) -> Upsert:
     """Return an INSERT that takes ``on_conflict_do_update`` and ``excluded``."""
-    if dialect_of(executor).name == "sqlite":
-        return sqlite.insert(table)
-    return postgresql.insert(table)
+    return upsert_on(dialect_of(executor), table)
+
+
+def upsert_on(dialect: Dialect, table: Table) -> Upsert:
+    """Return the same, for a statement that is kept."""
+    return sqlite.insert(table) if dialect.name == "sqlite" else postgresql.insert(table)
