@@ -1,0 +1,93 @@
+"""The outbox of an ASGI application: bound to each request, delivering while it lives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import Depends
+
+from postroom.integrations.fastapi.bound import AsyncMail, Mail
+from postroom.outbox import Outbox
+from postroom.settings import Settings
+from postroom.values.errors import ConfigError
+
+
+class Postroom:
+    """Binds ``outbox`` to what ``get_session`` gives, the application's own dependency.
+
+    Depend on ``bound``: it is an `AsyncMail` where the session is an `AsyncSession`, and a `Mail`
+    where it is a `Session`. ``worker`` says whether this process delivers as well; None: what the
+    setting ``in_process_worker`` says.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        get_session: Callable[..., Any] | None = None,
+        *,
+        worker: bool | None = None,
+    ) -> None:
+        self.outbox = outbox
+        self._worker = worker
+        self._bound = self._dependency(get_session)
+
+    @property
+    def bound(self) -> Callable[..., Any]:
+        """The dependency: the outbox on the request's session.
+
+        Raises:
+            ConfigError: it is not known where sessions come from.
+        """
+        if self._bound is None:
+            raise ConfigError(
+                "expected to know the dependency that gives a request its session, got: none; "
+                "make it with Postroom(outbox, get_session)"
+            )
+        return self._bound
+
+    def bind(self, session: Any) -> Any:
+        """Return the outbox on ``session``: an `AsyncMail` or a `Mail`."""
+        kind = AsyncMail if hasattr(session, "run_sync") else Mail
+        return kind(self.outbox, session)
+
+    @asynccontextmanager
+    async def lifespan(self, app: Any) -> AsyncIterator[None]:
+        """Deliver while ``app`` lives: ``FastAPI(lifespan=postroom.lifespan)``.
+
+        Raises:
+            SchemaError: the tables are missing, too old or too new.
+            ConfigError: there is no engine or no relay, or the database cannot be used.
+        """
+        async with self.running():
+            yield
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Deliver within an ``async with`` block; for a lifespan of the application's own.
+
+        Raises what `lifespan` raises.
+        """
+        is_wanted = self._worker
+        if is_wanted is None:
+            is_wanted = Settings.load().in_process_worker
+        if not is_wanted:
+            yield
+            return
+        # Both wait for the database or for a relay, and others have the loop meanwhile.
+        await asyncio.to_thread(self.outbox.start)
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(self.outbox.stop)
+
+    def _dependency(self, get_session: Callable[..., Any] | None) -> Callable[..., Any] | None:
+        if get_session is None:
+            return None
+
+        async def bound(session: Any = Depends(get_session)) -> Any:  # noqa: B008 - read there
+            return self.bind(session)
+
+        return bound
