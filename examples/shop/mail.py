@@ -85,7 +85,7 @@ def alarm(upload: Upload) -> None:
         lane=Lane.URGENT,
     )
     administrators = select(User.email).where(User.is_admin)
-    postroom.enqueue(message, to=db.session.scalars(administrators), key=alarm_of(upload))
+    postroom.enqueue(message, to=administrators, key=alarm_of(upload))
 
 
 def confirmation_of(order: CustomerOrder) -> str:
