@@ -15,9 +15,12 @@ LINUS = "linus@moved.example"
 #: Her relay turns the first attempt away.
 GRETA = "greta@greylist.example"
 
+#: Of the orders that stand to begin with.
+NUMBERS = frozenset({"A-1001", "A-1002", "A-1003"})
+
 
 def settle() -> None:
-    """Write them down, if nobody is there yet; orders ``A-1001`` and ``A-1002`` can be shipped."""
+    """Write them down, if nobody is there yet: each customer has an order that can be shipped."""
     if db.session.query(User).first() is not None:
         return
     ada, linus, greta = (
@@ -30,7 +33,7 @@ def settle() -> None:
         User(email=JOAN, username="Joan", is_admin=True),
     ]
     db.session.add_all([ada, linus, greta, *administrators])
-    for number, user in (("A-1001", ada), ("A-1002", greta), ("A-1003", linus)):
+    for number, user in zip(sorted(NUMBERS), (ada, greta, linus), strict=True):
         article = CATALOGUE[0]
         line = OrderLine(article=article.name, quantity=1, price_cents=article.price_cents)
         db.session.add(CustomerOrder(order_number=number, user=user, lines=[line]))
