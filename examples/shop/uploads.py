@@ -28,8 +28,8 @@ def add() -> ResponseReturnValue:
     """Keep a file; it is booked in the background."""
     file = request.files.get("file")
     receiver = request.form.get("receiver_email", "").strip()
-    if file is None or not file.filename:
-        flash("Choose a file.")
+    if file is None or not file.filename or not file.filename.isprintable():
+        flash("Choose a file with a name that can be read.")
         return redirect(url_for("uploads.index"))
     try:
         receiver_email = str(Address.parse(receiver)) if receiver else None

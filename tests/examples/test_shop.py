@@ -227,6 +227,15 @@ def test_an_upload_is_booked_once_however_often_one_looks(shop: Shop) -> None:
     assert readers(about(shop.delivered(), "Results")) == [GRACE]
 
 
+@pytest.mark.parametrize("name", ["", "par\x85cels.csv"])
+def test_a_file_without_a_name_is_refused_at_once(shop: Shop, name: str) -> None:
+    grace = shop.signed_in(GRACE)
+    page = grace.post("/uploads/", form_on="/uploads/", file=file_of(PARCELS, name))
+    assert "Choose a file" in page.text
+    with shop.app.app_context():
+        assert db.session.query(Upload).count() == 0
+
+
 def test_a_receiver_that_is_no_address_is_refused_at_once(shop: Shop) -> None:
     grace = shop.signed_in(GRACE)
     fields = {"file": file_of(PARCELS), "receiver_email": "warehouse"}
