@@ -45,6 +45,7 @@ from postroom.values.errors import (
 from postroom.values.message import Message, Recipient
 from postroom.values.relay import Relay
 from postroom.values.states import Fault, Lane, OnDoubt, Phase, RecipientState
+from postroom.values.tabular import CsvStyle
 from postroom.values.template import Template
 from postroom.version import __version__
 
@@ -58,6 +59,7 @@ __all__ = [
     "ConfigError",
     "ConnectError",
     "Counts",
+    "CsvStyle",
     "DeliveryNotice",
     "Disconnected",
     "Explanation",
