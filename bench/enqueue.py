@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Engine, event
+from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, event, insert, select
 from sqlalchemy.orm import Session
 
 from bench.harness import letters, ours
@@ -20,6 +20,15 @@ from bench.harness.report import Bar, Report
 
 NAME = "enqueue"
 
+#: The application's own.
+_CUSTOMERS = Table(
+    "customer",
+    MetaData(),
+    Column("id", Integer, primary_key=True),
+    Column("email", String),
+    Column("name", String),
+)
+
 #: Nothing is delivered here.
 _NO_RELAY = "smtp://127.0.0.1:1?tls=off"
 
@@ -27,13 +36,15 @@ _EXPLANATION = """\
 The time inside `outbox.enqueue()`, in a transaction that the application has begun with a
 statement of its own. *Single*: one text + HTML mail to one recipient, the median of many, without
 the application's commit (`with commit` has it). *List*: one message to a list of addresses, commit
-included."""
+included. *Query*: one message to whomever a `select()` of address and name finds in the
+application's own table, commit included."""
 
 
 def run(options: Options) -> Report:
     """Measure both databases."""
     singles = options.size(full=1_000, short=300)
     listed = options.size(full=100_000, short=20_000)
+    found = options.size(full=1_000_000, short=100_000)
     with Servers() as servers:
         databases = [("PostgreSQL", servers.postgresql), ("SQLite", sqlite)]
         singly = hold(
@@ -42,17 +53,29 @@ def run(options: Options) -> Report:
         lists = hold(
             [_list(name, database, listed) for name, database in databases], options.rounds
         )
+        queries = hold(
+            [_query(name, database, found) for name, database in databases], options.rounds
+        )
     return Report(
         name=NAME,
         title="what a mail costs the application",
         explanation=_EXPLANATION,
         headline="ms",
-        parameters={"single mails": singles, "addresses": listed, "rounds": options.rounds},
-        series=[*singly, *lists],
+        parameters={
+            "single mails": singles,
+            "addresses": listed,
+            "found by a query": found,
+            "rounds": options.rounds,
+        },
+        series=[*singly, *lists, *queries],
         bars=[bar for one in singly for bar in _bars(one)]
         + [
             Bar(what=f"{one.name}: mails/s", value=one.median("mails/s"), least=50_000)
             for one in lists
+        ]
+        + [
+            Bar(what=f"{one.name}: mails/s", value=one.median("mails/s"), least=150_000)
+            for one in queries
         ],
     )
 
@@ -110,3 +133,29 @@ def _list(name: str, database: Database, count: int) -> Contender:
         return {"mails/s": count / elapsed_s, "ms": elapsed_s / count * 1000}
 
     return Contender(name=f"list, {name}", run=run, is_ours=True)
+
+
+def _query(name: str, database: Database, count: int) -> Contender:
+    def run() -> Figures:
+        with opened(database, _NO_RELAY) as outbox:
+            _take_customers(outbox.engine, count)
+            started = time.perf_counter()
+            with Session(outbox.engine) as session, session.begin():
+                outbox.outbox.enqueue(
+                    session, letters.message(), to=select(_CUSTOMERS.c.email, _CUSTOMERS.c.name)
+                )
+            elapsed_s = time.perf_counter() - started
+        return {"mails/s": count / elapsed_s, "ms": elapsed_s / count * 1000}
+
+    return Contender(name=f"query, {name}", run=run, is_ours=True)
+
+
+def _take_customers(engine: Engine, count: int) -> None:
+    with engine.begin() as connection:
+        _CUSTOMERS.create(connection)
+        for start in range(0, count, 10_000):
+            numbers = range(start, min(start + 10_000, count))
+            connection.execute(
+                insert(_CUSTOMERS),
+                [{"email": letters.address(one), "name": f"Customer {one}"} for one in numbers],
+            )
