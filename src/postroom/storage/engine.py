@@ -31,8 +31,9 @@ from postroom.storage import deadline
 from postroom.storage.models import Utc
 from postroom.values.errors import ConfigError
 
-#: Whatever runs statements in the caller's transaction.
-Executor: TypeAlias = Connection | Session | scoped_session[Session]
+#: Whatever runs statements in the caller's transaction. ``Any``: an application's sessions may be
+#: of a class of their own, as Flask-SQLAlchemy's are.
+Executor: TypeAlias = Connection | Session | scoped_session[Any]
 
 #: How long SQLite waits for another process's write before it reports "database is locked".
 SQLITE_BUSY_S = 30.0
