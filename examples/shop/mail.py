@@ -16,10 +16,13 @@ from examples.shop.invoice import invoice_pdf
 from examples.shop.models import CustomerOrder, Upload, User, db
 from examples.shop.parcels import COLUMNS, Parcel, Result
 from examples.shop.visitor import current_user_id
-from postroom import Attachment, Lane, Message, MessageStatus, Search, Template
+from postroom import Attachment, CsvStyle, Lane, Message, MessageStatus, Search, Template
 from postroom.integrations.flask import Postroom
 
 postroom = Postroom(users=select(User.id, User.email, User.username), user_id=current_user_id)
+
+#: Cells hold what others typed: none of it is to run as a formula.
+_FOR_SPREADSHEETS = CsvStyle(escape_formulas=True)
 
 TOKEN_LIVES_FOR = timedelta(minutes=15)
 
@@ -68,7 +71,7 @@ def report(upload: Upload, parcels: Sequence[Parcel]) -> None:
             shipped=sum(parcel.result is Result.SHIPPED for parcel in parcels),
         ),
         attachments=[
-            Attachment.csv("results.csv", parcels, columns=COLUMNS),
+            Attachment.csv("results.csv", parcels, columns=COLUMNS, style=_FOR_SPREADSHEETS),
             Attachment.excel("results.xlsx", {"Results": parcels}, columns=COLUMNS),
         ],
     )

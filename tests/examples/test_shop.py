@@ -162,6 +162,13 @@ def test_results_go_once_to_who_uploaded_and_to_the_receiver(shop: Shop) -> None
     assert "warehouse@partner.example accepted 1" in shown
 
 
+def test_what_others_typed_runs_as_no_formula(shop: Shop) -> None:
+    uploaded(shop.signed_in(GRACE), "order_number,tracking_number\nA-9999,=1+1\n")
+    shop.booked()
+    (results,) = about(shop.delivered(), "Results for")
+    assert b"A-9999,'=1+1,unknown order" in files_of(results)["results.csv"]
+
+
 def test_a_receiver_who_uploaded_the_file_gets_the_results_once(shop: Shop) -> None:
     uploaded(shop.signed_in(GRACE), PARCELS, receiver=GRACE.upper())
     shop.booked()
