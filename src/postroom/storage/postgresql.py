@@ -5,6 +5,10 @@ down than the server on all the rest.
 
 ``statement_timestamp()`` and not ``clock_timestamp()``: a volatile clock cannot be an index
 condition, and one statement should see one time.
+
+``= ANY(ARRAY(SELECT ...))`` and not a join: the planner cannot know the limit of a lane, takes a
+claim for a tenth of the queue, and would read all of it. Of an array that it cannot see it
+expects ten elements, whatever the statistics say, and looks each one up by the index.
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ WITH due AS MATERIALIZED (
 ), leased AS (
     UPDATE {queue} AS q
     SET due_at = {now} + %(lease_s)s, token = %(token)s, claims = q.claims + 1
-    FROM due WHERE q.recipient_id = due.recipient_id
+    WHERE q.recipient_id = ANY(ARRAY(SELECT recipient_id FROM due))
     RETURNING q.recipient_id, q.message_id, q.claims, q.tries, q.intent, q.lane
 )
 SELECT leased.recipient_id, leased.message_id, r.address, r.name, r.variables::text,
@@ -81,7 +85,8 @@ FROM o WHERE relay IS NOT NULL
 
 _HELD = """
 FROM unnest(%(recipient_id)s::bigint[], %(token)s::bigint[]) AS c(recipient_id, token)
-WHERE q.recipient_id = c.recipient_id AND q.token = c.token
+WHERE q.recipient_id = ANY(ARRAY(SELECT unnest(%(recipient_id)s::bigint[])))
+  AND q.recipient_id = c.recipient_id AND q.token = c.token
 """
 
 _INTEND = "UPDATE {queue} AS q SET intent = true" + _HELD + "RETURNING q.recipient_id"

@@ -1,0 +1,203 @@
+"""What PostgreSQL does with many rows waiting: a claim costs what it claims, not what waits.
+
+On statistics of now, and on those of a queue that was nearly empty: the first campaign after a
+quiet night. 100,000 recipients wait, with ``--full`` 1,000,000.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import URL, Connection, Engine, text
+
+from postroom.storage import engine as engines
+from postroom.storage import queries, schema
+from postroom.storage.ledger import Claim, Lease, Result
+from postroom.storage.models import Tables
+from postroom.storage.postgresql import PostgresqlLedger
+from postroom.storage.queries import Search
+from postroom.values.states import Lane, Phase, RecipientState
+from tests.integration.plans import plans
+from tests.services.postgresql import Postgresql
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+BATCH = 500
+
+#: What a worker's statements may never read as a whole.
+LARGE = {"postroom_message", "postroom_recipient", "postroom_queue", "postroom_attempt"}
+
+#: Pages for each recipient that is written: the row's page and every index, once to find and
+#: once to write, each some levels deep; and twice, see `Plan`.
+PAGES_EACH = 60
+
+#: Pages for a page of results: 50 messages with ten recipients each.
+PAGES_TO_LOOK = 5_000
+
+#: Ten recipients a message; half of them are due, the others within a day; one attempt each.
+_FILL = (
+    """
+    INSERT INTO postroom_message (content_hash, token, key, sender, subject, lane, together,
+                                  on_doubt, tags, created_at)
+    SELECT '', md5(n::text), 'key ' || n, 'shop@example.com', 'Order',
+           CASE WHEN n % 100 = 0 THEN 'urgent' WHEN n % 10 = 0 THEN 'normal' ELSE 'bulk' END,
+           false, 'resend', '["orders"]', now()
+    FROM generate_series(:first ::int, :last ::int) AS n
+    """,
+    """
+    INSERT INTO postroom_recipient (message_id, address, address_key, kind, state, updated_at)
+    SELECT m.id, a, a, 'to', 'queued', now()
+    FROM postroom_message AS m
+    CROSS JOIN generate_series(1, 10) AS n
+    CROSS JOIN LATERAL (VALUES ('r' || n || '.' || m.id || '@example.com')) AS address(a)
+    WHERE m.id BETWEEN :first AND :last
+    """,
+    """
+    INSERT INTO postroom_queue (recipient_id, message_id, lane, due_at)
+    SELECT r.id, r.message_id,
+           CASE WHEN r.message_id % 100 = 0 THEN 0 WHEN r.message_id % 10 = 0 THEN 1 ELSE 2 END,
+           extract(epoch FROM now()) + 86400 * (random() - 0.5)
+    FROM postroom_recipient AS r WHERE r.message_id BETWEEN :first AND :last
+    """,
+    """
+    INSERT INTO postroom_attempt (recipient_id, at, relay, phase, code, outcome)
+    SELECT r.id, now() - interval '1 hour', 'main', 'rcpt', 451, 'deferred'
+    FROM postroom_recipient AS r WHERE r.message_id BETWEEN :first AND :last
+    """,
+)
+
+
+def _fill(connection: Connection, first: int, last: int) -> None:
+    for statement in _FILL:
+        connection.execute(text(statement), {"first": first, "last": last})
+
+
+@pytest.fixture(scope="module")
+def stale(postgres: Postgresql, full: bool) -> Iterator[URL]:
+    """A full queue, of which PostgreSQL thinks that it is nearly empty."""
+    url = postgres.create_database()
+    engine = engines.worker_engine(url, deadline_s=None)
+    schema.create(engine)
+    with engine.begin() as connection:
+        for table in ("message", "recipient", "queue", "attempt"):
+            connection.execute(text(f"ALTER TABLE postroom_{table} SET (autovacuum_enabled = off)"))
+        _fill(connection, 1, 10)
+        connection.execute(text("ANALYZE"))
+        _fill(connection, 11, 100_000 if full else 10_000)
+    engine.dispose()
+    yield url
+    postgres.drop_database(url)
+
+
+@pytest.fixture(scope="module")
+def analysed(stale: URL, postgres: Postgresql) -> Iterator[URL]:
+    """The same queue, of which PostgreSQL knows."""
+    url = stale.set(database=f"{stale.database}_analysed")
+    postgres.execute(f"CREATE DATABASE {url.database} TEMPLATE {stale.database}")
+    engine = engines.worker_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("ANALYZE"))
+    engine.dispose()
+    yield url
+    postgres.drop_database(url)
+
+
+@pytest.fixture(params=["stale", "analysed"])
+def database_url(request: pytest.FixtureRequest) -> URL:
+    url: URL = request.getfixturevalue(request.param)
+    return url
+
+
+@pytest.fixture
+def engine(database_url: URL) -> Iterator[Engine]:
+    engine = engines.worker_engine(database_url)
+    yield engine
+    engine.dispose()
+
+
+class Worker:
+    """What a worker asks of the ledger, and what that costs."""
+
+    def __init__(self, engine: Engine, tables: Tables) -> None:
+        self.engine = engine
+        self.ledger = PostgresqlLedger(tables)
+
+    def claim(self, connection: Connection) -> list[Claim]:
+        share = {lane.rank: BATCH if lane is Lane.BULK else 10 for lane in Lane}
+        return self.ledger.claim(connection, Lease(limits=share, lease_s=60, token=1))
+
+    def claimed(self) -> list[Claim]:
+        with engines.write(self.engine) as connection:
+            claims = self.claim(connection)
+        assert len(claims) >= BATCH
+        return claims
+
+    def pays(self, call: Callable[[Connection], object]) -> None:
+        """Assert that ``call`` reads no table as a whole, and no more pages than it needs."""
+        for plan in plans(self.engine, call):
+            assert LARGE.isdisjoint(plan.scanned), plan.statement
+            assert 0 < plan.pages < BATCH * PAGES_EACH, plan.statement
+
+
+@pytest.fixture
+def worker(engine: Engine, tables: Tables) -> Worker:
+    return Worker(engine, tables)
+
+
+def test_a_claim_reads_what_it_claims(worker: Worker) -> None:
+    worker.pays(worker.claim)
+
+
+@pytest.mark.parametrize("state", [RecipientState.ACCEPTED, RecipientState.DEFERRED])
+def test_outcomes_are_written_one_by_one(worker: Worker, state: RecipientState) -> None:
+    due_in_s = None if state is RecipientState.ACCEPTED else 60.0
+    results = [
+        Result(
+            claim=claim,
+            state=state,
+            at=datetime.now(UTC),
+            due_in_s=due_in_s,
+            relay="main",
+            phase=Phase.DOT,
+            code=250,
+        )
+        for claim in worker.claimed()
+    ]
+    worker.pays(lambda connection: worker.ledger.record(connection, results))
+
+
+def test_a_lease_costs_what_it_holds(worker: Worker) -> None:
+    claims = worker.claimed()
+    worker.pays(lambda connection: worker.ledger.intend(connection, claims))
+    worker.pays(lambda connection: worker.ledger.renew(connection, claims, 60))
+    worker.pays(lambda connection: worker.ledger.release(connection, claims))
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        Search(),
+        Search(before_id=5_000),
+        Search(key="key 77"),
+        Search(address="r3.4711@example.com"),
+        Search(lane=Lane.URGENT, tag="orders"),
+    ],
+    ids=["all", "before", "key", "address", "lane and tag"],
+)
+def test_a_page_of_messages_reads_a_page(engine: Engine, tables: Tables, wanted: Search) -> None:
+    for plan in plans(engine, lambda connection: queries.search(connection, tables, wanted)):
+        assert plan.pages < PAGES_TO_LOOK, plan.statement
+
+
+def test_a_status_reads_its_message(engine: Engine, tables: Tables) -> None:
+    for plan in plans(engine, lambda connection: queries.status(connection, tables, 4_711)):
+        assert plan.pages < 100, plan.statement
+
+
+def test_counting_reads_no_message_and_not_every_attempt(engine: Engine, tables: Tables) -> None:
+    counting = plans(engine, lambda connection: queries.counts(connection, tables))
+    scanned = [name for plan in counting for name in plan.scanned]
+    assert not {"postroom_message", "postroom_attempt"} & set(scanned)
+    assert scanned.count("postroom_recipient") <= 1
