@@ -8,7 +8,7 @@ from typing import Any
 from postroom.outbox import Outbox
 from postroom.storage.decisions import Cancellation
 from postroom.storage.engine import Executor
-from postroom.storage.order import Receipt, Someone
+from postroom.storage.order import Everyone, Receipt, Someone
 from postroom.storage.queries import MessageStatus
 from postroom.values.message import Message
 from postroom.wiring import AsyncSessionLike
@@ -25,7 +25,7 @@ class Mail:
         self,
         message: Message,
         *,
-        to: Iterable[Someone] = (),
+        to: Everyone = (),
         cc: Iterable[Someone] = (),
         bcc: Iterable[Someone] = (),
         users: Iterable[Any] = (),
@@ -56,7 +56,7 @@ class AsyncMail:
         self,
         message: Message,
         *,
-        to: Iterable[Someone] = (),
+        to: Everyone = (),
         cc: Iterable[Someone] = (),
         bcc: Iterable[Someone] = (),
         users: Iterable[Any] = (),

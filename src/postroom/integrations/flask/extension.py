@@ -19,7 +19,7 @@ from postroom.integrations.flask.state import (
     state_of,
 )
 from postroom.outbox import Outbox
-from postroom.storage.order import Receipt, Someone
+from postroom.storage.order import Everyone, Receipt, Someone
 from postroom.values.errors import ConfigError
 from postroom.values.message import Message
 from postroom.wiring import Users
@@ -99,7 +99,7 @@ class Postroom:
         self,
         message: Message,
         *,
-        to: Iterable[Someone] = (),
+        to: Everyone = (),
         cc: Iterable[Someone] = (),
         bcc: Iterable[Someone] = (),
         users: Iterable[Any] = (),
@@ -122,7 +122,7 @@ class Postroom:
         self,
         message: Message,
         *,
-        to: Iterable[Someone] = (),
+        to: Everyone = (),
         cc: Iterable[Someone] = (),
         bcc: Iterable[Someone] = (),
         key: str | None = None,
