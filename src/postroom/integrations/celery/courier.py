@@ -27,9 +27,7 @@ class Courier:
     one thread of that.
     """
 
-    def __init__(
-        self, opened: Callable[[], Callable[[], None]], *, rest_s: float = REST_S
-    ) -> None:
+    def __init__(self, opened: Callable[[], Callable[[], None]], *, rest_s: float = REST_S) -> None:
         self._opened = opened
         self._rest_s = rest_s
         self._route: _Route | None = None

@@ -49,9 +49,7 @@ class Templates:
         self._compiled = lru_cache(maxsize=256)(self._compile)
 
     @classmethod
-    def of(
-        cls, source: TemplatesLike | Templates | None, *, inline_css: bool = False
-    ) -> Templates:
+    def of(cls, source: TemplatesLike | Templates | None, *, inline_css: bool = False) -> Templates:
         """Return the templates in a folder, in several, or of a Jinja loader or environment.
 
         Of an environment, the loader, filters, tests, globals and syntax are taken over as they
