@@ -1,0 +1,63 @@
+"""The fixtures of `postroom.testing`, for every project in whose environment Postroom is.
+
+Pytest imports this whenever it starts, so it imports nothing else: a project that asks for none of
+the fixtures pays for none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the one setting."""
+    parser.addini(
+        "postroom_strict",
+        "fail a test that enqueues mail and never looks at it",
+        type="bool",
+        default=False,
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Watch every test, where that is wanted."""
+    if config.getini("postroom_strict"):
+        from postroom.testing.watching import Strict
+
+        config.pluginmanager.register(Strict(), "postroom-strict")
+
+
+@pytest.fixture
+def outbox_mail(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The mail enqueued by this test, parsed; a `postroom.testing.OutboxMail`.
+
+    What is rolled back disappears from it. Nothing is sent: see ``deliver_mail``.
+    """
+    from postroom.testing.watching import watched
+
+    with watched(request.node) as mail:
+        yield mail
+
+
+@pytest.fixture
+def faulty_relay() -> Iterator[Any]:
+    """A `postroom.testing.FaultyRelay`: it accepts every mail until it is told otherwise."""
+    from postroom.testing.faulty_relay import FaultyRelay
+
+    with FaultyRelay() as relay:
+        yield relay
+
+
+@pytest.fixture
+def deliver_mail(outbox_mail: Any, faulty_relay: Any) -> Any:
+    """Deliver what this test has enqueued to ``faulty_relay``, and return what arrived.
+
+    A function: each call runs a real worker until nothing is due, and returns a
+    `postroom.testing.Delivery`.
+    """
+    from postroom.testing.deliver import Deliver
+
+    return Deliver(outbox_mail, faulty_relay)
