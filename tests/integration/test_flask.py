@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from email import message_from_bytes, policy
 from pathlib import Path
@@ -26,6 +28,8 @@ from postroom import (
     TemplateError,
 )
 from postroom.integrations.flask import Postroom
+from postroom.integrations.flask.configuration import variables
+from postroom.settings import Settings
 from postroom.testing import FaultyRelay
 from tests.integration.flask_shop import User, create_app, db, mail, make_tables
 
@@ -389,7 +393,7 @@ def test_a_function_may_say_who_is_signed_in(tmp_path: Path) -> None:
 def test_without_flask_login_a_function_is_asked_for(
     app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "flask_login", None)
+    monkeypatch.setitem(sys.modules, "flask_login", None)
     with app.app_context(), pytest.raises(ConfigError, match="user_id=…"):
         mail.enqueue_to_current_user(HELLO)
 
@@ -398,9 +402,9 @@ def test_without_flask_login_a_function_is_asked_for(
 
 
 def test_the_commands_work_on_the_applications_outbox(
-    app: Flask, relay: FaultyRelay, capfd: pytest.CaptureFixture[str], monkeypatch: Any
+    app: Flask, relay: FaultyRelay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("os.environ", dict(__import__("os").environ))
+    monkeypatch.setattr("os.environ", dict(os.environ))
     app.test_client().post("/orders/A-1")
     runner = app.test_cli_runner()
     assert "postroom" in runner.invoke(args=["--help"]).output
@@ -411,3 +415,33 @@ def test_the_commands_work_on_the_applications_outbox(
     assert '"subject": "Order A-1"' in listed.output
     assert runner.invoke(args=["postroom", "show", "99"]).exit_code == 4
     assert runner.invoke(args=["postroom", "relay", "check"]).exit_code == 0
+
+
+def test_the_commands_find_the_applications_templates(
+    themed: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.environ", dict(os.environ))
+    folder = Path(themed.root_path) / "templates"
+    (folder / "hello.subject.txt").write_text("Hello")
+    (folder / "hello.txt").write_text("Hello from the shop")
+    shown = themed.test_cli_runner().invoke(args=["postroom", "preview", "hello"])
+    assert "Hello from the shop" in shown.output
+
+
+def test_every_setting_reaches_the_commands(tmp_path: Path) -> None:
+    app = with_settings(
+        tmp_path,
+        POSTROOM_RELAY={"main": "smtp://a.example", "bulk": "smtps://u:p@b.example?rate=5/s"},
+        POSTROOM_RELAY_BY_LANE={"bulk": "bulk"},
+        POSTROOM_LANES={"urgent": 9},
+        POSTROOM_TEMPLATES=[str(tmp_path)],
+        POSTROOM_INLINE_CSS=True,
+        POSTROOM_LOG_FORMAT="json",
+        POSTROOM_ON_DOUBT="hold",
+        POSTROOM_REDIRECT_ALL_TO="staging@example.com",
+    )
+    settings = app.extensions["postroom"].settings
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in variables(settings).items():
+            environment.setenv(name, value)
+        assert Settings.load() == settings

@@ -12,6 +12,7 @@ from flask.cli import with_appcontext
 
 from postroom.integrations.flask.configuration import variables
 from postroom.integrations.flask.state import state_of
+from postroom.integrations.flask.templating import folders_of
 
 #: What the extra ``cli`` brings that the command imports.
 _BROUGHT_BY_EXTRA = {"rich", "typer"}
@@ -36,7 +37,12 @@ def postroom(arguments: Sequence[str]) -> None:
             "the command needs its extra: pip install 'postroom[cli]'"
         ) from None
     state = state_of(current_app)
-    url = state.outbox.engine.url.render_as_string(hide_password=False)
+    settings = state.settings.model_copy(
+        update={
+            "database_url": state.outbox.engine.url.render_as_string(hide_password=False),
+            "templates": folders_of(current_app, state.settings),
+        }
+    )
     # The environment, because some commands start processes of their own.
-    os.environ.update(variables(state.settings, url))
+    os.environ.update(variables(settings))
     sys.exit(run(arguments))

@@ -39,10 +39,12 @@ def settings_of(app: Flask) -> Settings:
     return settings
 
 
-def variables(settings: Settings, database_url: str) -> dict[str, str]:
+def variables(settings: Settings) -> dict[str, str]:
     """Return the environment that says what ``settings`` say, for the command's processes."""
-    values = settings.model_dump(exclude_none=True) | {"database_url": database_url}
-    return {PREFIX + name.upper(): _text(value) for name, value in values.items()}
+    values = {name: getattr(settings, name) for name in Settings.model_fields}
+    return {
+        PREFIX + name.upper(): _text(value) for name, value in values.items() if value is not None
+    }
 
 
 def _given(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -25,6 +26,20 @@ def templates_of(app: Flask, settings: Settings) -> Templates:
     # Macros of an imported file see globals only, so it does not do to give it as context.
     base.globals = {**app.jinja_env.globals, "url_for": partial(_url_for, app)}
     return Templates(base, inline_css=settings.inline_css, ambient=partial(_ambient, app))
+
+
+def folders_of(app: Flask, settings: Settings) -> list[str]:
+    """Return the folders that mails' templates are in, for the command, which has no ``app``."""
+    if settings.templates:
+        return [str(folder) for folder in settings.templates]
+    loaders = [app.jinja_loader, *(part.jinja_loader for part in app.blueprints.values())]
+    return [
+        folder
+        for loader in loaders
+        if isinstance(loader, jinja2.FileSystemLoader)
+        for folder in loader.searchpath
+        if Path(folder).is_dir()
+    ]
 
 
 def _url_for(app: Flask, endpoint: str, **values: Any) -> str:
