@@ -114,9 +114,11 @@ def test_a_setting_leaves_delivery_to_others(
 
 def test_an_application_without_tables_does_not_start(sqlite_url: URL, relay: FaultyRelay) -> None:
     engine = create_engine(sqlite_url)
-    app = FastAPI(lifespan=Postroom(Outbox(relay.url, engine=engine), worker=True).lifespan)
+    outbox = Outbox(relay.url, engine=engine)
+    app = FastAPI(lifespan=Postroom(outbox, worker=True).lifespan)
     with pytest.raises(SchemaError, match="expected Postroom's tables"), TestClient(app):
         pass
+    outbox.close()
     engine.dispose()
 
 
