@@ -37,7 +37,7 @@ types: env ## mypy and pyright
 	@$(BIN)/basedpyright
 
 bench: env services ## our figures beside smtp-source, in the short form
-	@$(BIN)/python -m bench $(or $(ARGS),campaign)
+	@$(BIN)/python -m bench --short $(ARGS)
 
 faults: env services ## the long form of the tests that kill and cut
 	@$(BIN)/python -m pytest tests/faults --full -s $(ARGS)

@@ -21,6 +21,7 @@ BENCHES = (
     "distance",
     "latency",
     "enqueue",
+    "request",
     "depth",
     "soak",
     "scale",
