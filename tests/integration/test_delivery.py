@@ -427,3 +427,18 @@ def test_a_stopped_worker_gives_back_what_it_has_not_sent(
     assert Counter(office.states(receipt).values()) == {"in_doubt": 1, "queued": 49}
     office.drain()
     assert Counter(office.states(receipt).values()) == {"in_doubt": 1, "accepted": 49}
+
+
+def test_a_worker_that_is_told_to_stop_while_it_begins_ends_at_once(
+    office: Office, relay: FaultyRelay
+) -> None:
+    receipt = office.enqueue(ADA)
+    worker = office.outbox.worker()
+    worker.stop()
+    working = threading.Thread(target=worker.run, daemon=True)
+    working.start()
+    working.join(10)
+    assert not working.is_alive()
+    assert office.states(receipt) == {ADA: "queued"}
+    worker.drain()
+    assert office.states(receipt) == {ADA: "accepted"}

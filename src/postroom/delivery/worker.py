@@ -77,6 +77,8 @@ class Worker:
         self._config = config or WorkerConfig()
         self._ledger: LedgerThread | None = None
         self._listener: Listener | None = None
+        #: Also where there is no ledger thread yet: a signal may come while we begin.
+        self._is_stopped = False
 
     @property
     def is_running(self) -> bool:
@@ -127,7 +129,11 @@ class Worker:
             self._ledger.hint()
 
     def stop(self) -> None:
-        """Claim nothing more; finish what is on the wire, give back the rest. Does not wait."""
+        """Claim nothing more; finish what is on the wire, give back the rest. Does not wait.
+
+        A worker that has not begun yet will end at once when it does.
+        """
+        self._is_stopped = True
         if self._ledger is not None:
             self._ledger.stop()
 
@@ -147,6 +153,8 @@ class Worker:
             schema.check(connection, premises.tables)
         ledger = self._ledger = LedgerThread(self._instruments(), until)
         ledger.start()
+        if self._is_stopped:
+            ledger.stop()
         if until is Until.STOPPED and can_listen(premises.engine):
             self._listener = Listener(premises.engine, self.hint)
             self._listener.start()
@@ -172,6 +180,7 @@ class Worker:
             self._listener.stop()
             self._listener.join()
             self._listener = None
+        self._is_stopped = False
         if self.is_running:
             log.error(
                 "stopped without a database to record outcomes in; what was claimed is due again "
