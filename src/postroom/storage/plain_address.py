@@ -52,7 +52,7 @@ def _is_plain_on_sqlite(
         ~glob("*[-.@][-.@]*"),
         ~glob("*@*[^-.0-9a-z]*"),  # a second @ too
         func.rtrim(key, _LETTERS).bool_op("GLOB")("*@*."),  # before the top-level domain
-        glob("*[a-z]"),
+        func.substr(key, -1) != ".",
     )
 
 
