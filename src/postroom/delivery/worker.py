@@ -152,9 +152,9 @@ class Worker:
         with diagnosed(premises.engine.url), read(premises.engine) as connection:
             schema.check(connection, premises.tables)
         ledger = self._ledger = LedgerThread(self._instruments(), until)
-        ledger.start()
         if self._is_stopped:
             ledger.stop()
+        ledger.start()
         if until is Until.STOPPED and can_listen(premises.engine):
             self._listener = Listener(premises.engine, self.hint)
             self._listener.start()
