@@ -37,7 +37,10 @@ one in full, `python -m bench NAME --profile` to see where our worker's time goe
 def write(names: Iterable[str]) -> None:
     """Write the page from the published reports among ``names``, in this order."""
     sections = [
-        (PUBLISHED / f"{name}.md").read_text(encoding="utf-8")
+        # A section stands in a folder of its own; on the page its picture is one folder down.
+        (PUBLISHED / f"{name}.md")
+        .read_text(encoding="utf-8")
+        .replace(f"]({name}.svg)", f"]({PUBLISHED.name}/{name}.svg)")
         for name in names
         if (PUBLISHED / f"{name}.md").is_file()
     ]

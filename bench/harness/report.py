@@ -51,7 +51,7 @@ class Report:
         return "\n".join([f"## {self.name}: {self.title}", "", self.explanation, "", *self._body()])
 
     def _body(self) -> Iterator[str]:
-        yield f"![{self.title}](benchmarks/{self.name}.svg)"
+        yield f"![{self.title}]({self.name}.svg)"
         yield ""
         yield from _table(self)
         yield ""

@@ -23,6 +23,7 @@ NOT_CORE = (
     "postroom.storage.migrations",
     "postroom.testing",
     "postroom.values.template.localized",
+    "pytest_postroom",  # pytest's own entrance
 )
 
 #: Imports every module it is given; what is missing must be an extra that the error names.
