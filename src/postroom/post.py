@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 import weakref
@@ -28,7 +29,7 @@ class Post:
     """Where an outbox delivers from. ``application`` is the application's engine.
 
     With ``redirect_all_to`` everything goes to that address. After a fork the child has neither
-    worker nor connections: those are the parent's.
+    worker nor connections: those are the parent's. A worker ends in order with its process.
     """
 
     def __init__(
@@ -179,4 +180,11 @@ def _begin_anew_in_child() -> None:
         post._begin_anew()
 
 
+def _stop_all() -> None:
+    """Finish what is on the wire before the interpreter ends its threads in the midst of it."""
+    for post in list(_posts):
+        post.stop()
+
+
 os.register_at_fork(after_in_child=_begin_anew_in_child)
+atexit.register(_stop_all)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
+from collections import Counter
 
 import pytest
 from sqlalchemy import Engine
@@ -18,7 +21,7 @@ from postroom import (
     UnknownMessage,
     WorkerConfig,
 )
-from postroom.testing import FaultyRelay, Trouble
+from postroom.testing import Abilities, FaultyRelay, Trouble
 
 ADA, BOB = "ada@example.com", "bob@example.com"
 HELLO = Message(subject="Hi", text="Hello\n")
@@ -89,6 +92,39 @@ def test_a_worker_that_runs_already_goes_on(
         outbox.enqueue(session, HELLO, to=[BOB])
         session.commit()
         relay.wait_for(2)
+
+
+#: Ends, without a word to the outbox, as soon as the first mail has gone.
+HASTY = """
+import sys
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
+from postroom import Outbox, RecipientState
+
+url, relay, message_id = sys.argv[1:]
+outbox = Outbox(relay, engine=create_engine(url))
+outbox.start()
+states = []
+while RecipientState.ACCEPTED not in states:
+    with Session(outbox.engine) as session:
+        states = [one.state for one in outbox.status(session, int(message_id)).recipients]
+"""
+
+
+def test_a_process_that_ends_finishes_what_is_on_the_wire_and_gives_back_the_rest(
+    engine: Engine, session: Session
+) -> None:
+    with FaultyRelay(Abilities(delay_s=0.05)) as relay:
+        outbox = Outbox(relay.url, engine=engine, sender="shop@example.com")
+        receipt = outbox.enqueue(session, HELLO, to=[f"r{n}@example.com" for n in range(200)])
+        session.commit()
+        url = engine.url.render_as_string(hide_password=False)
+        hasty = [sys.executable, "-c", HASTY, url, relay.url, str(receipt.message_id)]
+        assert subprocess.run(hasty, check=False).returncode == 0
+        states = Counter(one.state for one in outbox.status(session, receipt).recipients)
+        assert set(states) == {RecipientState.ACCEPTED, RecipientState.QUEUED}
+        assert states[RecipientState.ACCEPTED] == len(relay.accepted)
+        outbox.close()
 
 
 def test_many_threads_may_ask_for_the_worker_and_get_one(
