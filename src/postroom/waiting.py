@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from sqlalchemy import select
+
 from postroom.post import Post
 from postroom.storage import queries
 from postroom.storage.engine import Executor, read
@@ -27,25 +29,25 @@ def deliver(
         ConfigError: there is no engine or no relay, or the database cannot be used.
     """
     give_up_at = time.monotonic() + timeout_s
-    try:
-        status = _look(post, tables, message_id)
-    except UnknownMessage as error:
+    if not _is_committed(post, tables, message_id):
         queries.status(session, tables, message_id)
         raise UnknownMessage(
             f"expected message {message_id} to be committed before it is delivered, got: a "
             "transaction that is still open; call session.commit() first"
-        ) from error
+        )
     with post.at_work():
-        while not _is_over(status) and time.monotonic() < give_up_at:
+        while _is_waiting(post, tables, message_id) and time.monotonic() < give_up_at:
             time.sleep(_LOOK_EVERY_S)
-            status = _look(post, tables, message_id)
-    return status
-
-
-def _look(post: Post, tables: Tables, message_id: int) -> MessageStatus:
     with read(post.engine) as connection:
         return queries.status(connection, tables, message_id)
 
 
-def _is_over(message: MessageStatus) -> bool:
-    return all(recipient.due_at is None for recipient in message.recipients)
+def _is_committed(post: Post, tables: Tables, message_id: int) -> bool:
+    message = tables.message.c
+    with read(post.engine) as connection:
+        return connection.scalar(select(message.id).where(message.id == message_id)) is not None
+
+
+def _is_waiting(post: Post, tables: Tables, message_id: int) -> bool:
+    with read(post.engine) as connection:
+        return queries.is_waiting(connection, tables, message_id)

@@ -2,7 +2,12 @@
 
 from postroom.storage.queries.attempt_log import AttemptRecord, attempts
 from postroom.storage.queries.explanations import Explanation, explain
-from postroom.storage.queries.messages import MessageStatus, RecipientStatus, status
+from postroom.storage.queries.messages import (
+    MessageStatus,
+    RecipientStatus,
+    is_waiting,
+    status,
+)
 from postroom.storage.queries.summaries import MessageSummary, Search, search
 from postroom.storage.queries.totals import Counts, WorkerStatus, counts
 
@@ -18,6 +23,7 @@ __all__ = [
     "attempts",
     "counts",
     "explain",
+    "is_waiting",
     "search",
     "status",
 ]

@@ -70,6 +70,16 @@ _SHOWN_OF_RECIPIENT = (
 )
 
 
+def is_waiting(executor: Executor, tables: Tables, message_id: int) -> bool:
+    """Return whether anything is still to be done for a message, now or later.
+
+    One look into an index, however many recipients there are.
+    """
+    queue = tables.queue.c
+    waits = select(queue.recipient_id).where(queue.message_id == message_id).exists()
+    return bool(executor.execute(select(waits)).scalar())
+
+
 def status(executor: Executor, tables: Tables, message_id: int) -> MessageStatus:
     """Return how message ``message_id`` stands; two statements.
 
