@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, Unpack
 
 from sqlalchemy import Engine
 
@@ -22,7 +22,15 @@ from postroom.storage import schema
 from postroom.storage.engine import Executor, read, worker_engine
 from postroom.storage.enqueue import enqueue
 from postroom.storage.models import tables
-from postroom.storage.order import MAX_MESSAGE_BYTES, Everyone, Order, Receipt, Someone, Terms
+from postroom.storage.order import (
+    MAX_MESSAGE_BYTES,
+    Addressing,
+    Everyone,
+    Order,
+    Receipt,
+    Someone,
+    Terms,
+)
 from postroom.storage.people import People
 from postroom.storage.prune import Pruned, prune
 from postroom.storage.queries import MessageStatus
@@ -167,12 +175,7 @@ class Outbox(Records):
         self,
         session: AsyncSessionLike | Callable[[], AsyncSessionLike],
         message: Message,
-        *,
-        to: Everyone = (),
-        cc: Iterable[Someone] = (),
-        bcc: Iterable[Someone] = (),
-        users: Iterable[Any] = (),
-        key: str | None = None,
+        **addressing: Unpack[Addressing],
     ) -> Receipt:
         """Do what `enqueue` does, with an `AsyncSession` or an `async_scoped_session`.
 
@@ -180,7 +183,7 @@ class Outbox(Records):
         """
         one = session() if callable(session) else session
         receipt: Receipt = await one.run_sync(
-            lambda sync: self.enqueue(sync, message, to=to, cc=cc, bcc=bcc, users=users, key=key)
+            lambda sync: self.enqueue(sync, message, **addressing)
         )
         return receipt
 
@@ -233,7 +236,7 @@ class Outbox(Records):
         self._post.hint_with(hint)
 
     def start(self) -> None:
-        """Deliver from this process, in threads of its own, from now on.
+        """Deliver from this process, in threads of its own, until `stop` or its orderly end.
 
         Raises:
             ConfigError: there is no engine or no relay, or the database cannot be used.

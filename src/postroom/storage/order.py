@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypedDict
 
 from sqlalchemy import SelectBase
 
@@ -22,6 +22,21 @@ Someone: TypeAlias = str | Address | Recipient
 
 #: Those a query finds in the database, or a list of people and queries.
 Everyone: TypeAlias = SelectBase | Iterable[Someone | SelectBase]
+
+
+class Others(TypedDict, total=False):
+    """Whom a message goes to and under which key, but for users; see `Outbox.enqueue`."""
+
+    to: Everyone
+    cc: Iterable[Someone]
+    bcc: Iterable[Someone]
+    key: str | None
+
+
+class Addressing(Others, total=False):
+    """What `Outbox.enqueue` takes beside session and message, for those that pass it on."""
+
+    users: Iterable[Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from typing import Unpack
 
 from postroom.outbox import Outbox
 from postroom.storage.decisions import Cancellation
 from postroom.storage.engine import Executor
-from postroom.storage.order import Everyone, Receipt, Someone
+from postroom.storage.order import Addressing, Receipt
 from postroom.storage.queries import MessageStatus
 from postroom.values.message import Message
 from postroom.wiring import AsyncSessionLike
@@ -24,17 +23,10 @@ class Mail:
     def enqueue(
         self,
         message: Message,
-        *,
-        to: Everyone = (),
-        cc: Iterable[Someone] = (),
-        bcc: Iterable[Someone] = (),
-        users: Iterable[Any] = (),
-        key: str | None = None,
+        **addressing: Unpack[Addressing],
     ) -> Receipt:
         """Write ``message`` in the session's transaction; raises what `Outbox.enqueue` does."""
-        return self.outbox.enqueue(
-            self.session, message, to=to, cc=cc, bcc=bcc, users=users, key=key
-        )
+        return self.outbox.enqueue(self.session, message, **addressing)
 
     def status(self, message: int | Receipt) -> MessageStatus:
         """Return where a message and each of its recipients stand."""
@@ -55,17 +47,10 @@ class AsyncMail:
     async def enqueue(
         self,
         message: Message,
-        *,
-        to: Everyone = (),
-        cc: Iterable[Someone] = (),
-        bcc: Iterable[Someone] = (),
-        users: Iterable[Any] = (),
-        key: str | None = None,
+        **addressing: Unpack[Addressing],
     ) -> Receipt:
         """Write ``message`` in the session's transaction; raises what `Outbox.enqueue` does."""
-        return await self.outbox.aenqueue(
-            self.session, message, to=to, cc=cc, bcc=bcc, users=users, key=key
-        )
+        return await self.outbox.aenqueue(self.session, message, **addressing)
 
     async def status(self, message: int | Receipt) -> MessageStatus:
         """Return where a message and each of its recipients stand."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Unpack
 
 from flask import Flask, current_app
 from sqlalchemy import Engine
@@ -19,7 +19,7 @@ from postroom.integrations.flask.state import (
     state_of,
 )
 from postroom.outbox import Outbox
-from postroom.storage.order import Everyone, Receipt, Someone
+from postroom.storage.order import Addressing, Others, Receipt
 from postroom.values.errors import ConfigError
 from postroom.values.message import Message
 from postroom.wiring import Users
@@ -98,12 +98,7 @@ class Postroom:
     def enqueue(
         self,
         message: Message,
-        *,
-        to: Everyone = (),
-        cc: Iterable[Someone] = (),
-        bcc: Iterable[Someone] = (),
-        users: Iterable[Any] = (),
-        key: str | None = None,
+        **addressing: Unpack[Addressing],
     ) -> Receipt:
         """Write ``message`` in the transaction of the current session; see `Outbox.enqueue`.
 
@@ -114,18 +109,12 @@ class Postroom:
             KeyConflict: the key stands for other content.
         """
         state = _current()
-        return state.outbox.enqueue(
-            state.session, message, to=to, cc=cc, bcc=bcc, users=users, key=key
-        )
+        return state.outbox.enqueue(state.session, message, **addressing)
 
     def enqueue_to_current_user(
         self,
         message: Message,
-        *,
-        to: Everyone = (),
-        cc: Iterable[Someone] = (),
-        bcc: Iterable[Someone] = (),
-        key: str | None = None,
+        **others: Unpack[Others],
     ) -> Receipt:
         """Write ``message`` to who is signed in, and to others where they are named.
 
@@ -135,7 +124,7 @@ class Postroom:
             KeyConflict: the key stands for other content.
         """
         users = [_current().user_id()]
-        return self.enqueue(message, to=to, cc=cc, bcc=bcc, users=users, key=key)
+        return self.enqueue(message, users=users, **others)
 
     def start(self, app: Flask) -> None:
         """Deliver from this process, without waiting for a request; for a server's hooks.
