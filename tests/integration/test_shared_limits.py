@@ -23,16 +23,9 @@ from postroom.values.errors import ConfigError
 from postroom.values.rate import Rate
 from postroom.values.relay import Relay
 from postroom.values.states import Fault
+from tests.clock import Clock
 from tests.services.redis import Redis
 from tests.services.waiting import free_port, wait_for
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from postroom.values.errors import Disconnected, InvalidAddress, RelayError
 from postroom.values.relay import Relay
 from postroom.values.reply import Outcome
 from postroom.values.states import Fault, Phase, RecipientState
+from tests.clock import Clock
 from tests.faults.speaking import Speaker, mail
 
 DEFERRED, REJECTED, ACCEPTED = (
@@ -23,16 +24,6 @@ DEFERRED, REJECTED, ACCEPTED = (
     RecipientState.REJECTED,
     RecipientState.ACCEPTED,
 )
-
-
-class Clock:
-    """A clock the test sets; sockets still wait for what is on its way."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @contextmanager

@@ -8,14 +8,7 @@ import pytest
 
 from postroom.smtp.breaker import Breaker, BreakerConfig
 from postroom.values.states import Fault
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.clock import Clock
 
 
 @pytest.fixture

@@ -9,19 +9,10 @@ import pytest
 from postroom.delivery.batch import Batch
 from postroom.delivery.gate import Gate
 from postroom.values.errors import LeaseLost
+from tests.clock import Clock
 from tests.unit.claims import claim
 
 CLAIMS = (claim(1), claim(2))
-
-
-class Clock:
-    """A local clock that stands until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -10,14 +10,7 @@ from hypothesis import strategies as st
 
 from postroom.smtp.limiter import DomainLimiter, RateLimiter
 from postroom.values.rate import Rate
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.clock import Clock
 
 
 @pytest.fixture

@@ -14,16 +14,9 @@ from postroom.values.errors import ConfigError
 from postroom.values.relay import Relay
 from postroom.values.route import Failover, RoundRobin, Route, parse_route, relays_in
 from postroom.values.states import Fault
+from tests.clock import Clock
 
 A, B, C, D = (f"smtp://{name}.example" for name in "abcd")
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Site:
