@@ -7,7 +7,7 @@ class Clock:
     """Called like `time.monotonic`; a test sets or adds to ``now``."""
 
     def __init__(self) -> None:
-        self.now = 1000.0
+        self.now = 0.0
 
     def __call__(self) -> float:
         return self.now
