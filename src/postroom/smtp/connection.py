@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 from collections.abc import Callable
@@ -18,6 +19,10 @@ from postroom.values.reply import Reply
 from postroom.values.states import Phase
 
 _READ_BYTES = 65_536
+#: The socket has nothing, or no room, at the moment.
+_NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+#: TLS may have to read before it can write, and the other way round.
+_WANTED = {ssl.SSLWantReadError: select.POLLIN, ssl.SSLWantWriteError: select.POLLOUT}
 # Python 3.11 runs a function for each look-up of a member, and these are looked up for each reply.
 _DATA, _DOT = Phase.DATA, Phase.DOT
 
@@ -28,7 +33,17 @@ class Connection:
     ``clock`` is monotonic, in seconds. Nothing waits past ``ends_at``, whatever its own timeout.
     """
 
-    __slots__ = ("_clock", "_ends_at", "_replies", "_socket", "relay", "transcript", "written")
+    __slots__ = (
+        "_clock",
+        "_ends_at",
+        "_poll",
+        "_replies",
+        "_socket",
+        "_wanted",
+        "relay",
+        "transcript",
+        "written",
+    )
 
     def __init__(self, relay: Relay, *, clock: Callable[[], float]) -> None:
         """Connect, with TLS from the start where the relay's scheme says so.
@@ -45,7 +60,11 @@ class Connection:
         began = clock()
         self._ends_at = began + relay.timeouts.session_s
         deadline = began + min(relay.timeouts.connect_s, relay.timeouts.session_s)
+        self._poll = select.poll()
+        #: What to wait for before the socket can be tried again.
+        self._wanted = select.POLLIN
         self._socket = dial(relay, clock=clock, deadline=deadline)
+        self._socket.setblocking(False)
         if relay.scheme == "smtps":
             self.encrypt(deadline - clock(), phase=Phase.CONNECT)
 
@@ -95,6 +114,7 @@ class Connection:
             ) from None
         except (OSError, ValueError) as error:
             raise TLSError(explain(error, self.relay), phase=phase) from error
+        self._socket.setblocking(False)
 
     def command(
         self, line: str, phase: Phase, *, shown: str | None = None, conceal: tuple[str, ...] = ()
@@ -121,19 +141,12 @@ class Connection:
         Raises:
             RelayTimeout, Disconnected: it was not written whole.
         """
-        now = self._clock()
-        deadline = min(now + timeout_s, self._ends_at)
-        rest: bytes | memoryview = content
         try:
-            while True:
-                self._socket.settimeout(deadline - now)
-                sent = self._socket.send(rest)
-                self.written += sent
-                if sent == len(rest):
-                    return
-                rest = memoryview(rest)[sent:]
-                now = self._clock()
-        except (OSError, ValueError) as error:
+            # Nearly always the socket takes all of it at once.
+            self.written += (sent := self._send_now(content))
+            if sent < len(content):
+                self._write_rest(memoryview(content)[sent:], self._deadline(timeout_s))
+        except OSError as error:
             raise self._failed(error, phase) from error
 
     def read_reply(self, timeout_s: float, phase: Phase) -> Reply:
@@ -213,7 +226,7 @@ class Connection:
         try:
             reply = self._replies.next()
             if reply is None:
-                deadline = min(self._clock() + timeout_s, self._ends_at)
+                deadline = self._deadline(timeout_s)
                 while reply is None:
                     self._receive(deadline)
                     reply = self._replies.next()
@@ -223,29 +236,59 @@ class Connection:
                 f"expected an SMTP reply from {self.relay.name} ({phase}), got: {error}",
                 phase=phase,
             ) from None
-        except (OSError, ValueError) as error:
+        except OSError as error:
             raise self._failed(error, phase) from error
 
+    def _deadline(self, timeout_s: float) -> float:
+        return min(self._clock() + timeout_s, self._ends_at)
+
     def _receive(self, deadline: float) -> None:
-        self._socket.settimeout(deadline - self._clock())
-        received = self._socket.recv(_READ_BYTES)
-        if not received:
-            raise ConnectionResetError("the relay closed the connection")
-        self._replies.feed(received)
+        # A read takes a whole TLS record: nothing is left that poll() would not see.
+        self._wanted = select.POLLIN
+        self._wait(deadline)
+        while self._receive_now() is None:
+            self._wait(deadline)
 
     def _receive_now(self) -> bytes | None:
         """Take what has arrived already; None where nothing has."""
-        self._socket.settimeout(0)
         try:
             received = self._socket.recv(_READ_BYTES)
-        except (BlockingIOError, ssl.SSLWantReadError):
+        except _NOT_NOW as error:
+            self._wanted = _WANTED.get(type(error), select.POLLIN)
             return None
+        if not received:
+            raise ConnectionResetError("the relay closed the connection")
         self._replies.feed(received)
         return received
 
-    def _failed(self, error: OSError | ValueError, phase: Phase) -> RelayTimeout | Disconnected:
-        # settimeout refuses a negative rest with ValueError, and takes 0 for "do not wait".
-        if isinstance(error, TimeoutError | BlockingIOError | ValueError):
+    def _write_rest(self, rest: memoryview, deadline: float) -> None:
+        while rest:
+            if not (sent := self._send_now(rest)):
+                self._wait(deadline)
+            self.written += sent
+            rest = rest[sent:]
+
+    def _send_now(self, content: bytes | memoryview) -> int:
+        """Hand over what the socket takes without waiting; return how many bytes it took."""
+        try:
+            return self._socket.send(content)
+        except _NOT_NOW as error:
+            self._wanted = _WANTED.get(type(error), select.POLLOUT)
+            return 0
+
+    def _wait(self, deadline: float) -> None:
+        """Wait until the socket can be tried again.
+
+        Raises:
+            TimeoutError: it was not, until the deadline.
+        """
+        self._poll.register(self._socket, self._wanted)
+        remaining_s = deadline - self._clock()
+        if remaining_s <= 0 or not self._poll.poll(remaining_s * 1000):
+            raise TimeoutError
+
+    def _failed(self, error: OSError, phase: Phase) -> RelayTimeout | Disconnected:
+        if isinstance(error, TimeoutError):
             return RelayTimeout(
                 f"expected {self.relay.name} to go on in time ({phase}), got: silence, or too "
                 "slow a drip",

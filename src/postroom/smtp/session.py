@@ -24,7 +24,7 @@ from postroom.values.states import Phase
 
 _CLOSING = 421
 _QUIT_S = 2.0
-_WRITE_BYTES = 65_536  # bodies up to this size leave in one write
+_WRITE_BYTES = 65_536  # bodies up to this size leave in one write, with their terminator
 _TERMINATOR = b".\r\n"
 
 
@@ -100,6 +100,8 @@ class Session:
         self._needs_reset = False
         #: Recipients that stand in the transaction at hand.
         self._accepted = 0
+        #: The end of its body: it leaves together with the terminator.
+        self._unsent = b""
 
     @property
     def takes_another(self) -> bool:
@@ -171,21 +173,25 @@ class Session:
         return opening
 
     def send_body(self, chunks: Iterable[bytes]) -> None:
-        """Write the content, all but its terminator; ``chunks`` end with CRLF.
+        """Write the content, all but its end and terminator; ``chunks`` end with CRLF.
 
         A failure is never in doubt: without the terminator the relay has nothing.
         """
         assert self._state is _OPEN, f"send_body() on a session that is {self._state.name}"
         self._state = _BROKEN
         size_bytes = 0
+        unsent = b""
         for content in _joined(chunks):
-            write(self._connection, content, _BODY)
+            if unsent:
+                write(self._connection, unsent, _BODY)
+            unsent = content
             size_bytes += len(content)
+        self._unsent = unsent
         self._connection.transcript.add(f"{size_bytes} bytes of content")
         self._state = _OPEN
 
     def finish(self, following: Envelope | None = None) -> tuple[Reply, ...]:
-        """Write the terminator, and with it the opening of ``following``; read the verdict.
+        """Write the end, and with it the opening of ``following``; read the verdict.
 
         Returns one reply for each recipient that stood, in order: the same for all of them over
         SMTP, one of its own each over LMTP. Where ``following`` was given call ``opening`` next.
@@ -194,14 +200,14 @@ class Session:
             RelayError: with ``in_doubt`` where the terminator may have reached the relay.
         """
         assert self._state is _OPEN, f"finish() on a session that is {self._state.name}"
-        content = _TERMINATOR
+        after = b""
         if following is not None:
             exchange = self._begin(following)
             if self.capabilities.has_pipelining:
-                content += exchange.first_write()
+                after = exchange.first_write()
         self._state = _BROKEN
         self._connection.transcript.add(_TERMINATOR)
-        replies = self._verdicts(content)
+        replies = self._verdicts(after)
         self._is_closing = replies[-1].code == _CLOSING
         if following is None:
             self._rest()
@@ -248,21 +254,25 @@ class Session:
         if opening.overflow:
             self.max_recipients = opening.accepted
 
-    def _verdicts(self, content: bytes) -> tuple[Reply, ...]:
-        """Write ``content``, which begins with the terminator, and read what it brings."""
+    def _verdicts(self, after: bytes) -> tuple[Reply, ...]:
+        """Write the end of the body, the terminator and what comes ``after``; read the verdict."""
         connection = self._connection
-        before = connection.written
+        unsent, self._unsent = self._unsent, b""
+        harmless = connection.written + len(unsent)
         expected = self._accepted if self.relay.is_lmtp else 1
         replies: list[Reply] = []
         try:
-            connection.write(content, self.relay.timeouts.command_s, _DOT)
+            content = b"".join((unsent, _TERMINATOR, after))
+            connection.write(content, self.relay.timeouts.body_s, _BODY)
             while len(replies) < expected:
                 replies.append(connection.expect(_DOT))
         except RelayError as error:
             # What the socket did not take, the relay has not seen.
-            error.in_doubt = connection.written > before
+            error.in_doubt = connection.written > harmless
             error.replies = tuple(replies)
-            if not error.in_doubt:
+            if error.in_doubt:
+                error.phase = _DOT
+            else:
                 error.reply = connection.last_words()
             raise
         return tuple(replies) if self.relay.is_lmtp else tuple(replies * self._accepted)
