@@ -13,7 +13,8 @@ from postroom.storage.ledger import Claim, Result
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen, though nothing changes it: one is made for every mail.
+@dataclass(slots=True)
 class Report:
     """Results of one transaction; ``passed`` recipients of it went through the gate."""
 

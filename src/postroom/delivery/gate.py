@@ -20,7 +20,9 @@ class Gate:
     def __init__(self, *, max_unrecorded: int, clock: Callable[[], float]) -> None:
         self._max_unrecorded = max_unrecorded
         self._clock = clock
-        self._changed = threading.Condition()
+        # Entered itself and not through the condition: that takes two calls more, for each mail.
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._unrecorded = 0
         self._is_open = True
 
@@ -31,7 +33,7 @@ class Gate:
             LeaseLost: the claims no longer hold, or would not for long enough.
         """
         count = len(claims)
-        with self._changed:
+        with self._lock:
             while True:
                 now = self._clock()
                 if not batch.is_safe(claims, now):
@@ -43,14 +45,14 @@ class Gate:
 
     def leave(self, count: int) -> None:
         """Count out ``count`` recipients whose outcomes are committed; open the gate."""
-        with self._changed:
+        with self._lock:
             self._unrecorded -= count
             self._is_open = True
             self._changed.notify_all()
 
     def close(self) -> None:
         """Let nobody through until a commit has succeeded again."""
-        with self._changed:
+        with self._lock:
             self._is_open = False
 
     def _has_room(self, count: int) -> bool:

@@ -112,6 +112,7 @@ class Mail:
         self.message = message
         self._lock = threading.Lock()
         self._shared: _Composed | None = None
+        self._is_templated = message.draft.is_templated
 
     def address(self, claims: Sequence[Claim]) -> tuple[Envelope, Letter]:
         """Return envelope and payload for ``claims``: one, or several of a message sent together.
@@ -129,7 +130,7 @@ class Mail:
         )
         envelope = Envelope(
             sender=message.envelope_sender,
-            recipients=tuple(recipient.envelope for recipient in recipients),
+            recipients=tuple([recipient.envelope for recipient in recipients]),
             size_bytes=letter.size_bytes,
             needs_smtputf8=composed.needs_smtputf8
             or any(recipient.needs_smtputf8 for recipient in recipients),
@@ -139,7 +140,7 @@ class Mail:
 
     def _composed(self, claim: Claim) -> _Composed:
         draft = self.message.draft
-        if draft.is_templated:
+        if self._is_templated:
             return _Composed(compose(draft.rendered(claim.variables or {})))
         if self._shared is None:
             with self._lock:

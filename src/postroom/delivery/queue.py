@@ -22,7 +22,9 @@ class JobQueue:
         self._strides = {lane: 1 / weight for lane, weight in weights.items()}
         self._passes = dict.fromkeys(weights, 0.0)
         self._now = 0.0
-        self._changed = threading.Condition()
+        # Entered itself and not through the condition: that takes two calls more, for each mail.
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._waiting = 0
         self._is_closed = False
 
@@ -42,20 +44,20 @@ class JobQueue:
 
     def put(self, jobs: Iterable[Job]) -> None:
         """Add jobs at the end of their lanes."""
-        with self._changed:
+        with self._lock:
             for job in jobs:
                 self._lane(job).append(job)
             self._changed.notify_all()
 
     def put_back(self, job: Job) -> None:
         """Return a job that was taken and not spoken of; it is the next of its lane."""
-        with self._changed:
+        with self._lock:
             self._lane(job).appendleft(job)
             self._changed.notify()
 
     def take(self, timeout_s: float) -> Job | None:
         """Return the next job; None when none came in time, or when the queue was closed."""
-        with self._changed:
+        with self._lock:
             self._waiting += 1
             try:
                 self._changed.wait_for(lambda: len(self) or self._is_closed, timeout_s)
@@ -65,17 +67,17 @@ class JobQueue:
 
     def take_now(self) -> Job | None:
         """Return the next job if there is one."""
-        with self._changed:
+        with self._lock:
             return self._next()
 
     def rest(self, timeout_s: float) -> None:
         """Wait for ``timeout_s``, or until the queue is closed."""
-        with self._changed:
+        with self._lock:
             self._changed.wait_for(lambda: self._is_closed, timeout_s)
 
     def close(self) -> list[Job]:
         """Hand out nothing more; return what was still waiting."""
-        with self._changed:
+        with self._lock:
             self._is_closed = True
             self._changed.notify_all()
             return self._emptied()

@@ -9,14 +9,16 @@ from postroom.delivery.desk import Desk
 from postroom.delivery.job import Job
 from postroom.delivery.outlet import Outlet
 from postroom.delivery.transaction import Transaction
-from postroom.delivery.verdict import Spoken, Verdicts
+from postroom.delivery.verdict import Spoken, Verdicts, storable
 from postroom.storage.ledger import Result
 from postroom.values.errors import MessageError
-from postroom.values.reply import Outcome
-from postroom.values.states import Fault, RecipientState
+from postroom.values.reply import Outcome, Reply
+from postroom.values.states import Fault, Phase, RecipientState
 
 _LEAST_PAUSE_S = 1.0
+# Bound once: looking a member up on its class takes a function call on Python 3.11.
 _ACCEPTED = RecipientState.ACCEPTED
+_DOT = Phase.DOT
 
 
 class Reporter:
@@ -26,6 +28,27 @@ class Reporter:
         self._outlet = outlet
         self._desk = desk
         self._verdicts = verdicts
+
+    def accepted(self, transaction: Transaction, replies: Sequence[Reply]) -> None:
+        """Hand in that the relay has taken the mail for everyone, as it nearly always does."""
+        self._outlet.breaker.record(None)
+        relay, at = self._outlet.relay.name, transaction.at
+        duration_s = monotonic() - transaction.began
+        results = [
+            Result(
+                claim=claim,
+                state=_ACCEPTED,
+                at=at,
+                code=reply.code,
+                enhanced_code=reply.enhanced,
+                reply=storable(str(reply)),
+                relay=relay,
+                phase=_DOT,
+                duration_s=duration_s,
+            )
+            for claim, reply in zip(transaction.job.claims, replies, strict=True)
+        ]
+        self._desk.report(results, transaction.passed)
 
     def report(self, transaction: Transaction, transcript: Callable[[], str]) -> None:
         """Hand in what is decided; put back what may be spoken again at once.

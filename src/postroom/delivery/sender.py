@@ -176,13 +176,17 @@ class Sender(threading.Thread):
             LeaseLost: the claims ran out before the final dot.
         """
         opening = session.opening()
-        current.outcomes = list(opening.outcomes())
+        if not opening.is_complete:
+            current.outcomes = list(opening.outcomes())
         if opening.is_open:
             session.send_body(current.letter.chunks())
             self._pass_gate(current)
             self._following = self._next_on(session)
             following = self._following.envelope if self._following else None
             replies = session.finish(following)
+            if opening.is_complete and all(reply.is_positive for reply in replies):
+                self._reporter.accepted(current, replies)
+                return
             current.settle([classify(_DOT, reply) for reply in replies])
         self._reporter.report(current, self._transcript)
 

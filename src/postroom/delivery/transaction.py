@@ -28,10 +28,11 @@ class Transaction:
 
     def open_claims(self) -> tuple[Claim, ...]:
         """Return the claims nothing has been decided about yet."""
+        claims = self.job.claims
+        if not any(self.outcomes):
+            return claims
         return tuple(
-            claim
-            for claim, outcome in zip(self.job.claims, self.outcomes, strict=True)
-            if outcome is None
+            claim for claim, outcome in zip(claims, self.outcomes, strict=True) if outcome is None
         )
 
     def settle(self, outcomes: Sequence[Outcome]) -> None:

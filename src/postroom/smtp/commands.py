@@ -17,7 +17,8 @@ _RECIPIENTS_EACH = 100
 _BEFORE_XTEXT = {ord(letter): f"+{ord(letter):02X}" for letter in "+="}
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen, though nothing changes it: one is made for every mail.
+@dataclass(slots=True)
 class Piece:
     """Commands for one write, and the phase of the reply to each."""
 

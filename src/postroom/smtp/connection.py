@@ -1,28 +1,21 @@
-"""One socket to a relay: whole writes, whole replies, each under a deadline nobody gets around."""
+"""One line to a relay: whole writes, whole replies, each under a deadline nobody gets around."""
 
 from __future__ import annotations
 
-import select
-import socket
 import ssl
 from collections.abc import Callable
-from contextlib import suppress
 
 from postroom.smtp.dial import dial
 from postroom.smtp.replies import MalformedReply, ReplyParser
 from postroom.smtp.tls import context_for, explain
 from postroom.smtp.transcript import Transcript
+from postroom.smtp.wire import Wire
 from postroom.values.errors import Disconnected, RelayTimeout, TLSError
 from postroom.values.relay import Relay
 from postroom.values.relay_options import Tls
 from postroom.values.reply import Reply
 from postroom.values.states import Phase
 
-_READ_BYTES = 65_536
-#: The socket has nothing, or no room, at the moment.
-_NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-#: TLS may have to read before it can write, and the other way round.
-_WANTED = {ssl.SSLWantReadError: select.POLLIN, ssl.SSLWantWriteError: select.POLLOUT}
 # Python 3.11 runs a function for each look-up of a member, and these are looked up for each reply.
 _DATA, _DOT = Phase.DATA, Phase.DOT
 
@@ -33,17 +26,7 @@ class Connection:
     ``clock`` is monotonic, in seconds. Nothing waits past ``ends_at``, whatever its own timeout.
     """
 
-    __slots__ = (
-        "_clock",
-        "_ends_at",
-        "_poll",
-        "_replies",
-        "_socket",
-        "_wanted",
-        "relay",
-        "transcript",
-        "written",
-    )
+    __slots__ = ("_clock", "_ends_at", "_replies", "_wire", "relay", "transcript")
 
     def __init__(self, relay: Relay, *, clock: Callable[[], float]) -> None:
         """Connect, with TLS from the start where the relay's scheme says so.
@@ -53,25 +36,24 @@ class Connection:
         """
         self.relay = relay
         self.transcript = Transcript()
-        #: Bytes handed to the socket so far.
-        self.written = 0
         self._clock = clock
         self._replies = ReplyParser()
         began = clock()
         self._ends_at = began + relay.timeouts.session_s
         deadline = began + min(relay.timeouts.connect_s, relay.timeouts.session_s)
-        self._poll = select.poll()
-        #: What to wait for before the socket can be tried again.
-        self._wanted = select.POLLIN
-        self._socket = dial(relay, clock=clock, deadline=deadline)
-        self._socket.setblocking(False)
+        self._wire = Wire(dial(relay, clock=clock, deadline=deadline), clock=clock)
         if relay.scheme == "smtps":
             self.encrypt(deadline - clock(), phase=Phase.CONNECT)
 
     @property
+    def written(self) -> int:
+        """Return how many bytes have been handed to the socket so far."""
+        return self._wire.written
+
+    @property
     def tls(self) -> ssl.SSLSocket | None:
         """Return the encrypted socket, where it is encrypted."""
-        return self._socket if isinstance(self._socket, ssl.SSLSocket) else None
+        return self._wire.tls
 
     @property
     def is_private(self) -> bool:
@@ -81,13 +63,12 @@ class Connection:
     @property
     def local_address(self) -> str:
         """Return the address we speak from; empty for a Unix socket."""
-        name = self._socket.getsockname()
-        return name[0] if isinstance(name, tuple) else ""
+        return self._wire.local_address
 
     @property
     def peer(self) -> object:
         """Return the address of the relay, as its socket family has it."""
-        return self._socket.getpeername()
+        return self._wire.peer
 
     def encrypt(self, timeout_s: float, *, phase: Phase) -> None:
         """Speak TLS from here on.
@@ -104,9 +85,8 @@ class Connection:
                 phase=phase,
             )
         context = context_for(self.relay)
-        self._socket.settimeout(max(timeout_s, 0.001))
         try:
-            self._socket = context.wrap_socket(self._socket, server_hostname=self.relay.host)
+            self._wire.encrypt(context, self.relay.host, timeout_s)
         except TimeoutError:
             raise RelayTimeout(
                 f"expected {self.relay.host} to finish the TLS handshake in time, got: silence",
@@ -114,7 +94,6 @@ class Connection:
             ) from None
         except (OSError, ValueError) as error:
             raise TLSError(explain(error, self.relay), phase=phase) from error
-        self._socket.setblocking(False)
 
     def command(
         self, line: str, phase: Phase, *, shown: str | None = None, conceal: tuple[str, ...] = ()
@@ -129,7 +108,7 @@ class Connection:
         """
         self.transcript.add((line if shown is None else shown).encode())
         self.write(f"{line}\r\n".encode(), self.relay.timeouts.command_s, phase)
-        reply = self._read(self.relay.timeouts.command_s, phase)
+        reply = self._read(phase)
         if conceal:
             reply = _concealed(reply, conceal)
         self.transcript.add(reply)
@@ -142,10 +121,7 @@ class Connection:
             RelayTimeout, Disconnected: it was not written whole.
         """
         try:
-            # Nearly always the socket takes all of it at once.
-            self.written += (sent := self._send_now(content))
-            if sent < len(content):
-                self._write_rest(memoryview(content)[sent:], self._deadline(timeout_s))
+            self._wire.write(content, lambda: self._deadline(timeout_s))
         except OSError as error:
             raise self._failed(error, phase) from error
 
@@ -155,7 +131,7 @@ class Connection:
         Raises:
             RelayTimeout, Disconnected: there was none, or it was none.
         """
-        reply = self._read(timeout_s, phase)
+        reply = self._read(phase, timeout_s)
         self.transcript.add(reply)
         return reply
 
@@ -165,9 +141,7 @@ class Connection:
         Raises:
             RelayTimeout, Disconnected: there was none, or one that belongs to something else.
         """
-        timeouts = self.relay.timeouts
-        timeout_s = timeouts.dot_s if phase is _DOT else timeouts.command_s
-        reply = self._read(timeout_s, phase)
+        reply = self._read(phase)
         self.transcript.add(reply)
         good = 3 if phase is _DATA else 2
         if reply.code // 100 != good and reply.code < 400:
@@ -195,8 +169,8 @@ class Connection:
     def last_words(self) -> Reply | None:
         """Return a refusal that has arrived already, if any: why the relay hung up."""
         try:
-            if self._replies.is_empty:
-                self._receive_now()
+            if self._replies.is_empty and (received := self._wire.read_now()):
+                self._replies.feed(received)
             reply = self._replies.next()
         except (OSError, MalformedReply):
             return None
@@ -208,27 +182,28 @@ class Connection:
     def is_quiet(self) -> bool:
         """Return whether the connection stands, and nothing came that nobody asked for."""
         try:
-            return self._replies.is_empty and self._receive_now() is None
+            return self._replies.is_empty and self._wire.read_now() is None
         except OSError:
             return False
 
     def cut(self) -> None:
         """Cut the line under whoever is reading or writing, from another thread."""
-        with suppress(OSError):
-            # Of the plain socket: TLS would want to say goodbye, in the midst of a read.
-            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+        self._wire.cut()
 
     def close(self) -> None:
         """Close the socket, without a word."""
-        self._socket.close()
+        self._wire.close()
 
-    def _read(self, timeout_s: float, phase: Phase) -> Reply:
+    def _read(self, phase: Phase, timeout_s: float | None = None) -> Reply:
+        """Return the next reply, within ``timeout_s`` or what its phase is granted."""
         try:
             reply = self._replies.next()
             if reply is None:
-                deadline = self._deadline(timeout_s)
+                timeouts = self.relay.timeouts
+                granted_s = timeouts.dot_s if phase is _DOT else timeouts.command_s
+                deadline = self._deadline(granted_s if timeout_s is None else timeout_s)
                 while reply is None:
-                    self._receive(deadline)
+                    self._replies.feed(self._wire.read(deadline))
                     reply = self._replies.next()
             return reply
         except MalformedReply as error:
@@ -241,51 +216,6 @@ class Connection:
 
     def _deadline(self, timeout_s: float) -> float:
         return min(self._clock() + timeout_s, self._ends_at)
-
-    def _receive(self, deadline: float) -> None:
-        # A read takes a whole TLS record: nothing is left that poll() would not see.
-        self._wanted = select.POLLIN
-        self._wait(deadline)
-        while self._receive_now() is None:
-            self._wait(deadline)
-
-    def _receive_now(self) -> bytes | None:
-        """Take what has arrived already; None where nothing has."""
-        try:
-            received = self._socket.recv(_READ_BYTES)
-        except _NOT_NOW as error:
-            self._wanted = _WANTED.get(type(error), select.POLLIN)
-            return None
-        if not received:
-            raise ConnectionResetError("the relay closed the connection")
-        self._replies.feed(received)
-        return received
-
-    def _write_rest(self, rest: memoryview, deadline: float) -> None:
-        while rest:
-            if not (sent := self._send_now(rest)):
-                self._wait(deadline)
-            self.written += sent
-            rest = rest[sent:]
-
-    def _send_now(self, content: bytes | memoryview) -> int:
-        """Hand over what the socket takes without waiting; return how many bytes it took."""
-        try:
-            return self._socket.send(content)
-        except _NOT_NOW as error:
-            self._wanted = _WANTED.get(type(error), select.POLLOUT)
-            return 0
-
-    def _wait(self, deadline: float) -> None:
-        """Wait until the socket can be tried again.
-
-        Raises:
-            TimeoutError: it was not, until the deadline.
-        """
-        self._poll.register(self._socket, self._wanted)
-        remaining_s = deadline - self._clock()
-        if remaining_s <= 0 or not self._poll.poll(remaining_s * 1000):
-            raise TimeoutError
 
     def _failed(self, error: OSError, phase: Phase) -> RelayTimeout | Disconnected:
         if isinstance(error, TimeoutError):

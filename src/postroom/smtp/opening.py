@@ -15,7 +15,8 @@ _TOO_MANY = re.compile(r"too many (recipients|rcpt)|(recipient|rcpt)s? (count )?
 _TOO_MANY_ENHANCED = frozenset({"4.5.3", "5.5.3"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Not frozen, though nothing changes it: one is made for every mail.
+@dataclass(slots=True, kw_only=True)
 class Opening:
     """The replies to MAIL, each RCPT and DATA; None for what was not asked or not answered.
 

@@ -7,7 +7,7 @@ that a reply can never be taken for the answer to something else.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from enum import Enum, auto
 
 from postroom.smtp.capabilities import Capabilities
@@ -24,7 +24,7 @@ from postroom.values.states import Phase
 
 _CLOSING = 421
 _QUIT_S = 2.0
-_WRITE_BYTES = 65_536  # bodies up to this size leave in one write, with their terminator
+_WRITE_BYTES = 65_536  # smaller bodies leave in one write, with their terminator
 _TERMINATOR = b".\r\n"
 
 
@@ -179,15 +179,18 @@ class Session:
         """
         assert self._state is _OPEN, f"send_body() on a session that is {self._state.name}"
         self._state = _BROKEN
-        size_bytes = 0
-        unsent = b""
-        for content in _joined(chunks):
-            if unsent:
-                write(self._connection, unsent, _BODY)
-            unsent = content
-            size_bytes += len(content)
-        self._unsent = unsent
-        self._connection.transcript.add(f"{size_bytes} bytes of content")
+        written = 0
+        held: list[bytes] = []
+        size = 0
+        for chunk in chunks:
+            held.append(chunk)
+            size += len(chunk)
+            if size >= _WRITE_BYTES:
+                write(self._connection, b"".join(held), _BODY)
+                written += size
+                held, size = [], 0
+        self._unsent = b"".join(held)
+        self._connection.transcript.add(f"{written + size} bytes of content")
         self._state = _OPEN
 
     def finish(self, following: Envelope | None = None) -> tuple[Reply, ...]:
@@ -280,17 +283,3 @@ class Session:
     def _rest(self) -> None:
         self._state = _IDLE
         self._last_used = self._clock()
-
-
-def _joined(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield ``chunks`` in pieces worth a write each."""
-    held: list[bytes] = []
-    size = 0
-    for chunk in chunks:
-        held.append(chunk)
-        size += len(chunk)
-        if size >= _WRITE_BYTES:
-            yield b"".join(held)
-            held, size = [], 0
-    if held:
-        yield b"".join(held)

@@ -20,7 +20,8 @@ class DeliveryNotice:
     envid: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Not frozen, though nothing changes it: one is made for every mail.
+@dataclass(slots=True, kw_only=True)
 class Envelope:
     """MAIL FROM and RCPT TO of one transaction (RFC 5321 section 3.3).
 

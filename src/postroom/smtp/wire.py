@@ -1,0 +1,134 @@
+"""A connected socket that waits only where it must, and never past a deadline.
+
+It is not blocking: what the socket takes at once costs one call, and a wait is a ``poll()``.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+
+#: More than a TLS record holds: after a read nothing is left that ``poll()`` would not see.
+_READ_BYTES = 65_536
+#: The socket has nothing, or no room, at the moment.
+_NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+#: TLS may have to read before it can write, and the other way round.
+_WANTED: dict[type[OSError], int] = {
+    ssl.SSLWantReadError: select.POLLIN,
+    ssl.SSLWantWriteError: select.POLLOUT,
+}
+
+
+class Wire:
+    """Bytes out, bytes in; failures are ``OSError``, a deadline that passed ``TimeoutError``.
+
+    ``clock`` is monotonic, in seconds, and so are deadlines.
+    """
+
+    __slots__ = ("_clock", "_poll", "_socket", "_wanted", "written")
+
+    def __init__(self, connected: socket.socket, *, clock: Callable[[], float]) -> None:
+        #: Bytes handed to the socket so far.
+        self.written = 0
+        self._clock = clock
+        self._socket = connected
+        self._socket.setblocking(False)
+        self._poll = select.poll()
+        #: What to wait for before the socket can be tried again.
+        self._wanted = select.POLLIN
+
+    @property
+    def tls(self) -> ssl.SSLSocket | None:
+        """Return the encrypted socket, where it is encrypted."""
+        return self._socket if isinstance(self._socket, ssl.SSLSocket) else None
+
+    @property
+    def local_address(self) -> str:
+        """Return the address we speak from; empty for a Unix socket."""
+        name = self._socket.getsockname()
+        return name[0] if isinstance(name, tuple) else ""
+
+    @property
+    def peer(self) -> object:
+        """Return the address of the other side, as its socket family has it."""
+        return self._socket.getpeername()
+
+    def encrypt(self, context: ssl.SSLContext, host: str, timeout_s: float) -> None:
+        """Speak TLS from here on; where that fails the socket is closed.
+
+        Raises:
+            OSError, ValueError: the handshake failed.
+        """
+        try:
+            # Of one that was reset meanwhile, wrap_socket() would leave a socket open.
+            self._socket.getpeername()
+            self._socket.settimeout(max(timeout_s, 0.001))
+            self._socket = context.wrap_socket(self._socket, server_hostname=host)
+        except BaseException:
+            self._socket.close()
+            raise
+        self._socket.setblocking(False)
+
+    def write(self, content: bytes, deadline: Callable[[], float]) -> None:
+        """Write all of ``content``; ``written`` says how much of it was, where it fails.
+
+        ``deadline`` is asked only where there is something to wait for.
+        """
+        sent = self._write_now(content)
+        self.written += sent
+        if sent < len(content):
+            self._write_rest(memoryview(content)[sent:], deadline())
+
+    def read(self, deadline: float) -> bytes:
+        """Return what comes next."""
+        self._wanted = select.POLLIN
+        self._wait(deadline)
+        while (received := self.read_now()) is None:
+            self._wait(deadline)
+        return received
+
+    def read_now(self) -> bytes | None:
+        """Return what has come already; None where nothing has."""
+        try:
+            received = self._socket.recv(_READ_BYTES)
+        except _NOT_NOW as error:
+            self._wanted = _WANTED.get(type(error), select.POLLIN)
+            return None
+        if not received:
+            raise ConnectionResetError("the relay closed the connection")
+        return received
+
+    def cut(self) -> None:
+        """Cut the line under whoever is reading or writing, from another thread."""
+        with suppress(OSError):
+            # Of the plain socket: TLS would want to say goodbye, in the midst of a read.
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the socket, without a word."""
+        self._socket.close()
+
+    def _write_rest(self, rest: memoryview, deadline: float) -> None:
+        while rest:
+            sent = self._write_now(rest)
+            if not sent:
+                self._wait(deadline)
+            self.written += sent
+            rest = rest[sent:]
+
+    def _write_now(self, content: bytes | memoryview) -> int:
+        """Hand over what the socket takes without waiting; return how many bytes it took."""
+        try:
+            return self._socket.send(content)
+        except _NOT_NOW as error:
+            self._wanted = _WANTED.get(type(error), select.POLLOUT)
+            return 0
+
+    def _wait(self, deadline: float) -> None:
+        self._poll.register(self._socket, self._wanted)
+        remaining_s = deadline - self._clock()
+        if remaining_s <= 0 or not self._poll.poll(remaining_s * 1000):
+            raise TimeoutError
