@@ -65,11 +65,10 @@ def _messages(schema: str | None) -> None:
 
 
 def _recipients(schema: str | None) -> None:
-    message_id = sa.ForeignKey(_in(schema, "postroom_message.id"), ondelete="CASCADE")
     op.create_table(
         "postroom_recipient",
         sa.Column("id", _ID, primary_key=True, autoincrement=True),
-        sa.Column("message_id", _ID, message_id, nullable=False),
+        sa.Column("message_id", _ID, nullable=False),
         sa.Column("address", sa.Text, nullable=False),
         sa.Column("address_key", sa.Text, nullable=False),
         sa.Column("name", sa.Text, nullable=False, server_default=""),
