@@ -25,12 +25,13 @@ Enqueue: TypeAlias = Callable[[Opened], float]
 class Job:
     """What one run delivers: ``count`` recipients put there by ``enqueue``.
 
-    ``relay`` opens the relay's port, for the time of the run.
+    Two connections are enough for a relay next door: more of them only take turns at the
+    interpreter. ``relay`` opens the relay's port, for the time of the run.
     """
 
     count: int
     enqueue: Enqueue
-    connections: int = 4
+    connections: int = 2
     relay: Callable[[], AbstractContextManager[int]] = limit.sink
 
 

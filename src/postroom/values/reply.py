@@ -7,7 +7,7 @@ An expected answer is a value, never an exception. Whom it blames is read from t
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from postroom.values.blame import blame
@@ -31,17 +31,18 @@ class Reply:
 
     code: int
     lines: tuple[str, ...] = ("",)
+    #: The enhanced code such as ``5.1.1`` (RFC 3463), if one was given.
+    enhanced: str | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Look for the enhanced code once; relays repeat themselves, and replies are kept."""
+        found = _ENHANCED.match(self.lines[0])
+        object.__setattr__(self, "enhanced", found[1] if found else None)
 
     @property
     def is_positive(self) -> bool:
         """Return whether this is a 2xx."""
         return 200 <= self.code < 300
-
-    @property
-    def enhanced(self) -> str | None:
-        """Return the enhanced code such as ``5.1.1`` (RFC 3463), if one was given."""
-        found = _ENHANCED.match(self.lines[0])
-        return found[1] if found else None
 
     @property
     def text(self) -> str:
