@@ -27,6 +27,8 @@ class Site:
     journal: Path
     outbox: Outbox
     lease_s: float = 2.0
+    #: What each worker keeps to, such as ``100/s``; empty for as fast as it can.
+    rate: str = ""
 
     def enqueue(self, name: str, mails: int, on_doubt: OnDoubt = OnDoubt.RESEND) -> Receipt:
         """Commit one message to so many recipients."""
@@ -39,12 +41,16 @@ class Site:
                 to=[f"{name}-{n}@example.com" for n in range(mails)],
             )
 
-    def worker(self) -> subprocess.Popen[bytes]:
-        """Start a worker process, which ends when nothing is left."""
+    def worker(self, *, clock_off_s: float = 0) -> subprocess.Popen[bytes]:
+        """Start a worker process, which ends when nothing is left; its clock may be wrong."""
         url = self.engine.url.render_as_string(hide_password=False)
         relay = f"{self.relay.url}&connections={CONNECTIONS}"
+        relay += f"&rate={self.rate}" if self.rate else ""
         return subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.worker", url, relay, str(self.lease_s)],
+            [
+                *(sys.executable, "-m", "tests.faults.worker"),
+                *(url, relay, str(self.lease_s), str(clock_off_s)),
+            ],
             stderr=subprocess.DEVNULL,
         )
 

@@ -50,7 +50,7 @@ def test_nothing_is_lost_whatever_happens_to_workers_and_broker(
     luck = random.Random(20)
     kills_wanted, mails = (100, 100_000) if full else (6, 4_000)
     kills = 0
-    troubles: list[Callable[[], None]] = [shop.flush, shop.broker.restart, lambda: None]
+    troubles: list[Callable[[], None]] = [shop.broker.flush, shop.broker.restart, lambda: None]
     with shop.workers("prefork", PROCESSES, beat=True):
         shop.order(mails)
         for step in range(kills_wanted):

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import signal
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
 import pytest
 from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
 
-from postroom import Outbox, RecipientState, WorkerConfig
+from postroom import Message, Outbox, RecipientState, WorkerConfig
 from postroom.storage import schema
 from postroom.testing.faulty_relay import FaultyRelay
+from postroom.values.states import Phase
 from tests.faults.site import CONNECTIONS, Site
 from tests.services.postgresql import Postgresql
 
 MAILS = 1500
+#: How far two workers' clocks are from each other.
+APART = timedelta(minutes=10)
 PROMISED_DUPLICATES = CONNECTIONS + WorkerConfig().max_unrecorded
 
 
@@ -75,3 +80,32 @@ def test_a_worker_that_stood_still_past_its_leases_sends_nothing_that_others_hav
         assert frozen.wait(120) == 0
     assert site.states(receipt) == {RecipientState.ACCEPTED: MAILS}
     assert site.duplicates("mail", MAILS) <= PROMISED_DUPLICATES
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_workers_whose_clocks_are_ten_minutes_apart_agree_about_leases_and_due_times(
+    site: Site,
+) -> None:
+    """Only records carry a worker's own time: what is due, leased or expired the database says."""
+    receipt = site.enqueue("mail", MAILS)
+    soon = Message(
+        sender="shop@example.com",
+        text="Hello.\n",
+        expires_at=datetime.now(UTC) + APART / 2,
+        retry_delays=[0.5],
+    )
+    with Session(site.engine) as session, session.begin():
+        expiring = site.outbox.enqueue(session, soon, to=["soon@example.com"])
+    site.relay.on(Phase.RCPT, "451 4.7.1 later", address="soon@example.com", times=1)
+    off_s = APART.total_seconds() / 2
+    with site.worker(clock_off_s=off_s) as ahead, site.worker(clock_off_s=-off_s) as behind:
+        site.wait_for_mails(MAILS // 3)
+        ahead.kill()
+        assert behind.wait(120) == 0
+    assert site.duplicates("mail", MAILS) <= PROMISED_DUPLICATES
+    assert site.states(receipt) == {RecipientState.ACCEPTED: MAILS}
+    assert site.states(expiring) == {RecipientState.ACCEPTED: 1}
+    with Session(site.engine) as session:
+        recorded = [one.updated_at for one in site.outbox.status(session, receipt).recipients]
+    assert max(recorded) - min(recorded) > APART * 0.9

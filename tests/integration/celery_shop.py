@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import pytest
-import redis
 from celery import Celery
 from sqlalchemy import URL, create_engine
 from sqlalchemy.orm import Session
@@ -21,10 +21,25 @@ from postroom.storage import schema
 from postroom.storage.engine import prepare_sqlite
 from postroom.testing import FaultyRelay
 from tests.services.daemon import Daemon
-from tests.services.redis import Redis
 from tests.services.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
+
+
+class Broker(Protocol):
+    """A server of our own that carries Celery's messages."""
+
+    @property
+    def url(self) -> str: ...
+
+    def flush(self) -> None:
+        """Lose every message that waits."""
+
+    def stop(self) -> None: ...
+
+    def start(self) -> None: ...
+
+    def restart(self) -> None: ...
 
 
 @dataclass
@@ -32,7 +47,7 @@ class Shop:
     """An application that enqueues, its Celery workers, and the relay they deliver to."""
 
     monkeypatch: pytest.MonkeyPatch
-    broker: Redis
+    broker: Broker
     relay: FaultyRelay
     outbox: Outbox
     app: Celery
@@ -49,10 +64,6 @@ class Shop:
         with Session(self.outbox.engine) as session, session.begin():
             self.outbox.enqueue(session, Message(text="Thank you."), to=fresh)
         self.addresses += fresh
-
-    def flush(self) -> None:
-        with redis.Redis.from_url(self.broker.url) as client:
-            client.flushall()
 
     def send_tasks(self, count: int) -> None:
         for _ in range(count):
@@ -104,7 +115,7 @@ class Shop:
 
 @contextmanager
 def opened(
-    monkeypatch: pytest.MonkeyPatch, url: URL, broker: Redis, journal: Path | None = None
+    monkeypatch: pytest.MonkeyPatch, url: URL, broker: Broker, journal: Path | None = None
 ) -> Iterator[Shop]:
     """Yield a shop on the empty database at ``url``."""
     engine = create_engine(url)
@@ -121,7 +132,7 @@ def opened(
             postroom_relay=f"{relay.url}&connections=2",
             postroom_poll_s="0.2",
         )
-        shop.flush()
+        broker.flush()
         yield shop
         outbox.close()
         app.close()

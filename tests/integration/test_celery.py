@@ -74,7 +74,7 @@ def test_a_broker_that_forgets_everything_costs_no_mail(shop: Shop) -> None:
     with shop.workers("prefork", 2, beat=True):
         for _ in range(10):
             shop.order(10)
-            shop.flush()
+            shop.broker.flush()
         shop.wait_until_all_arrived()
         shop.assert_each_came_once()
 

@@ -13,6 +13,7 @@ import pytest
 PACKAGES = {
     "Email::MIME": "libemail-mime-perl",
     "chromium": "chromium",
+    "epmd": "rabbitmq-server",
     "exim4": "exim4-daemon-light",
     "initdb": "postgresql",
     "node": "npm",
@@ -20,6 +21,7 @@ PACKAGES = {
     "pgbouncer": "pgbouncer",
     "postfix": "postfix",
     "postgres": "postgresql",
+    "rabbitmq-server": "rabbitmq-server",
     "redis-server": "redis-server",
     "smtp-sink": "postfix",
     "smtp-source": "postfix",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import redis
+
 from tests.services.daemon import Daemon
 from tests.services.programs import require
 from tests.services.waiting import free_port, listens
@@ -42,6 +44,11 @@ class Redis:
         """Stop and start the server, on the same port, empty."""
         self.stop()
         self.start()
+
+    def flush(self) -> None:
+        """Forget everything."""
+        with redis.Redis.from_url(self.url) as client:
+            client.flushall()
 
     def remove(self) -> None:
         """Stop the server and forget it."""

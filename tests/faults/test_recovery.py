@@ -1,0 +1,87 @@
+"""One fault after the other under a steady load: mail arrives as fast as before, soon after each.
+
+Workers keep to a rate, so that the usual throughput is a number and not the weather. The long form
+(``make faults``) restarts PostgreSQL ten times, five of them as a crash.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
+
+from postroom import Outbox, RecipientState, WorkerConfig
+from postroom.storage import schema
+from postroom.testing.faulty_relay import FaultyRelay
+from tests.faults.pace import Pace
+from tests.faults.site import CONNECTIONS, Site
+from tests.faults.test_storm import WORKERS, Crew, crew
+from tests.services.postgresql import Postgresql
+
+RATE = 150
+PROMISED_A_FAULT = WORKERS * (CONNECTIONS + WorkerConfig().max_unrecorded)
+WITHIN_S = 30.0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_mail_is_as_fast_as_before_soon_after_each_fault(
+    full: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = Postgresql()  # of its own: the others' tests go on
+    engine = create_engine(server.create_database(), pool_pre_ping=True)
+    schema.create(engine)
+    journal = tmp_path / "journal"
+    mails = 60_000 if full else 20_000
+    with FaultyRelay(journal=journal) as relay:
+        site = Site(engine, relay, journal, Outbox(relay.url, engine=engine), rate=f"{RATE}/s")
+        receipt = site.enqueue("mail", mails)
+        took: dict[str, list[float]] = {}
+        with crew(site, WORKERS) as at_work:
+            site.wait_for_mails(RATE * WORKERS)
+            pace = Pace(site.arrived, over_s=4)
+            for name, fault in _faults(site, server, at_work, rounds=5 if full else 1):
+                fault()
+                took.setdefault(name, []).append(pace.recovery_s(WITHIN_S))
+            # What is left would take its time at this rate, and shows nothing more.
+            with Session(engine) as session, session.begin():
+                site.outbox.cancel(session, receipt)
+            at_work.end()
+        states, copies = site.states(receipt), site.copies()
+        faults = sum(map(len, took.values()))
+        assert set(states) == {RecipientState.ACCEPTED, RecipientState.CANCELLED}
+        assert len(copies) == states[RecipientState.ACCEPTED]
+        assert copies.total() - len(copies) <= faults * PROMISED_A_FAULT
+        site.outbox.close()
+    engine.dispose()
+    server.remove()
+    with capsys.disabled():
+        told = "; ".join(f"{name} {max(times):.1f} s" for name, times in took.items())
+        sys.stdout.write(
+            f"\nrecovery: {len(copies)} mails at {pace.usual:.0f}/s, {faults} faults; lost 0; "
+            f"{copies.total() - len(copies)} twice; 95 % again after, at the latest: {told}\n"
+        )
+
+
+def _faults(
+    site: Site, server: Postgresql, at_work: Crew, *, rounds: int
+) -> list[tuple[str, Callable[[], object]]]:
+    return [
+        ("a worker killed", lambda: at_work.kill(0)),
+        ("PostgreSQL restarted", lambda: server.restart("fast")),
+        ("PostgreSQL crashed", lambda: server.restart("immediate")),
+        ("backends terminated", lambda: server.terminate_backends(site.engine.url)),
+        ("a worker suspended for three leases", lambda: _suspend(site, at_work)),
+    ] * rounds
+
+
+def _suspend(site: Site, at_work: Crew) -> None:
+    at_work.workers[1].send_signal(signal.SIGSTOP)
+    time.sleep(3 * site.lease_s)
+    at_work.workers[1].send_signal(signal.SIGCONT)
