@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -82,6 +83,8 @@ class Terminal:
     @contextmanager
     def started(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         """Start a command as a process of its own, in the same place with the same settings."""
+        # A shell has what it runs in the background ignore Ctrl-C: the tests, and their children.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         with subprocess.Popen(
             [*COMMAND, *arguments],
             stdout=subprocess.PIPE,
