@@ -3,20 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, create_engine
 
 from postroom import Outbox
+from postroom.storage import schema
 from postroom.testing.faulty_relay import FaultyRelay
 from tests.faults.site import Site
+from tests.services.postgresql import Postgresql
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Postgresql]:
+    """A server to restart: the others' tests go on."""
+    server = Postgresql()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def site_to_restart(own_postgres: Postgresql, tmp_path: Path) -> Iterator[Site]:
+    """The same as ``site``, on a server that may be restarted."""
+    engine = create_engine(own_postgres.create_database(), pool_pre_ping=True)
+    schema.create(engine)
+    with _site(engine, tmp_path / "journal") as site:
+        yield site
+    engine.dispose()
 
 
 @pytest.fixture
 def site(engine: Engine, tmp_path: Path) -> Iterator[Site]:
     """An outbox with a relay whose log is on disk before it answers."""
-    journal = tmp_path / "journal"
+    with _site(engine, tmp_path / "journal") as site:
+        yield site
+
+
+@contextmanager
+def _site(engine: Engine, journal: Path) -> Iterator[Site]:
     with FaultyRelay(journal=journal) as relay:
         outbox = Outbox(relay.url, engine=engine)
         yield Site(engine, relay, journal, outbox)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from itertools import pairwise
 
 from tests.services.waiting import wait_for
 
@@ -47,10 +46,8 @@ class Pace:
         return self._seen[-1][0]
 
     def _rate(self, window_s: float) -> float:
-        """Return the growth a second over the last ``window_s``."""
+        """Return the growth a second over the last ``window_s``, or hardly more."""
         now, count = self._seen[-1]
         begin = now - window_s
-        for (_, _), (at, before) in pairwise(reversed(self._seen)):
-            if at <= begin:
-                return (count - before) / (now - at)
-        return 0.0
+        at, before = next(seen for seen in reversed(self._seen) if seen[0] <= begin)
+        return (count - before) / (now - at)

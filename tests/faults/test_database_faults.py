@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import signal
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Literal
 
 import pytest
-from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
-from postroom import Message, Outbox, RecipientState, WorkerConfig
-from postroom.storage import schema
-from postroom.testing.faulty_relay import FaultyRelay
+from postroom import Message, RecipientState, WorkerConfig
 from postroom.values.states import Phase
 from tests.faults.site import CONNECTIONS, Site
 from tests.services.postgresql import Postgresql
@@ -27,25 +23,18 @@ PROMISED_DUPLICATES = CONNECTIONS + WorkerConfig().max_unrecorded
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("how", ["fast", "immediate"])
 def test_a_database_that_is_restarted_loses_nothing(
-    how: Literal["fast", "immediate"], tmp_path: Path
+    how: Literal["fast", "immediate"], site_to_restart: Site, own_postgres: Postgresql
 ) -> None:
-    server = Postgresql()  # of its own: the others' tests go on
-    engine = create_engine(server.create_database(), pool_pre_ping=True)
-    schema.create(engine)
-    journal = tmp_path / "journal"
-    with FaultyRelay(journal=journal) as relay:
-        site = Site(engine, relay, journal, Outbox(relay.url, engine=engine), lease_s=10)
-        receipt = site.enqueue("mail", MAILS)
-        with site.worker() as worker:
-            for portion in (300, 600, 900):
-                site.wait_for_mails(portion)
-                server.restart(how)
-            assert worker.wait(120) == 0
-        assert site.duplicates("mail", MAILS) <= PROMISED_DUPLICATES
-        assert site.states(receipt) == {RecipientState.ACCEPTED: MAILS}
-        site.outbox.close()
-    engine.dispose()
-    server.remove()
+    site = site_to_restart
+    site.lease_s = 10
+    receipt = site.enqueue("mail", MAILS)
+    with site.worker() as worker:
+        for portion in (300, 600, 900):
+            site.wait_for_mails(portion)
+            own_postgres.restart(how)
+        assert worker.wait(120) == 0
+    assert site.duplicates("mail", MAILS) <= PROMISED_DUPLICATES
+    assert site.states(receipt) == {RecipientState.ACCEPTED: MAILS}
 
 
 @pytest.mark.timeout(300)

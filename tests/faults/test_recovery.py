@@ -9,59 +9,37 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
-from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
-from postroom import Outbox, RecipientState, WorkerConfig
-from postroom.storage import schema
-from postroom.testing.faulty_relay import FaultyRelay
+from postroom import RecipientState, WorkerConfig
+from tests.faults.crew import Crew, crew
 from tests.faults.pace import Pace
 from tests.faults.site import CONNECTIONS, Site
-from tests.faults.test_storm import WORKERS, Crew, crew
 from tests.services.postgresql import Postgresql
 
+WORKERS = 3
+#: Of one worker.
 RATE = 150
 PROMISED_A_FAULT = WORKERS * (CONNECTIONS + WorkerConfig().max_unrecorded)
 WITHIN_S = 30.0
 
 
-@pytest.fixture
-def server() -> Iterator[Postgresql]:
-    """One of its own: the others' tests go on."""
-    server = Postgresql()
-    yield server
-    server.remove()
-
-
-@pytest.fixture
-def steady(server: Postgresql, tmp_path: Path) -> Iterator[Site]:
-    """An outbox whose workers keep to a rate."""
-    engine = create_engine(server.create_database(), pool_pre_ping=True)
-    schema.create(engine)
-    journal = tmp_path / "journal"
-    with FaultyRelay(journal=journal) as relay:
-        outbox = Outbox(relay.url, engine=engine)
-        yield Site(engine, relay, journal, outbox, rate=f"{RATE}/s")
-        outbox.close()
-    engine.dispose()
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_mail_is_as_fast_as_before_soon_after_each_fault(
-    steady: Site, server: Postgresql, full: bool, capsys: pytest.CaptureFixture[str]
+    site_to_restart: Site, own_postgres: Postgresql, full: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    site = steady
+    site = site_to_restart
+    site.rate = f"{RATE}/s"
     receipt = site.enqueue("mail", 90_000 if full else 20_000)
     took: dict[str, list[float]] = {}
     with crew(site, WORKERS) as at_work:
         site.wait_for_mails(RATE * WORKERS)
         pace = Pace(site.arrived, over_s=4)
-        for name, fault in _faults(site, server, at_work, rounds=5 if full else 1):
+        for name, fault in _faults(site, own_postgres, at_work, rounds=5 if full else 1):
             fault()
             took.setdefault(name, []).append(pace.recovery_s(WITHIN_S))
         # What is left would take its time at this rate, and shows nothing more.

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.celery_shop import Shop, opened
-from tests.services.redis import Redis
+from tests.integration.celery_shop import Broker, Shop, opened
+from tests.services.rabbitmq import RabbitMQ
 from tests.services.waiting import wait_for
 
 
@@ -18,18 +18,33 @@ from tests.services.waiting import wait_for
 def shop(
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
-    redis_server: Redis,
+    broker: Broker,
     tmp_path: Path,
 ) -> Iterator[Shop]:
     monkeypatch.chdir(tmp_path)
     url = request.getfixturevalue(f"{request.param}_url")
-    with opened(monkeypatch, url, redis_server) as shop:
+    with opened(monkeypatch, url, broker) as shop:
         yield shop
 
 
+@pytest.fixture(params=["redis_server"])
+def broker(request: pytest.FixtureRequest) -> Broker:
+    server: Broker = request.getfixturevalue(request.param)
+    return server
+
+
+@pytest.fixture(scope="module")
+def rabbitmq() -> Iterator[RabbitMQ]:
+    server = RabbitMQ()
+    yield server
+    server.remove()
+
+
 on_both = pytest.mark.parametrize("shop", ["sqlite", "postgresql"], indirect=True)
+with_each_broker = pytest.mark.parametrize("broker", ["redis_server", "rabbitmq"], indirect=True)
 
 
+@with_each_broker
 @pytest.mark.parametrize("pool", ["solo", "threads", "prefork"])
 def test_a_commit_is_all_it_takes(shop: Shop, pool: str) -> None:
     with shop.workers(pool, 2):
@@ -58,6 +73,7 @@ def test_a_budget_that_is_used_up_is_given_again(shop: Shop) -> None:
 
 
 @on_both
+@with_each_broker
 def test_messages_that_come_time_and_again_send_nothing_twice(shop: Shop) -> None:
     with shop.workers("prefork", 3):
         shop.order(40)
@@ -69,6 +85,7 @@ def test_messages_that_come_time_and_again_send_nothing_twice(shop: Shop) -> Non
 
 
 @on_both
+@with_each_broker
 def test_a_broker_that_forgets_everything_costs_no_mail(shop: Shop) -> None:
     shop.set(shop_sweep_s="1")
     with shop.workers("prefork", 2, beat=True):
@@ -81,6 +98,7 @@ def test_a_broker_that_forgets_everything_costs_no_mail(shop: Shop) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
+@with_each_broker
 def test_a_broker_that_is_away_for_a_while_costs_no_mail(shop: Shop) -> None:
     shop.set(shop_sweep_s="1", postroom_lease_s="10")
     with shop.workers("prefork", 2, beat=True):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 from postroom.smtp.session import Session, connect
 from postroom.testing import Abilities, FaultyRelay, Trouble
 from postroom.values.envelope import DeliveryNotice, Envelope
-from postroom.values.errors import Disconnected, InvalidAddress, RelayError
+from postroom.values.errors import Disconnected, InvalidAddress, RelayError, RelayTimeout
 from postroom.values.relay import Relay
 from postroom.values.reply import Outcome
 from postroom.values.states import Fault, Phase, RecipientState
@@ -519,3 +521,51 @@ def test_a_transcript_of_many_recipients_stays_short() -> None:
         session.opening()
         assert len(session.transcript) <= 8000
         assert "more left out" in session.transcript
+
+
+# What has passed the gate
+
+
+@contextmanager
+def deaf_relay(path: Path) -> Iterator[str]:
+    """Stand in for a relay that reads nothing after its 354; yield its URL."""
+    heard = threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        talking, _ = listener.accept()
+        with talking, talking.makefile("rb") as lines:
+            talking.sendall(b"220 deaf\r\n")
+            lines.readline()
+            talking.sendall(b"250-deaf\r\n250 PIPELINING\r\n")
+            while lines.readline() != b"DATA\r\n":
+                pass
+            talking.sendall(b"250 ok\r\n250 ok\r\n354 go on\r\n")
+            heard.wait(10)
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        server = threading.Thread(target=serve, args=(listener,))
+        server.start()
+        try:
+            yield f"lmtp://{path}?body_timeout=200ms&dot_timeout=200ms"
+        finally:
+            heard.set()
+            server.join()
+
+
+@pytest.mark.parametrize("size", range(4_096, 400_000, 16_384))
+def test_a_dot_is_written_at_once_or_not_at_all(size: int, tmp_path: Path) -> None:
+    """It must not wait in our hands for a relay that has stopped reading: leases run out."""
+    with deaf_relay(tmp_path / "lmtp") as url, closing(connect(Relay.parse(url))) as session:
+        session.start(mail("ada@example.com")[0])
+        assert session.opening().is_open
+        is_written = None
+        may_go_out = False
+        try:
+            session.send_body([b"x" * (size - 2) + b"\r\n"])
+            may_go_out = True
+            session.finish()
+        except RelayTimeout as error:
+            is_written = error.in_doubt
+    assert is_written == may_go_out

@@ -9,16 +9,14 @@ from postroom.delivery.desk import Desk
 from postroom.delivery.job import Job
 from postroom.delivery.outlet import Outlet
 from postroom.delivery.transaction import Transaction
-from postroom.delivery.verdict import Spoken, Verdicts, storable
+from postroom.delivery.verdict import Spoken, Verdicts, accepted
 from postroom.storage.ledger import Result
 from postroom.values.errors import MessageError
 from postroom.values.reply import Outcome, Reply
-from postroom.values.states import Fault, Phase, RecipientState
+from postroom.values.states import Fault, RecipientState
 
 _LEAST_PAUSE_S = 1.0
-# Bound once: looking a member up on its class takes a function call on Python 3.11.
 _ACCEPTED = RecipientState.ACCEPTED
-_DOT = Phase.DOT
 
 
 class Reporter:
@@ -32,22 +30,9 @@ class Reporter:
     def accepted(self, transaction: Transaction, replies: Sequence[Reply]) -> None:
         """Hand in that the relay has taken the mail for everyone, as it nearly always does."""
         self._outlet.breaker.record(None)
-        relay, at = self._outlet.relay.name, transaction.at
-        duration_s = monotonic() - transaction.began
-        results = [
-            Result(
-                claim=claim,
-                state=_ACCEPTED,
-                at=at,
-                code=reply.code,
-                enhanced_code=reply.enhanced,
-                reply=storable(str(reply)),
-                relay=relay,
-                phase=_DOT,
-                duration_s=duration_s,
-            )
-            for claim, reply in zip(transaction.job.claims, replies, strict=True)
-        ]
+        spoken = self._spoken(transaction)
+        claims = transaction.job.claims
+        results = [accepted(*both, spoken) for both in zip(claims, replies, strict=True)]
         self._desk.report(results, transaction.passed)
 
     def report(self, transaction: Transaction, transcript: Callable[[], str]) -> None:
@@ -58,13 +43,10 @@ class Reporter:
         decided = transaction.decided()
         failed = [outcome for _, outcome in decided if outcome.state is not _ACCEPTED]
         self._tell_breaker(failed, some_accepted=len(failed) < len(decided))
-        spoken = Spoken(
-            relay=self._outlet.relay.name,
-            at=transaction.at,
-            duration_s=monotonic() - transaction.began,
-            transcript=transcript() if failed else "",
-            pause_s=transaction.job.pause_s() if failed else 0.0,
-        )
+        spoken = self._spoken(transaction)
+        if failed:
+            spoken.transcript = transcript()
+            spoken.pause_s = transaction.job.pause_s()
         message = transaction.job.mail.message
         results = [
             self._verdicts.result(claim, message, outcome, spoken)
@@ -105,6 +87,13 @@ class Reporter:
                 )
                 for claim in job.claims
             ]
+        )
+
+    def _spoken(self, transaction: Transaction) -> Spoken:
+        return Spoken(
+            relay=self._outlet.relay.name,
+            at=transaction.at,
+            duration_s=monotonic() - transaction.began,
         )
 
     def _tell_breaker(self, failed: Sequence[Outcome], *, some_accepted: bool) -> None:

@@ -8,15 +8,16 @@ from datetime import datetime
 
 from postroom.storage.contents import StoredMessage
 from postroom.storage.ledger import Claim, Result
-from postroom.values.reply import Outcome
+from postroom.values.reply import Outcome, Reply
 from postroom.values.retry import DEFAULT_SCHEDULE, RetrySchedule
-from postroom.values.states import OnDoubt, RecipientState
+from postroom.values.states import OnDoubt, Phase, RecipientState
 
 # Looking a member up on its class takes a function call on Python 3.11, several times a mail.
 _ACCEPTED = RecipientState.ACCEPTED
 _DEFERRED = RecipientState.DEFERRED
 _REJECTED = RecipientState.REJECTED
 _IN_DOUBT = RecipientState.IN_DOUBT
+_DOT = Phase.DOT
 
 _KEPT_REPLY_CHARACTERS = 2_000
 _KEPT_TRANSCRIPT_CHARACTERS = 20_000
@@ -30,8 +31,23 @@ class Spoken:
     relay: str
     at: datetime
     duration_s: float
-    transcript: str
+    transcript: str = ""
     pause_s: float = 0.0
+
+
+def accepted(claim: Claim, reply: Reply, spoken: Spoken) -> Result:
+    """Return what to record for ``claim`` where the relay has taken the mail."""
+    return Result(
+        claim=claim,
+        state=_ACCEPTED,
+        at=spoken.at,
+        code=reply.code,
+        enhanced_code=reply.enhanced,
+        reply=storable(str(reply)),
+        relay=spoken.relay,
+        phase=_DOT,
+        duration_s=spoken.duration_s,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +64,8 @@ class Verdicts:
         self, claim: Claim, message: StoredMessage, outcome: Outcome, spoken: Spoken
     ) -> Result:
         """Return what to record for ``claim``."""
+        if outcome.state is _ACCEPTED and outcome.reply is not None:
+            return accepted(claim, outcome.reply, spoken)
         state, due_in_s = self._next(claim, message, outcome, spoken)
         reply = outcome.reply
         text = str(reply) if reply else None
@@ -66,14 +84,12 @@ class Verdicts:
             relay=spoken.relay,
             phase=outcome.phase,
             duration_s=spoken.duration_s,
-            transcript=None if state is _ACCEPTED else _transcript(spoken),
+            transcript=_transcript(spoken),
         )
 
     def _next(
         self, claim: Claim, message: StoredMessage, outcome: Outcome, spoken: Spoken
     ) -> tuple[RecipientState, float | None]:
-        if outcome.state is _ACCEPTED:
-            return outcome.state, None
         if outcome.state is _DEFERRED and not outcome.counts:
             # Neither the recipient's fault nor the message's: as soon as the relay is back.
             pause_s = max(spoken.pause_s, outcome.retry_after_s or 0.0, _LEAST_PAUSE_S)

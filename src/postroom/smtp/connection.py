@@ -121,7 +121,18 @@ class Connection:
             RelayTimeout, Disconnected: it was not written whole.
         """
         try:
-            self._wire.write(content, lambda: self._deadline(timeout_s))
+            self._wire.write(content, self._deadline(timeout_s))
+        except OSError as error:
+            raise self._failed(error, phase) from error
+
+    def wait_for_room(self, timeout_s: float, phase: Phase) -> None:
+        """Wait until a short write would be taken at once.
+
+        Raises:
+            RelayTimeout, Disconnected: the other side does not read on.
+        """
+        try:
+            self._wire.wait_for_room(self._deadline(timeout_s))
         except OSError as error:
             raise self._failed(error, phase) from error
 

@@ -24,7 +24,12 @@ from postroom.values.states import Phase
 
 _CLOSING = 421
 _QUIT_S = 2.0
-_WRITE_BYTES = 65_536  # smaller bodies leave in one write, with their terminator
+_WRITE_BYTES = 65_536
+#: Bodies up to this size leave in one write with their terminator. Whatever was written before has
+#: been answered, so that the socket has room for as much at once (tcp(7), tcp_wmem).
+_WHOLE_BYTES = 16_384
+#: How long a terminator may wait for room after all: well below any lease.
+_AT_ONCE_S = 5.0
 _TERMINATOR = b".\r\n"
 
 
@@ -100,7 +105,7 @@ class Session:
         self._needs_reset = False
         #: Recipients that stand in the transaction at hand.
         self._accepted = 0
-        #: The end of its body: it leaves together with the terminator.
+        #: Its body, where that leaves together with the terminator.
         self._unsent = b""
 
     @property
@@ -173,9 +178,11 @@ class Session:
         return opening
 
     def send_body(self, chunks: Iterable[bytes]) -> None:
-        """Write the content, all but its end and terminator; ``chunks`` end with CRLF.
+        """Write the content, all but its terminator; ``chunks`` end with CRLF.
 
-        A failure is never in doubt: without the terminator the relay has nothing.
+        A failure is never in doubt: without the terminator the relay has nothing. Afterwards
+        ``finish`` can write at once, however slowly the relay reads: who calls it has made sure
+        just before that the mail may still go out.
         """
         assert self._state is _OPEN, f"send_body() on a session that is {self._state.name}"
         self._state = _BROKEN
@@ -189,12 +196,17 @@ class Session:
                 write(self._connection, b"".join(held), _BODY)
                 written += size
                 held, size = [], 0
-        self._unsent = b"".join(held)
+        rest = b"".join(held)
+        if written or size > _WHOLE_BYTES:
+            write(self._connection, rest, _BODY)
+            self._connection.wait_for_room(self.relay.timeouts.body_s, _BODY)
+            rest = b""
+        self._unsent = rest
         self._connection.transcript.add(f"{written + size} bytes of content")
         self._state = _OPEN
 
     def finish(self, following: Envelope | None = None) -> tuple[Reply, ...]:
-        """Write the end, and with it the opening of ``following``; read the verdict.
+        """Write the terminator, and with it the opening of ``following``; read the verdict.
 
         Returns one reply for each recipient that stood, in order: the same for all of them over
         SMTP, one of its own each over LMTP. Where ``following`` was given call ``opening`` next.
@@ -258,7 +270,7 @@ class Session:
             self.max_recipients = opening.accepted
 
     def _verdicts(self, after: bytes) -> tuple[Reply, ...]:
-        """Write the end of the body, the terminator and what comes ``after``; read the verdict."""
+        """Write what is left, the terminator and what comes ``after`` it; read the verdict."""
         connection = self._connection
         unsent, self._unsent = self._unsent, b""
         harmless = connection.written + len(unsent)
@@ -266,7 +278,7 @@ class Session:
         replies: list[Reply] = []
         try:
             content = b"".join((unsent, _TERMINATOR, after))
-            connection.write(content, self.relay.timeouts.body_s, _BODY)
+            connection.write(content, min(_AT_ONCE_S, self.relay.timeouts.body_s), _BODY)
             while len(replies) < expected:
                 replies.append(connection.expect(_DOT))
         except RelayError as error:

@@ -72,15 +72,17 @@ class Wire:
             raise
         self._socket.setblocking(False)
 
-    def write(self, content: bytes, deadline: Callable[[], float]) -> None:
-        """Write all of ``content``; ``written`` says how much of it was, where it fails.
-
-        ``deadline`` is asked only where there is something to wait for.
-        """
+    def write(self, content: bytes, deadline: float) -> None:
+        """Write all of ``content``; ``written`` says how much of it was, where it fails."""
         sent = self._write_now(content)
         self.written += sent
         if sent < len(content):
-            self._write_rest(memoryview(content)[sent:], deadline())
+            self._write_rest(memoryview(content)[sent:], deadline)
+
+    def wait_for_room(self, deadline: float) -> None:
+        """Wait until the socket would take more at once, and not a few bytes only."""
+        self._wanted = select.POLLOUT
+        self._wait(deadline)
 
     def read(self, deadline: float) -> bytes:
         """Return what comes next."""
