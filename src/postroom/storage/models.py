@@ -135,8 +135,8 @@ def _message(metadata: MetaData) -> Table:
 def _recipient(metadata: MetaData) -> Table:
     """Who a message goes to, and what became of it.
 
-    No foreign key to the message: a message and its recipients are inserted by one transaction
-    and pruned by one, and the check was a third of an enqueue on PostgreSQL.
+    No foreign key to the message: both are inserted by one transaction, a message is pruned after
+    its recipients, and the check was a third of an enqueue on PostgreSQL.
     """
     return Table(
         PREFIX + "recipient",
