@@ -65,6 +65,11 @@ class Books:
         #: Kept from turn to turn, until something goes wrong on it.
         self._connection: Connection | None = None
 
+    @property
+    def gather_s(self) -> float:
+        """Return how long a commit should wait for more outcomes while they come fast."""
+        return self._ledger.gather_s
+
     def settle(self, work: Work) -> Settled:
         """Do ``work`` in one transaction and commit it; an error leaves nothing done.
 

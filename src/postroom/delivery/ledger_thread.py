@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ _LONGEST_PAUSE_S = 5.0
 _HEARTBEAT_S = 10.0
 #: How long senders may take to say goodbye to their relays.
 _FAREWELL_S = 3.0
+#: So many outcomes in one commit, and mail comes fast.
+_FAST = 4
 _LANES = tuple(lane.rank for lane in Lane)
 
 
@@ -76,6 +79,7 @@ class LedgerThread(threading.Thread):
         self._is_hinted = True
         self._stopping_since: float | None = None
         self._is_idle = False
+        self._is_fast = False
 
     # -- called from other threads ------------------------------------------------------------
 
@@ -110,6 +114,8 @@ class LedgerThread(threading.Thread):
         """Take turns until there is nothing more to do."""
         while not self._is_done():
             self._desk.wait(self._wait_s())
+            if self._is_fast:
+                time.sleep(self._books.gather_s)
             if self.is_stopping:
                 self._desk.release(self._dispatch.close())
             self._turn()
@@ -142,6 +148,7 @@ class LedgerThread(threading.Thread):
             self._is_hinted = False
             self._promising = set(_LANES)
         papers = self._kept.joined(self._desk.take())
+        self._is_fast = len(papers.results) >= _FAST
         self._holdings.drop(papers.abandoned)
         renewals = self._holdings.to_renew(now)
         work = self._work(papers, renewals, beats=self._heartbeat.is_due(now))

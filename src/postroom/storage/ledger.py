@@ -78,7 +78,12 @@ class Lease:
 
 
 class Ledger(Protocol):
-    """The statements of one database. All times are seconds by the database's clock."""
+    """The statements of one database. All times are seconds by the database's clock.
+
+    ``gather_s`` is how long a commit should wait for more outcomes while they come fast.
+    """
+
+    gather_s: float
 
     def claim(self, connection: Connection, lease: Lease) -> list[Claim]:
         """Lease what is due, oldest first within a lane, skipping what others are leasing."""

@@ -104,6 +104,8 @@ _IS_EMPTY = "SELECT NOT EXISTS (SELECT 1 FROM {queue})"
 class PostgresqlLedger:
     """See :class:`postroom.storage.ledger.Ledger`."""
 
+    gather_s = 0.0
+
     def __init__(self, tables: Tables) -> None:
         self._claim = _named(_CLAIM, tables)
         self._record = _named(_RECORD, tables)

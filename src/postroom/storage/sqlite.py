@@ -1,10 +1,13 @@
 """The ledger on SQLite: one writer at a time, so plain statements under ``BEGIN IMMEDIATE``.
 
-Statements are qmark text run many times over by the driver, never row by row through the ORM.
+Statements are qmark text run many times over by the driver, never row by row through the ORM. Each
+step of such a statement lets go of the interpreter, and has to get it back from the senders: what
+a list of ids or one row of JSON can say is a single step.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -12,13 +15,17 @@ from sqlalchemy import Connection
 
 from postroom.storage.ledger import Claim, Lease, Result, decoded, distinct_batches
 from postroom.storage.models import Tables
+from postroom.values.states import RecipientState
+
+_ACCEPTED = RecipientState.ACCEPTED
 
 #: Works from SQLite 3.35 on; ``unixepoch('subsec')`` would need 3.42.
 _NOW = "((julianday('now') - 2440587.5) * 86400.0)"
 
 _DUE = """
-SELECT q.recipient_id, q.message_id, r.address, r.name, r.variables, q.claims + 1, q.tries,
-       q.intent, s.reason, {now}
+SELECT json_group_array(json_array(
+    q.recipient_id, q.message_id, r.address, r.name, r.variables, q.claims + 1, q.tries,
+    q.intent, s.reason, {now}))
 FROM (
     SELECT recipient_id, message_id, claims, tries, intent FROM {queue}
     WHERE lane = ? AND due_at <= {now}
@@ -26,12 +33,12 @@ FROM (
 ) AS q
 JOIN {recipient} AS r ON r.id = q.recipient_id
 LEFT JOIN {suppression} AS s ON s.address_key = r.address_key
-ORDER BY q.recipient_id
 """
 
-_LEASE = (
-    "UPDATE {queue} SET due_at = {now} + ?, token = ?, claims = claims + 1 WHERE recipient_id = ?"
-)
+_LEASE = """
+UPDATE {queue} SET due_at = {now} + ?, token = ?, claims = claims + 1
+WHERE recipient_id IN (SELECT value FROM json_each(?))
+"""
 
 _STATED = """
 UPDATE {recipient} SET state = ?, attempts = attempts + ?, code = ?, enhanced_code = ?,
@@ -40,7 +47,10 @@ WHERE id = ? AND (? = 'accepted' OR EXISTS (
     SELECT 1 FROM {queue} AS q WHERE q.recipient_id = {recipient}.id AND q.token = ?))
 """
 
-_ENDED = "DELETE FROM {queue} WHERE recipient_id = ? AND (token = ? OR ? = 'accepted')"
+_SENT = "DELETE FROM {queue} WHERE recipient_id IN (SELECT value FROM json_each(?))"
+
+#: Of all other outcomes that end the work.
+_ENDED = "DELETE FROM {queue} WHERE recipient_id = ? AND token = ?"
 
 _AGAIN = """
 UPDATE {queue} SET due_at = {now} + ?, token = NULL, claims = 0, intent = 0, tries = tries + ?
@@ -68,10 +78,13 @@ _IS_EMPTY = "SELECT NOT EXISTS (SELECT 1 FROM {queue})"
 class SqliteLedger:
     """See :class:`postroom.storage.ledger.Ledger`."""
 
+    gather_s = 0.001
+
     def __init__(self, tables: Tables) -> None:
         self._due = _named(_DUE, tables)
         self._lease = _named(_LEASE, tables)
         self._stated = _named(_STATED, tables)
+        self._sent = _named(_SENT, tables)
         self._ended = _named(_ENDED, tables)
         self._again = _named(_AGAIN, tables)
         self._attempt = _named(_ATTEMPT, tables)
@@ -87,16 +100,15 @@ class SqliteLedger:
             for lane, limit in lease.limits.items()
             for claim in self._due_in_lane(connection, lane, limit, lease.token)
         ]
-        _many(
-            connection,
-            self._lease,
-            [(lease.lease_s, lease.token, claim.recipient_id) for claim in claims],
-        )
+        if claims:
+            ids = json.dumps([claim.recipient_id for claim in claims])
+            connection.exec_driver_sql(self._lease, (lease.lease_s, lease.token, ids))
         return claims
 
     def _due_in_lane(
         self, connection: Connection, lane: int, limit: int, token: int
     ) -> list[Claim]:
+        due: str = connection.exec_driver_sql(self._due, (lane, limit)).scalar_one()
         return [
             Claim(
                 recipient_id=row[0],
@@ -112,20 +124,23 @@ class SqliteLedger:
                 lane=lane,
                 claimed_at=row[9],
             )
-            for row in connection.exec_driver_sql(self._due, (lane, limit)).fetchall()
+            for row in sorted(json.loads(due))
         ]
 
     def record(self, connection: Connection, results: Sequence[Result]) -> None:
         """Write outcomes and attempts; recipients first, while the queue still has the tokens."""
         for batch in distinct_batches(results):
             _many(connection, self._stated, [_stated(result) for result in batch])
+            sent = [result.claim.recipient_id for result in batch if result.state is _ACCEPTED]
+            if sent:
+                connection.exec_driver_sql(self._sent, (json.dumps(sent),))
             _many(
                 connection,
                 self._ended,
                 [
-                    (result.claim.recipient_id, result.claim.token, result.state.value)
+                    _held(result.claim)
                     for result in batch
-                    if result.due_in_s is None
+                    if result.due_in_s is None and result.state is not _ACCEPTED
                 ],
             )
             _many(
