@@ -12,7 +12,7 @@ Users: TypeAlias = type[Any] | Select[*tuple[Any, ...]]
 
 
 class AsyncSessionLike(Protocol):
-    """An `AsyncSession`, whose module cannot be imported where greenlet is not installed."""
+    """An `AsyncSession`, whose module is not loaded for those who have none."""
 
     async def run_sync(self, fn: Callable[..., Any], /, *args: Any) -> Any:
         """Call ``fn`` with the session's synchronous face."""

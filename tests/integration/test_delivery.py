@@ -413,6 +413,35 @@ def test_a_commit_wakes_the_worker_of_this_process(engine: Engine, relay: Faulty
     outbox.close()
 
 
+@pytest.mark.parametrize("phase", [Phase.GREETING, Phase.MAIL, Phase.DOT])
+def test_a_connection_that_hangs_holds_no_other_up(
+    office: Office, relay: FaultyRelay, phase: Phase
+) -> None:
+    relay.on(phase, Trouble.STALL, times=1)
+    office.enqueue(*(f"r{n}@example.com" for n in range(40)))
+    one = Office(office.engine, relay, "&connect_timeout=30")
+    worker = one.outbox.worker(WorkerConfig(poll_s=0.05, lease_s=60, grace_s=0.1))
+    worker.start()
+    # What hangs is one mail, or with its dot also the one whose opening went along.
+    relay.wait_for(38)
+    worker.stop()
+    relay.stop()
+    worker.join()
+
+
+def test_all_connections_share_one_thread(office: Office, relay: FaultyRelay) -> None:
+    relay.on(Phase.DOT, Trouble.STALL)
+    office.enqueue(*(f"r{n}@example.com" for n in range(40)))
+    one = Office(office.engine, relay, "&connections=10")
+    worker = one.outbox.worker(WorkerConfig(poll_s=0.05, lease_s=60, grace_s=0.3))
+    worker.start()
+    wait_for(lambda: relay.connections == 10, "10 connections")
+    names = [thread.name for thread in threading.enumerate()]
+    assert names.count("postroom-senders") == 1
+    worker.stop()
+    assert worker.join()
+
+
 def test_a_stopped_worker_gives_back_what_it_has_not_sent(
     office: Office, relay: FaultyRelay
 ) -> None:

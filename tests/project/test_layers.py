@@ -21,6 +21,7 @@ HOMES = {
     "smtplib": ("smtp", "testing"),
     "multiprocessing": ("delivery", "cli"),
     "concurrent": ("delivery",),
+    "greenlet": ("smtp.pause", "delivery.hub"),
     "typer": ("cli",),
     "rich": ("cli",),
     "aiosmtpd": ("testing", "cli"),

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 
 from postroom.delivery.batch import Batch
+from postroom.delivery.condition import Condition
 from postroom.storage.ledger import Claim
 from postroom.values.errors import LeaseLost
 
@@ -20,9 +21,8 @@ class Gate:
     def __init__(self, *, max_unrecorded: int, clock: Callable[[], float]) -> None:
         self._max_unrecorded = max_unrecorded
         self._clock = clock
-        # Entered itself and not through the condition: that takes two calls more, for each mail.
         self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
+        self._changed = Condition(self._lock)
         self._unrecorded = 0
         self._is_open = True
 

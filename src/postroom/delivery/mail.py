@@ -87,6 +87,11 @@ class _Composed:
     def needs_smtputf8(self) -> bool:
         return self._content.needs_smtputf8
 
+    @property
+    def is_whole(self) -> bool:
+        """Return whether the tail has been made."""
+        return self._tail is not None
+
     def letter(self, to: Address | None, message_id: str) -> Letter:
         head = self._content.head(to=to, message_id=message_id)
         size_bytes = len(head) + self._content.tail_size_bytes
@@ -113,6 +118,13 @@ class Mail:
         self._lock = threading.Lock()
         self._shared: _Composed | None = None
         self._is_templated = message.draft.is_templated
+
+    @property
+    def has_to_read(self) -> bool:
+        """Return whether ``address`` would read attachments, from files or the database."""
+        if not self.message.draft.attachments:
+            return False
+        return self._is_templated or self._shared is None or not self._shared.is_whole
 
     def address(self, claims: Sequence[Claim]) -> tuple[Envelope, Letter]:
         """Return envelope and payload for ``claims``: one, or several of a message sent together.

@@ -15,10 +15,10 @@ from postroom.values.relay import Relay
 LONGEST_WAIT_S = 1.0
 
 
-class SenderThread(Protocol):
+class SenderLike(Protocol):
     """A sender, as its outlet sees it."""
 
-    def join(self, timeout: float | None = None) -> None:
+    def join(self, timeout_s: float) -> None:
         """Wait until it has ended."""
         ...
 
@@ -28,7 +28,7 @@ class SenderThread(Protocol):
 
 
 class Outlet:
-    """One relay's queue and sender threads.
+    """One relay's queue and senders.
 
     ``start`` makes and starts a sender for the outlet it is given.
     """
@@ -40,14 +40,14 @@ class Outlet:
         breaker: Breaker,
         throttle: Throttle,
         queue: JobQueue,
-        start: Callable[[Outlet], SenderThread],
+        start: Callable[[Outlet], SenderLike],
     ) -> None:
         self.relay = relay
         self.breaker = breaker
         self.throttle = throttle
         self.queue = queue
         self._start = start
-        self._senders: list[SenderThread] = []
+        self._senders: list[SenderLike] = []
 
     def pause_s(self) -> float:
         """Return how long nothing should be claimed for this relay; 0 where something may."""

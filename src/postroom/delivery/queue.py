@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Mapping
 
+from postroom.delivery.condition import Condition
 from postroom.delivery.job import Job
 
 
@@ -22,9 +23,8 @@ class JobQueue:
         self._strides = {lane: 1 / weight for lane, weight in weights.items()}
         self._passes = dict.fromkeys(weights, 0.0)
         self._now = 0.0
-        # Entered itself and not through the condition: that takes two calls more, for each mail.
         self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
+        self._changed = Condition(self._lock)
         self._waiting = 0
         self._is_closed = False
 

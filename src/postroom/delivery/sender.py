@@ -1,4 +1,4 @@
-"""A sender: one thread, one connection, one transaction after the other.
+"""A sender: a strand of its own, one connection, one transaction after the other.
 
 It never touches the database: outcomes go over the desk, and the gate stands before every final
 dot. Nothing is sent twice here but what the relay provably has not taken.
@@ -13,13 +13,16 @@ from dataclasses import dataclass
 from postroom.delivery.clock import monotonic
 from postroom.delivery.desk import Desk
 from postroom.delivery.gate import Gate
+from postroom.delivery.hub import in_thread
 from postroom.delivery.job import Job
 from postroom.delivery.lines import Lines
+from postroom.delivery.mail import Letter
 from postroom.delivery.outlet import LONGEST_WAIT_S, Outlet
 from postroom.delivery.reporter import Reporter
 from postroom.delivery.transaction import Transaction
 from postroom.delivery.verdict import Verdicts
 from postroom.smtp.transport import Transport
+from postroom.values.envelope import Envelope
 from postroom.values.errors import Disconnected, LeaseLost, MessageError, RelayError
 from postroom.values.reply import Outcome, classify, classify_error
 from postroom.values.states import OnDoubt, Phase, RecipientState
@@ -42,11 +45,10 @@ class Office:
     lingers: bool
 
 
-class Sender(threading.Thread):
+class Sender:
     """Takes jobs from its outlet's queue until that is closed."""
 
     def __init__(self, outlet: Outlet, office: Office) -> None:
-        super().__init__(name=f"postroom-sender-{outlet.relay.name}", daemon=True)
         self._relay = outlet.relay
         self._breaker = outlet.breaker
         self._throttle = outlet.throttle
@@ -57,26 +59,37 @@ class Sender(threading.Thread):
         #: The transaction at hand, and the one whose opening is already on its way.
         self._current: Transaction | None = None
         self._following: Transaction | None = None
+        self._ended = threading.Event()
 
     def run(self) -> None:
         """Speak one job after the other; drop the connection when there is none for a while."""
-        while not self._queue.is_closed:
-            job = self._queue.take(self._relay.idle_s)
-            if job is None:
-                self._hang_up()
-                continue
-            try:
-                self._deliver(job)
-            except Exception:
-                log.exception("a sender met an error of our own", extra={"relay": self._relay.name})
-                self._give_up_unexplained()
-        self._hang_up()
+        try:
+            while not self._queue.is_closed:
+                self._take_one()
+            self._hang_up()
+        finally:
+            self._ended.set()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait until it has ended, ``timeout_s`` at the most; from another thread."""
+        self._ended.wait(timeout_s)
 
     def cut(self) -> None:
         """Cut the connection under a transaction that takes too long; from another thread."""
         session = self._session
         if session is not None:
             session.cut()
+
+    def _take_one(self) -> None:
+        job = self._queue.take(self._relay.idle_s)
+        if job is None:
+            self._hang_up()
+            return
+        try:
+            self._deliver(job)
+        except Exception:
+            log.exception("a sender met an error of our own", extra={"relay": self._relay.name})
+            self._give_up_unexplained()
 
     def _deliver(self, job: Job) -> None:
         """Speak ``job``, and whatever follows it on the same connection without a pause."""
@@ -123,7 +136,7 @@ class Sender(threading.Thread):
             self._office.desk.release(job.claims)
             return None
         try:
-            envelope, letter = job.mail.address(job.claims)
+            envelope, letter = self._addressed(job)
         except MessageError as error:
             self._reporter.unsendable(job, error)
             return None
@@ -135,6 +148,13 @@ class Sender(threading.Thread):
         return Transaction(
             job=job, envelope=envelope, letter=letter, outcomes=[None] * len(job.claims)
         )
+
+    @staticmethod
+    def _addressed(job: Job) -> tuple[Envelope, Letter]:
+        # Attachments are read from the database: others should not have to wait for that.
+        if job.mail.has_to_read:
+            return in_thread(lambda: job.mail.address(job.claims))
+        return job.mail.address(job.claims)
 
     def _session_for(self, transaction: Transaction) -> Transport | None:
         """Return a usable session; None where the transaction is settled without one."""
@@ -152,7 +172,7 @@ class Sender(threading.Thread):
             self._office.desk.release(transaction.job.claims)
             return None
         try:
-            return self._office.lines.connect(self._relay)
+            return in_thread(lambda: self._office.lines.connect(self._relay))
         except RelayError as error:
             said = error.transcript
             transaction.settle_all(classify_error(error))
@@ -180,8 +200,9 @@ class Sender(threading.Thread):
             current.outcomes = list(opening.outcomes())
         if opening.is_open:
             session.send_body(current.letter.chunks())
-            self._pass_gate(current)
+            # Before the gate: behind it nothing may keep the dot waiting.
             self._following = self._next_on(session)
+            self._pass_gate(current)
             following = self._following.envelope if self._following else None
             replies = session.finish(following)
             if opening.is_complete and all(reply.is_positive for reply in replies):
@@ -234,7 +255,9 @@ class Sender(threading.Thread):
         """The claims are gone, or nearly: say nothing, and let whoever holds them go on."""
         assert self._current is not None
         self._office.desk.release(self._current.job.claims)
-        self._current = None
+        if self._following is not None:
+            self._queue.put_back(self._following.job)
+        self._current = self._following = None
         if self._session is not None:
             self._session.close()
 

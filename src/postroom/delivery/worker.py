@@ -19,6 +19,7 @@ from postroom.delivery.clock import monotonic, utc_now
 from postroom.delivery.desk import Desk
 from postroom.delivery.dispatch import Dispatch
 from postroom.delivery.gate import Gate
+from postroom.delivery.hub import Hub
 from postroom.delivery.ledger_thread import Instruments, LedgerThread
 from postroom.delivery.lines import Lines
 from postroom.delivery.listener import Listener
@@ -212,7 +213,8 @@ class Worker:
 
     def _dispatch(self, office: Office) -> Dispatch:
         routing = self._premises.routing
-        outlets = {name: self._outlet(relay, office) for name, relay in routing.relays.items()}
+        hub = Hub("postroom-senders")
+        outlets = {name: self._outlet(relay, office, hub) for name, relay in routing.relays.items()}
         breakers = {name: outlet.breaker for name, outlet in outlets.items()}
         return Dispatch(
             outlets=outlets,
@@ -221,12 +223,12 @@ class Worker:
             screening=Screening(max_claims=self._config.max_claims),
         )
 
-    def _outlet(self, relay: Relay, office: Office) -> Outlet:
+    def _outlet(self, relay: Relay, office: Office, hub: Hub) -> Outlet:
         weights = {lane.rank: weight for lane, weight in self._config.lane_weights.items()}
 
         def start(outlet: Outlet) -> Sender:
             sender = Sender(outlet, office)
-            sender.start()
+            hub.spawn(sender.run)
             return sender
 
         return Outlet(

@@ -11,6 +11,8 @@ import ssl
 from collections.abc import Callable
 from contextlib import suppress
 
+from postroom.smtp.pause import wait_for
+
 #: More than a TLS record holds: after a read nothing is left that ``poll()`` would not see.
 _READ_BYTES = 65_536
 #: The socket has nothing, or no room, at the moment.
@@ -28,7 +30,7 @@ class Wire:
     ``clock`` is monotonic, in seconds, and so are deadlines.
     """
 
-    __slots__ = ("_clock", "_poll", "_socket", "_wanted", "written")
+    __slots__ = ("_clock", "_socket", "_wanted", "written")
 
     def __init__(self, connected: socket.socket, *, clock: Callable[[], float]) -> None:
         #: Bytes handed to the socket so far.
@@ -36,7 +38,6 @@ class Wire:
         self._clock = clock
         self._socket = connected
         self._socket.setblocking(False)
-        self._poll = select.poll()
         #: What to wait for before the socket can be tried again.
         self._wanted = select.POLLIN
 
@@ -130,7 +131,6 @@ class Wire:
             return 0
 
     def _wait(self, deadline: float) -> None:
-        self._poll.register(self._socket, self._wanted)
         remaining_s = deadline - self._clock()
-        if remaining_s <= 0 or not self._poll.poll(remaining_s * 1000):
+        if remaining_s <= 0 or not wait_for(self._socket.fileno(), self._wanted, remaining_s):
             raise TimeoutError
