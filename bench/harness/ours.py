@@ -25,13 +25,13 @@ Enqueue: TypeAlias = Callable[[Opened], float]
 class Job:
     """What one run delivers: ``count`` recipients put there by ``enqueue``.
 
-    Two connections are enough for a relay next door: more of them only take turns at the
-    interpreter. ``relay`` opens the relay's port, for the time of the run.
+    ``connections`` are as many as a relay has by default. ``relay`` opens the relay's port, for
+    the time of the run.
     """
 
     count: int
     enqueue: Enqueue
-    connections: int = 2
+    connections: int = 4
     relay: Callable[[], AbstractContextManager[int]] = limit.sink
 
 

@@ -27,6 +27,8 @@ How to read it:
 - Peers are the published packages, each in an environment of its own, set up for throughput as
   their documentation advises. *Durable* ones keep the mail in a database or a broker: those are
   what Postroom is compared with. The others are there to show what durability costs.
+- Postroom and the peers in Python run on one interpreter, the one that the bench was started
+  with: it should be built with profile-guided optimisation, as distributions ship it.
 - A bar is what we set out to reach. One that was missed is shown like one that was met.
 
 Run them yourself on a quiet machine: `make bench` for the short form, `python -m bench NAME` for

@@ -76,7 +76,8 @@ class Peer:
     def install(self) -> None:
         """Make its environment, unless it stands already."""
         stamp = self.folder / "stamp"
-        wanted = "\n".join(self.packages)
+        # The interpreter too: peers are to run on the one that we run on.
+        wanted = "\n".join([str(Path(sys.executable).resolve()), *self.packages])
         if stamp.is_file() and stamp.read_text() == wanted:
             return
         self.folder.mkdir(parents=True, exist_ok=True)

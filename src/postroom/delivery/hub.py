@@ -176,27 +176,23 @@ class _Loop:
         """Let others run until the socket is ready; return whether it was, in time."""
         self._poll.register(descriptor, events)
         self._by_socket[descriptor] = strand
-        try:
-            return self._pause(strand, timeout_s)
-        finally:
-            del self._by_socket[descriptor]
-            self._poll.unregister(descriptor)
+        is_ready = self._pause(strand, timeout_s)
+        del self._by_socket[descriptor]
+        self._poll.unregister(descriptor)
+        return is_ready
 
     def wait_for_flag(self, strand: _Strand, awaited: _StrandFlag, timeout_s: float) -> None:
         """Let others run until the flag is set, or the time is over."""
         self._by_flag[awaited] = strand
-        try:
-            self._pause(strand, timeout_s)
-        finally:
-            del self._by_flag[awaited]
+        self._pause(strand, timeout_s)
+        del self._by_flag[awaited]
 
     def _pause(self, strand: _Strand, timeout_s: float) -> bool:
         until = self._until[strand] = monotonic() + timeout_s
-        self._first = min(self._first, until)
-        try:
-            is_ready: bool = self._main.switch()
-        finally:
-            del self._until[strand]
+        if until < self._first:
+            self._first = until
+        is_ready: bool = self._main.switch()
+        del self._until[strand]
         return is_ready
 
     # -- the thread ---------------------------------------------------------------------------

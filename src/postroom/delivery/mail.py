@@ -145,7 +145,7 @@ class Mail:
             recipients=tuple([recipient.envelope for recipient in recipients]),
             size_bytes=letter.size_bytes,
             needs_smtputf8=composed.needs_smtputf8
-            or any(recipient.needs_smtputf8 for recipient in recipients),
+            or True in [recipient.needs_smtputf8 for recipient in recipients],
             notice=message.notice,
         )
         return envelope, letter

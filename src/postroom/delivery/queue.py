@@ -100,7 +100,7 @@ class JobQueue:
         waiting = [rank for rank, lane in self._lanes.items() if lane]
         if not waiting or self._is_closed:
             return None
-        rank = min(waiting, key=self._passes.__getitem__)
+        rank = waiting[0] if len(waiting) == 1 else min(waiting, key=self._passes.__getitem__)
         self._now = self._passes[rank]
         self._passes[rank] += self._strides[rank]
         return self._lanes[rank].popleft()

@@ -43,7 +43,7 @@ def accepted(claim: Claim, reply: Reply, spoken: Spoken) -> Result:
         at=spoken.at,
         code=reply.code,
         enhanced_code=reply.enhanced,
-        reply=storable(str(reply)),
+        reply=storable(reply.shown),
         relay=spoken.relay,
         phase=_DOT,
         duration_s=spoken.duration_s,

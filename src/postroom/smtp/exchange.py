@@ -144,7 +144,7 @@ class Exchange:
         missing = self._recipients - len(self._rcpts)
         return Opening(
             mail=self._mail,
-            recipients=(*self._rcpts, *(None,) * missing),
+            recipients=(*self._rcpts, *(None,) * missing) if missing else tuple(self._rcpts),
             data=self._data,
             accepted=self._accepted,
             is_open=mail_stands and self._accepted > 0 and self._has_begun,

@@ -33,11 +33,14 @@ class Reply:
     lines: tuple[str, ...] = ("",)
     #: The enhanced code such as ``5.1.1`` (RFC 3463), if one was given.
     enhanced: str | None = field(init=False, repr=False, compare=False)
+    #: The reply in one line, as it is shown and stored.
+    shown: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Look for the enhanced code once; relays repeat themselves, and replies are kept."""
+        """Read it once; relays repeat themselves, and replies are kept."""
         found = _ENHANCED.match(self.lines[0])
         object.__setattr__(self, "enhanced", found[1] if found else None)
+        object.__setattr__(self, "shown", self._in_one_line())
 
     @property
     def is_positive(self) -> bool:
@@ -50,6 +53,9 @@ class Reply:
         return " ".join(_ENHANCED.sub("", line, count=1).strip() for line in self.lines).strip()
 
     def __str__(self) -> str:
+        return self.shown
+
+    def _in_one_line(self) -> str:
         if self.code and len(self.lines) == 1:
             return f"{self.code} {self.lines[0]}".rstrip()
         code = str(self.code) if self.code else None
