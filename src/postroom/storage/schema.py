@@ -46,9 +46,8 @@ _QUEUE_SETTINGS = {
     "vacuum_truncate": "off",
 }
 
-#: The outcome is written into a row once, with the relay's words: room for that on the page spares
-#: three indexes an entry (HOT).
-_RECIPIENT_SETTINGS = {"fillfactor": 50}
+#: The outcome is written into a row once: room on the page spares three indexes an entry (HOT).
+_RECIPIENT_SETTINGS = {"fillfactor": 80}
 
 #: Any number that no other program locks; this is "postroom" in ASCII.
 _LOCK = int.from_bytes(b"postroom")
