@@ -163,14 +163,11 @@ def test_a_failure_aside_is_raised_where_it_was_asked_for(run: Run) -> None:
 def test_a_strand_that_fails_does_not_end_the_others(
     run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
-    done = threading.Event()
-
     def fail() -> None:
         raise ValueError("of our own making")
 
     def go_on() -> None:
         run.said.append(flag().wait(0.05))
-        done.set()
 
     with caplog.at_level(logging.ERROR):
         run(go_on)
@@ -193,11 +190,9 @@ def test_the_thread_ends_with_its_last_strand_and_begins_again_with_the_next(run
 def test_a_condition_lets_everybody_go_on(run: Run, *, is_strand: bool) -> None:
     lock = threading.Lock()
     changed = Condition(lock)
-    waiting: list[None] = []
 
     def wait() -> None:
         with lock:
-            waiting.append(None)
             changed.wait(WAIT_S)
             run.said.append(lock.locked())
 

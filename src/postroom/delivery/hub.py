@@ -1,8 +1,9 @@
 """Many conversations in one thread, each written as if it had a thread of its own.
 
 A conversation with a relay waits most of the time. With a thread for each, every wait is a thread
-put to sleep, woken, and queued for the interpreter: a third of what a mail costs. So each is a
-strand (a greenlet): where it would wait it hands over to the hub, which waits for all of them.
+put to sleep, woken, and queued for the interpreter: with sixteen of them a third of what a mail
+costs. So each is a strand (a greenlet): where it would wait it hands over to the hub, which waits
+for all of them.
 
 `flag` and `in_thread` may be called from anywhere; without a strand they do what a thread would.
 """
