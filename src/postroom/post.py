@@ -15,6 +15,7 @@ from postroom.delivery.lines import Lines
 from postroom.delivery.routing import Relays, Routing
 from postroom.delivery.worker import Premises, Worker
 from postroom.hints import Hints
+from postroom.log import Log
 from postroom.smtp.blackboard import Blackboard
 from postroom.smtp.redirect import redirecting
 from postroom.smtp.transport import connect
@@ -23,6 +24,8 @@ from postroom.storage.models import Tables
 from postroom.values.address import Address
 from postroom.values.config import WorkerConfig
 from postroom.values.errors import ConfigError
+
+log = Log("postroom.worker")
 
 
 class Post:
@@ -151,7 +154,11 @@ class Post:
         if self._worker is not None:
             self._worker.hint()
         for hint in self._others:
-            hint()
+            try:
+                hint()
+            except Exception:
+                # The application has committed, and is not to hear that it failed.
+                log.exception("a hint failed; mail is found by polling")
 
     def _begin_anew(self) -> None:
         """Leave what the parent has to the parent: closing it here would close it there."""

@@ -194,7 +194,15 @@ class Settings(BaseSettings):
     doubt_s: float = Field(
         default=_WORKER.doubt_s,
         gt=0,
-        description="When a recipient in doubt is sent again, in seconds, where it may be.",
+        description="When a recipient in doubt is sent again, in seconds, where it may be; each "
+        "further time twice as late, up to 4 hours.",
+    )
+    max_resends: int = Field(
+        default=_WORKER.max_resends,
+        ge=1,
+        le=1000,
+        description="How often a recipient in doubt is sent again; then it is held until "
+        "`postroom resolve`.",
     )
     max_claims: int = Field(
         default=_WORKER.max_claims,
@@ -282,6 +290,7 @@ class Settings(BaseSettings):
             poll_s=self.poll_s,
             grace_s=self.grace_s,
             doubt_s=self.doubt_s,
+            max_resends=self.max_resends,
             max_claims=self.max_claims,
             lane_weights={**_WORKER.lane_weights, **self.lanes},
         )

@@ -7,10 +7,11 @@ from tests.project.sources import modules
 #: The floors under each floor. What is not listed is an edge, and may import all of them.
 FLOORS = {
     "version": {"version"},
+    "log": {"log"},
     "values": {"version", "values"},
-    "storage": {"version", "values", "storage"},
-    "smtp": {"version", "values", "smtp"},
-    "delivery": {"version", "values", "storage", "smtp", "delivery"},
+    "storage": {"version", "log", "values", "storage"},
+    "smtp": {"version", "log", "values", "smtp"},
+    "delivery": {"version", "log", "values", "storage", "smtp", "delivery"},
 }
 
 #: Where alone something foreign may be imported.

@@ -28,6 +28,8 @@ def claim(recipient_id: int, lane: Lane = Lane.NORMAL, **fields: Any) -> Claim:
             "tries": 0,
             "has_intent": False,
             "suppressed_because": None,
+            "attempts": 0,
+            "doubts": 0,
             **fields,
         }
     )

@@ -5,7 +5,6 @@ They share nothing but the database; the parent touches no mail.
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import subprocess
@@ -16,7 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-log = logging.getLogger("postroom.worker")
+from postroom.log import Log
+
+log = Log("postroom.worker")
 
 _LOOK_UP_S = 0.1
 _FIRST_PAUSE_S = 1.0

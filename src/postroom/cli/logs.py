@@ -1,7 +1,8 @@
 """How the command logs: one line an event, with the mail it belongs to, for people or machines.
 
-The library itself only calls ``logging.getLogger("postroom…")`` with ``extra=``; an application
-is free to format that as it likes, with these classes or without.
+The library itself only logs under ``postroom…`` with ``extra=``, whose fields begin with
+``postroom_`` on the record; an application is free to format that as it likes, with these classes
+or without. Here the fields are shown without the prefix.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from postroom.log import PREFIX
 from postroom.settings import LogFormat, LogLevel
 
 #: What every record carries; anything else on it came by ``extra=``.
@@ -62,7 +64,7 @@ class JsonFormatter(logging.Formatter):
 
 def _extras(record: logging.LogRecord) -> Mapping[str, Any]:
     return {
-        name: value
+        name.removeprefix(PREFIX): value
         for name, value in vars(record).items()
         if name not in _ORDINARY and value is not None
     }

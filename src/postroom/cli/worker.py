@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,9 +15,10 @@ from postroom.cli import logs
 from postroom.cli.errors import CommandError, ExitCode
 from postroom.cli.fleet import Fleet, launching
 from postroom.cli.opening import Opened, opened
+from postroom.log import Log
 from postroom.settings import LogFormat, LogLevel
 
-log = logging.getLogger("postroom.worker")
+log = Log("postroom.worker")
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 #: A process that cuts what is on the wire after its grace still records the outcomes.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from postroom.delivery.mail import Mail, MailCache
+from postroom.log import Log
 from postroom.storage import blobs, contents, heartbeat
 from postroom.storage.contents import StoredMessage
 from postroom.storage.dialect import ledger_for
@@ -20,7 +20,7 @@ from postroom.storage.heartbeat import Heartbeat
 from postroom.storage.ledger import Claim, Lease, Result
 from postroom.storage.models import Tables
 
-log = logging.getLogger("postroom.worker")
+log = Log("postroom.worker")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

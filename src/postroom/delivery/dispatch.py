@@ -10,7 +10,7 @@ from postroom.delivery.batch import Batch
 from postroom.delivery.clock import utc_now
 from postroom.delivery.job import Job, jobs
 from postroom.delivery.mail import Mail
-from postroom.delivery.outlet import Outlet
+from postroom.delivery.outlet import NoSender, Outlet
 from postroom.delivery.routing import Routing
 from postroom.delivery.screening import Screening
 from postroom.smtp.route import Router
@@ -20,6 +20,8 @@ from postroom.values.states import Fault, RecipientState
 #: How long a message waits whose relay this worker does not know: another one may.
 _UNKNOWN_RELAY_S = 60.0
 _LEAST_PAUSE_S = 1.0
+#: How long mail waits where no sender can be started for its relay.
+_NO_SENDER_S = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +50,12 @@ class Dispatch:
         for job in jobs(sendable, mails, batch):
             self._route(job, queued, results)
         for relay, ready in queued.items():
-            self.outlets[relay].put(ready)
+            try:
+                self.outlets[relay].put(ready)
+            except NoSender as error:
+                results.extend(
+                    _unsent(relay, claim, error) for job in ready for claim in job.claims
+                )
         return results
 
     def _route(self, job: Job, queued: dict[str, list[Job]], results: list[Result]) -> None:
@@ -110,4 +117,15 @@ def _postponed(router: Router, claim: Claim) -> Result:
         due_in_s=max(router.pause_s(), _LEAST_PAUSE_S),
         fault=Fault.RELAY,
         reply=f"waiting: {router.name} rests after faults of its own",
+    )
+
+
+def _unsent(relay: str, claim: Claim, error: NoSender) -> Result:
+    return Result(
+        claim=claim,
+        state=RecipientState.DEFERRED,
+        at=utc_now(),
+        due_in_s=_NO_SENDER_S,
+        fault=Fault.OURSELVES,
+        reply=f"waiting: no sender can be started for {relay}: {error}",
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
+from postroom.log import Log
 from postroom.storage.ledger import Result
 from postroom.values.states import RecipientState
 
-log = logging.getLogger("postroom.delivery")
+log = Log("postroom.delivery")
 
 _LEVELS = {
     RecipientState.ACCEPTED: logging.INFO,
@@ -22,11 +23,11 @@ _LEVELS = {
 
 def tell(results: Iterable[Result]) -> None:
     """Log committed results under ``postroom.delivery``, with the fields of :func:`fields`."""
-    if not log.isEnabledFor(logging.ERROR):
+    if not log.is_enabled_for(logging.ERROR):
         return
     for result in results:
         level = _LEVELS.get(result.state, logging.INFO)
-        if log.isEnabledFor(level):
+        if log.is_enabled_for(level):
             log.log(level, "%s", _sentence(result), extra=fields(result))
 
 

@@ -10,7 +10,6 @@ for all of them.
 
 from __future__ import annotations
 
-import logging
 import os
 import select
 import threading
@@ -22,13 +21,14 @@ from math import inf
 from time import monotonic
 from typing import Protocol, TypeVar
 
-from greenlet import getcurrent, greenlet
+from greenlet import GreenletExit, getcurrent, greenlet
 
+from postroom.log import Log
 from postroom.smtp import pause
 
 T = TypeVar("T")
 
-log = logging.getLogger("postroom.delivery")
+log = Log("postroom.delivery")
 
 #: So that a deadline however far off is one that ``poll()`` can be given.
 _LONGEST_WAIT_S = 86_400.0
@@ -53,7 +53,11 @@ def flag() -> Flag:
 
 
 def in_thread(call: Callable[[], T]) -> T:
-    """Return what ``call`` returns; a strand has it run in a thread, so that the others go on."""
+    """Return what ``call`` returns; a strand has it run in a thread, so that the others go on.
+
+    Raises:
+        RuntimeError: no thread can be started, or ``call`` wanted to end it.
+    """
     if not isinstance(getcurrent(), _Strand):
         return call()
     done = flag()
@@ -62,8 +66,11 @@ def in_thread(call: Callable[[], T]) -> T:
     def run() -> None:
         try:
             future.set_result(call())
-        except BaseException as error:
+        except Exception as error:
             future.set_exception(error)
+        except BaseException as error:
+            # A `SystemExit`, say, of an application's callable: not to end all conversations.
+            future.set_exception(RuntimeError(f"{type(error).__name__}: {error}"))
         finally:
             done.set()
 
@@ -81,12 +88,23 @@ class Hub:
         self._loop: _Loop | None = None
 
     def spawn(self, run: Callable[[], None]) -> None:
-        """Run ``run`` as a strand of its own. Safe from any thread."""
+        """Run ``run`` as a strand of its own. Safe from any thread.
+
+        Raises:
+            RuntimeError, OSError: no thread or no pipe is to be had; the next call tries again.
+        """
         with self._lock:
             if self._loop is None:
-                self._loop = _Loop(self._may_end)
-                threading.Thread(target=self._loop.run, name=self._name, daemon=True).start()
+                self._loop = self._started(_Loop(self._may_end))
             self._loop.begin(run)
+
+    def _started(self, loop: _Loop) -> _Loop:
+        try:
+            threading.Thread(target=loop.run, name=self._name, daemon=True).start()
+        except BaseException:
+            loop.close()
+            raise
+        return loop
 
     def _may_end(self, loop: _Loop) -> bool:
         """Say that ``loop`` has nothing left to run; return whether that is final."""
@@ -203,6 +221,10 @@ class _Loop:
         self._main = getcurrent()
         while self._calls or self._until or not self._may_end(self):
             self._turn()
+        self.close()
+
+    def close(self) -> None:
+        """Give back the pipe of a loop that does not run, or not any more."""
         self._bell.close()
         self._clapper.close()
 
@@ -243,7 +265,9 @@ def _guarded(run: Callable[[], None]) -> Callable[[], None]:
     def guarded() -> None:
         try:
             run()
-        except Exception:
+        except GreenletExit:
+            raise
+        except BaseException:
             log.exception("a sender ended by an error of our own")
 
     return guarded

@@ -11,18 +11,31 @@ from postroom.delivery.mail import Mail
 from postroom.smtp.route import Router
 from postroom.storage.ledger import Claim
 
+#: So often in a row a job goes back to its queue without an attempt.
+FREE_RETURNS = 2
+
 
 @dataclass(slots=True, kw_only=True)
 class Job:
     """Claims of one message that share a transaction, and the batch that holds them.
 
-    ``router`` is where it has been sent along; None until then.
+    ``router`` is where it has been sent along; None until then. ``returns`` counts how often it
+    went back to its queue without an attempt since it was claimed.
     """
 
     mail: Mail
     claims: tuple[Claim, ...]
     batch: Batch
     router: Router | None = None
+    returns: int = 0
+
+    def may_return(self) -> bool:
+        """Count one more return to the queue that is no attempt; return whether it is free.
+
+        A relay that drops idle connections may do so once or twice in a row; more is a fault.
+        """
+        self.returns += 1
+        return self.returns <= FREE_RETURNS
 
     def pause_s(self) -> float:
         """Return how long its route rests; 0 where a relay of it may be tried now."""

@@ -7,7 +7,6 @@ transaction is open while SMTP is spoken.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import Counter
@@ -27,11 +26,12 @@ from postroom.delivery.gate import Gate
 from postroom.delivery.holdings import Holdings
 from postroom.delivery.timer import Timer
 from postroom.delivery.until import Until
+from postroom.log import Log
 from postroom.storage.ledger import Lease
 from postroom.values.config import WorkerConfig
 from postroom.values.states import Lane
 
-log = logging.getLogger("postroom.worker")
+log = Log("postroom.worker")
 
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
@@ -73,6 +73,7 @@ class LedgerThread(threading.Thread):
         self._heartbeat = Timer(_HEARTBEAT_S, now=monotonic())
         self._kept = Papers()
         self._pause_s = 0.0
+        self._stumble_s = 0.0
         #: Lanes in which more may be due: those that had more than we asked for, and all of
         #: them after a hint.
         self._promising: set[int] = set()
@@ -113,15 +114,41 @@ class LedgerThread(threading.Thread):
     def run(self) -> None:
         """Take turns until there is nothing more to do."""
         while not self._is_done():
-            self._desk.wait(self._wait_s())
-            if self._is_fast:
-                time.sleep(self._books.gather_s)
-            if self.is_stopping:
-                self._desk.release(self._dispatch.close())
-            self._turn()
+            try:
+                self._step()
+            except Exception:
+                self._stumbled()
+        self._each(self._take_leave, self._leave)
+
+    def _step(self) -> None:
+        """Wait until there may be something to do, and do it."""
+        self._desk.wait(self._wait_s())
+        if self._is_fast:
+            time.sleep(self._books.gather_s)
+        if self.is_stopping:
+            self._desk.release(self._dispatch.close())
+        self._turn()
+        self._stumble_s = 0.0
+
+    def _stumbled(self) -> None:
+        """After an error of our own outside the transaction: nothing is lost, and we go on."""
+        self._stumble_s = _longer(self._stumble_s)
+        log.exception(
+            "the ledger thread met an error of our own; it goes on in %.1f s", self._stumble_s
+        )
+        time.sleep(self._stumble_s)
+
+    def _each(self, *steps: Callable[[], object]) -> None:
+        """Take every step, whatever becomes of the others."""
+        for step in steps:
+            try:
+                step()
+            except Exception:
+                log.exception("the ledger thread met an error of our own; it goes on")
+
+    def _take_leave(self) -> None:
         self._desk.release(self._dispatch.close())
         self._dispatch.join(_FAREWELL_S)
-        self._leave()
 
     def _leave(self) -> None:
         try:
@@ -147,7 +174,8 @@ class LedgerThread(threading.Thread):
         if self._poll.is_due(now) or self._is_hinted:
             self._is_hinted = False
             self._promising = set(_LANES)
-        papers = self._kept.joined(self._desk.take())
+        # Kept from here on: whatever happens before the commit, they wait for the next turn.
+        papers = self._kept = self._kept.joined(self._desk.take())
         self._is_fast = len(papers.results) >= _FAST
         self._holdings.drop(papers.abandoned)
         renewals = self._holdings.to_renew(now)
@@ -160,8 +188,14 @@ class LedgerThread(threading.Thread):
             # Whatever it is: outcomes are kept, nothing goes out, and the next turn tries again.
             self._failed(papers, error)
         else:
-            self._committed(papers, renewals, settled, now)
-            self._take_in(work, settled, now)
+            self._kept = Papers()
+            self._each(
+                lambda: self._gate.leave(papers.passed),
+                lambda: self._committed(papers, settled),
+                lambda: self._renewed(renewals, settled, now),
+                lambda: self._take_in(work, settled, now),
+                lambda: events.tell(papers.results),
+            )
 
     def _work(self, papers: Papers, renewals: list[Batch], *, beats: bool) -> Work:
         return Work(
@@ -186,8 +220,7 @@ class LedgerThread(threading.Thread):
     def _failed(self, papers: Papers, error: Exception) -> None:
         """Keep everything for the next try, and let no mail out that could not be recorded."""
         self._gate.close()
-        self._kept = papers
-        self._pause_s = min(max(self._pause_s * 2, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
+        self._pause_s = _longer(self._pause_s)
         log.warning(
             "the database does not answer, %d outcomes wait; next try in %.1f s: %s",
             len(papers.results),
@@ -196,23 +229,20 @@ class LedgerThread(threading.Thread):
             exc_info=None if isinstance(error, SQLAlchemyError) else error,
         )
 
-    def _committed(
-        self, papers: Papers, renewals: list[Batch], settled: Settled, began: float
-    ) -> None:
-        """Tell everybody what is now true."""
+    def _committed(self, papers: Papers, settled: Settled) -> None:
+        """Let go of what has its outcome, and let those go on who waited for the commit."""
         if self._pause_s:
             log.info("the database answers again")
             self._pause_s = 0.0
-        self._kept = Papers()
-        for batch, held in zip(renewals, settled.renewals, strict=True):
-            self._holdings.renewed(batch, held, began)
-        for intent, held in zip(papers.intents, settled.intents, strict=True):
-            intent.answer(held)
         self._holdings.drop(result.claim for result in papers.results)
         self._holdings.drop(papers.released)
-        self._gate.leave(papers.passed)
+        for intent, held in zip(papers.intents, settled.intents, strict=True):
+            intent.answer(held)
         self._appetite.done(len(papers.results), monotonic())
-        events.tell(papers.results)
+
+    def _renewed(self, renewals: list[Batch], settled: Settled, began: float) -> None:
+        for batch, held in zip(renewals, settled.renewals, strict=True):
+            self._holdings.renewed(batch, held, began)
 
     def _take_in(self, work: Work, settled: Settled, began: float) -> None:
         """Hand what was claimed to the senders, and remember where there may be more."""
@@ -240,3 +270,7 @@ class LedgerThread(threading.Thread):
             # Let the leases run out: what fails time after time is set aside in the end.
             log.exception("could not hand %d claims to senders", len(settled.claims))
             self._holdings.drop(settled.claims)
+
+
+def _longer(pause_s: float) -> float:
+    return min(max(pause_s * 2, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)

@@ -68,15 +68,26 @@ class Lines:
 
     def keep(self, relay: Relay, transport: Transport) -> None:
         """Keep a connection that is not needed now, for the relay's ``idle_s`` at the most."""
-        if not transport.is_usable:
+        if not (transport.is_usable and self._is_kept(relay, transport)):
             transport.quit()
-            return
+
+    def _is_kept(self, relay: Relay, transport: Transport) -> bool:
         with self._lock:
+            if self._cleaning is None and not self._clean_in(relay.idle_s, relay.idle_s):
+                return False
             self._kept.setdefault(relay.name, []).append(transport)
-            if self._cleaning is None:
-                self._cleaning = threading.Timer(relay.idle_s, self._clean, [relay.idle_s])
-                self._cleaning.daemon = True
-                self._cleaning.start()
+            return True
+
+    def _clean_in(self, pause_s: float, every_s: float) -> bool:
+        """Have `_clean` called after ``pause_s``; return False where no thread can be had."""
+        timer = threading.Timer(pause_s, self._clean, [every_s])
+        timer.daemon = True
+        try:
+            timer.start()
+        except (RuntimeError, MemoryError):
+            return False
+        self._cleaning = timer
+        return True
 
     def close(self) -> None:
         """Take leave of all relays."""
@@ -113,14 +124,12 @@ class Lines:
         with self._lock:
             every = [one for kept in self._kept.values() for one in kept]
             stale = [one for one in every if not one.is_usable]
+            self._cleaning = None
+            if len(stale) < len(every) and not self._clean_in(every_s / 2, every_s):
+                stale = every  # rather than leave them open with nobody to look after them
             self._kept = {
                 name: [one for one in kept if one not in stale] for name, kept in self._kept.items()
             }
-            self._cleaning = None
-            if len(stale) < len(every):
-                self._cleaning = threading.Timer(every_s / 2, self._clean, [every_s])
-                self._cleaning.daemon = True
-                self._cleaning.start()
         for transport in stale:
             transport.quit()
 

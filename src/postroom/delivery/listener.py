@@ -8,7 +8,10 @@ from contextlib import closing
 
 from sqlalchemy import Engine
 
+from postroom.log import Log
 from postroom.storage.notifications import listen
+
+log = Log("postroom.worker")
 
 _LOOK_UP_S = 0.25
 _RECONNECT_S = 1.0
@@ -29,7 +32,10 @@ class Listener(threading.Thread):
     def run(self) -> None:
         """Listen, and begin again after each lost connection."""
         while not self._stopped.is_set():
-            self._listen()
+            try:
+                self._listen()
+            except Exception:
+                log.exception("cannot listen for notifications; mail is found by polling")
             self._stopped.wait(_RECONNECT_S)
 
     def stop(self) -> None:

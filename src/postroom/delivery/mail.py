@@ -13,17 +13,23 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from time import thread_time
 from typing import Protocol
 
 from postroom.storage.contents import StoredMessage
 from postroom.storage.ledger import Claim
 from postroom.values.address import Address
 from postroom.values.envelope import Envelope
+from postroom.values.message import Draft
 from postroom.values.mime import Content, compose, message_id_for
 
 #: Up to this size the shared bytes of a message are kept in memory.
 IN_MEMORY_BYTES = 256 * 1024
 _READ_BYTES = 256 * 1024
+#: A rendering that takes longer keeps every other connection waiting for too long.
+SLOW_S = 0.02
+#: For so many recipients after a slow one a message's templates are rendered aside.
+_SLOW_FOR = 100
 
 
 class _Tail(Protocol):
@@ -118,10 +124,17 @@ class Mail:
         self._lock = threading.Lock()
         self._shared: _Composed | None = None
         self._is_templated = message.draft.is_templated
+        #: For how many recipients more its templates are taken to be slow.
+        self._slow_left = 0
 
     @property
-    def has_to_read(self) -> bool:
-        """Return whether ``address`` would read attachments, from files or the database."""
+    def is_slow_to_compose(self) -> bool:
+        """Return whether ``address`` may take long.
+
+        It would read attachments, from files or the database; or a template took long lately.
+        """
+        if self._slow_left:
+            return True
         if not self.message.draft.attachments:
             return False
         return self._is_templated or self._shared is None or not self._shared.is_whole
@@ -153,12 +166,21 @@ class Mail:
     def _composed(self, claim: Claim) -> _Composed:
         draft = self.message.draft
         if self._is_templated:
-            return _Composed(compose(draft.rendered(claim.variables or {})))
+            return _Composed(compose(self._rendered(claim)))
         if self._shared is None:
             with self._lock:
                 if self._shared is None:
                     self._shared = _Composed(compose(draft))
         return self._shared
+
+    def _rendered(self, claim: Claim) -> Draft:
+        # The time of this thread alone: others may hold the interpreter meanwhile.
+        began = thread_time()
+        try:
+            return self.message.draft.rendered(claim.variables or {})
+        finally:
+            is_slow = thread_time() - began > SLOW_S
+            self._slow_left = _SLOW_FOR if is_slow else max(self._slow_left - 1, 0)
 
 
 class MailCache:

@@ -8,15 +8,28 @@ from typing import Protocol
 from postroom.delivery.job import Job
 from postroom.delivery.queue import JobQueue
 from postroom.delivery.throttle import Throttle
+from postroom.log import Log
 from postroom.smtp.breaker import Breaker
+from postroom.values.errors import named
 from postroom.values.relay import Relay
+
+log = Log("postroom.delivery")
 
 #: A sender waits so long for the relay's rate with a job in hand; what is further off is put off.
 LONGEST_WAIT_S = 1.0
 
 
+class NoSender(Exception):
+    """No sender is at work, and none can be started."""
+
+
 class SenderLike(Protocol):
     """A sender, as its outlet sees it."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Return whether it takes no more jobs."""
+        ...
 
     def join(self, timeout_s: float) -> None:
         """Wait until it has ended."""
@@ -55,9 +68,21 @@ class Outlet:
         return max(self.breaker.pause_s(), rate_s if rate_s > LONGEST_WAIT_S else 0.0)
 
     def put(self, jobs: list[Job]) -> None:
-        """Queue jobs, and start another sender for each that nobody waits for."""
+        """Queue jobs, and start another sender for each that nobody waits for.
+
+        Raises:
+            NoSender: none is at work, and none can be started; nothing was queued.
+        """
+        self._senders = [sender for sender in self._senders if not sender.has_ended]
         wanted = min(len(jobs) - self.queue.waiting, self.relay.connections - len(self._senders))
-        self._senders.extend(self._start(self) for _ in range(wanted))
+        try:
+            for _ in range(wanted):
+                self._senders.append(self._start(self))
+        except (RuntimeError, OSError, MemoryError) as error:
+            # Out of threads or of file descriptors: those who are at work go on.
+            if not self._senders:
+                raise NoSender(named(error)) from error
+            log.warning("could not start a sender for %s: %s", self.relay.name, named(error))
         self.queue.put(jobs)
 
     def close(self) -> list[Job]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from postroom.delivery.clock import monotonic, utc_now
 from postroom.delivery.desk import Desk
@@ -10,10 +11,10 @@ from postroom.delivery.job import Job
 from postroom.delivery.outlet import Outlet
 from postroom.delivery.transaction import Transaction
 from postroom.delivery.verdict import Spoken, Verdicts, accepted
-from postroom.storage.ledger import Result
-from postroom.values.errors import MessageError
+from postroom.storage.ledger import Claim, Result
+from postroom.values.errors import MessageError, named
 from postroom.values.reply import Outcome, Reply
-from postroom.values.states import Fault, RecipientState
+from postroom.values.states import Fault, Phase, RecipientState
 
 _LEAST_PAUSE_S = 1.0
 _ACCEPTED = RecipientState.ACCEPTED
@@ -40,7 +41,7 @@ class Reporter:
 
         ``transcript`` is asked only where somebody will want to read it.
         """
-        decided = transaction.decided()
+        decided = self._bounded(transaction)
         failed = [outcome for _, outcome in decided if outcome.state is not _ACCEPTED]
         self._tell_breaker(failed, some_accepted=len(failed) < len(decided))
         spoken = self._spoken(transaction)
@@ -56,6 +57,30 @@ class Reporter:
         self._desk.report(results, transaction.passed)
         if failed and (again := [claim for claim, outcome in decided if outcome.is_at_once]):
             self._outlet.queue.put_back(transaction.job.only(again))
+
+    def broken_off(
+        self, transaction: Transaction, error: Exception, transcript: Callable[[], str]
+    ) -> None:
+        """Hand in what an error that nobody foresaw leaves behind: in doubt once past the gate."""
+        state = RecipientState.IN_DOUBT if transaction.passed else RecipientState.DEFERRED
+        transaction.settle_all(
+            _unexplained(error, state, Phase.DOT if transaction.passed else None)
+        )
+        self.report(transaction, transcript)
+
+    def unexplained(self, job: Job, error: Exception) -> None:
+        """An error that nobody foresaw, before anything was said of this job: try it later."""
+        outcome = _unexplained(error, RecipientState.DEFERRED, None)
+        spoken = Spoken(
+            relay=self._outlet.relay.name,
+            at=utc_now(),
+            duration_s=0.0,
+            pause_s=job.pause_s(),
+        )
+        message = job.mail.message
+        self._desk.report(
+            [self._verdicts.result(claim, message, outcome, spoken) for claim in job.claims]
+        )
 
     def put_off(self, job: Job, pause_s: float) -> None:
         """A rate is used up: put the job off until it allows one more, without an attempt."""
@@ -89,6 +114,20 @@ class Reporter:
             ]
         )
 
+    @staticmethod
+    def _bounded(transaction: Transaction) -> list[tuple[Claim, Outcome]]:
+        """Return what is decided; "again, at once" too often in a row is the relay's fault."""
+        decided = transaction.decided()
+        job = transaction.job
+        if not decided or not all(outcome.is_at_once for _, outcome in decided):
+            return decided  # with an outcome for one of them there are fewer the next time
+        if job.may_return():
+            return decided
+        return [
+            (claim, replace(outcome, fault=Fault.RELAY, retry_after_s=None))
+            for claim, outcome in decided
+        ]
+
     def _spoken(self, transaction: Transaction) -> Spoken:
         return Spoken(
             relay=self._outlet.relay.name,
@@ -102,3 +141,10 @@ class Reporter:
             self._outlet.breaker.record(None)
         elif failed and failed[0].fault is not None:
             self._outlet.breaker.record(failed[0].fault)
+
+
+def _unexplained(error: Exception, state: RecipientState, phase: Phase | None) -> Outcome:
+    text = f"unexpected error: {named(error)}; see the worker's log"
+    return Outcome(
+        state=state, fault=Fault.OURSELVES, reply=Reply(code=0, lines=(text,)), phase=phase
+    )

@@ -1,13 +1,15 @@
 """A sender: a strand of its own, one connection, one transaction after the other.
 
 It never touches the database: outcomes go over the desk, and the gate stands before every final
-dot. Nothing is sent twice here but what the relay provably has not taken.
+dot. Nothing is sent twice here but what the relay provably has not taken. Every job it takes ends
+in one of four ways, whatever raises: reported, released, put back, or at the very last abandoned.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from postroom.delivery.clock import monotonic
@@ -21,13 +23,14 @@ from postroom.delivery.outlet import LONGEST_WAIT_S, Outlet
 from postroom.delivery.reporter import Reporter
 from postroom.delivery.transaction import Transaction
 from postroom.delivery.verdict import Verdicts
+from postroom.log import Log
 from postroom.smtp.transport import Transport
 from postroom.values.envelope import Envelope
 from postroom.values.errors import Disconnected, LeaseLost, MessageError, RelayError
-from postroom.values.reply import Outcome, classify, classify_error
-from postroom.values.states import OnDoubt, Phase, RecipientState
+from postroom.values.reply import Reply, classify, classify_error
+from postroom.values.states import OnDoubt, Phase
 
-log = logging.getLogger("postroom.delivery")
+log = Log("postroom.delivery")
 
 # Bound once: looking a member up on its class takes a function call on Python 3.11.
 _DOT = Phase.DOT
@@ -56,6 +59,8 @@ class Sender:
         self._office = office
         self._reporter = Reporter(outlet, office.desk, office.verdicts)
         self._session: Transport | None = None
+        #: A job that was taken and is neither settled nor a transaction yet.
+        self._taken: Job | None = None
         #: The transaction at hand, and the one whose opening is already on its way.
         self._current: Transaction | None = None
         self._following: Transaction | None = None
@@ -70,6 +75,11 @@ class Sender:
         finally:
             self._ended.set()
 
+    @property
+    def has_ended(self) -> bool:
+        """Return whether it takes no more jobs, for whatever reason."""
+        return self._ended.is_set()
+
     def join(self, timeout_s: float) -> None:
         """Wait until it has ended, ``timeout_s`` at the most; from another thread."""
         self._ended.wait(timeout_s)
@@ -82,19 +92,21 @@ class Sender:
 
     def _take_one(self) -> None:
         job = self._queue.take(self._relay.idle_s)
-        if job is None:
-            self._hang_up()
-            return
         try:
-            self._deliver(job)
-        except Exception:
+            if job is None:
+                self._hang_up()
+            else:
+                self._deliver(job)
+        except Exception as error:
             log.exception("a sender met an error of our own", extra={"relay": self._relay.name})
-            self._give_up_unexplained()
+            self._give_up_unexplained(error)
 
     def _deliver(self, job: Job) -> None:
         """Speak ``job``, and whatever follows it on the same connection without a pause."""
+        self._taken = job
         transaction = self._prepared(job) if self._is_admitted(job) else None
         session = None if transaction is None else self._session_for(transaction)
+        self._taken = None
         if transaction is None or session is None:
             return
         self._current = transaction
@@ -109,6 +121,8 @@ class Sender:
             self._broken(error, is_reused=is_reused)
         except LeaseLost:
             self._too_late()
+        except MessageError as error:
+            self._unspeakable(error)
         if not session.is_usable:
             self._hang_up()
 
@@ -140,10 +154,9 @@ class Sender:
         except MessageError as error:
             self._reporter.unsendable(job, error)
             return None
-        except Exception:
-            # Not understood: let the claims run out, so that it cannot spin.
+        except Exception as error:
             log.exception("a message cannot be composed", extra={"message_id": job.mail.message.id})
-            self._office.desk.abandon(job.claims)
+            self._reporter.unexplained(job, error)
             return None
         return Transaction(
             job=job, envelope=envelope, letter=letter, outcomes=[None] * len(job.claims)
@@ -151,8 +164,8 @@ class Sender:
 
     @staticmethod
     def _addressed(job: Job) -> tuple[Envelope, Letter]:
-        # Attachments are read from the database: others should not have to wait for that.
-        if job.mail.has_to_read:
+        # Others should not have to wait for the database, nor for a template that takes long.
+        if job.mail.is_slow_to_compose:
             return in_thread(lambda: job.mail.address(job.claims))
         return job.mail.address(job.claims)
 
@@ -203,13 +216,25 @@ class Sender:
             # Before the gate: behind it nothing may keep the dot waiting.
             self._following = self._next_on(session)
             self._pass_gate(current)
-            following = self._following.envelope if self._following else None
-            replies = session.finish(following)
+            replies = self._finished(session)
             if opening.is_complete and all(reply.is_positive for reply in replies):
                 self._reporter.accepted(current, replies)
                 return
             current.settle([classify(_DOT, reply) for reply in replies])
         self._reporter.report(current, self._transcript)
+
+    def _finished(self, session: Transport) -> tuple[Reply, ...]:
+        """Write the final dot, and with it the opening of the transaction that follows."""
+        following = self._following
+        if following is None:
+            return session.finish()
+        try:
+            return session.finish(following.envelope)
+        except MessageError as error:
+            # It cannot be opened, and nothing is written yet: the one before it goes on alone.
+            self._following = None
+            self._reporter.unsendable(following.job, error)
+            return session.finish()
 
     def _pass_gate(self, current: Transaction) -> None:
         """Wait until the outcome can be recorded; where doubt is to be held, commit the intent."""
@@ -226,11 +251,15 @@ class Sender:
     def _next_on(self, session: Transport) -> Transaction | None:
         """Return the transaction to open together with this final dot, if there is one."""
         while session.takes_another and (job := self._queue.take_now()) is not None:
+            self._taken = job
             if not self._throttle.take(job.claims):
                 self._queue.put_back(job)
+                self._taken = None
                 return None
             following = self._prepared(job)
-            if following is not None and not self._is_objectionable(session, following):
+            is_next = following is not None and not self._is_objectionable(session, following)
+            self._taken = None
+            if is_next:
                 return following
         return None
 
@@ -242,7 +271,8 @@ class Sender:
             self._queue.put_back(following.job)
         if current is None:
             return
-        if is_reused and isinstance(error, Disconnected) and error.phase is Phase.MAIL:
+        is_between_mails = isinstance(error, Disconnected) and error.phase is Phase.MAIL
+        if is_reused and is_between_mails and current.job.may_return():
             # The relay dropped a connection between two mails, as relays do.
             self._queue.put_back(current.job)
             return
@@ -261,18 +291,47 @@ class Sender:
         if self._session is not None:
             self._session.close()
 
-    def _give_up_unexplained(self) -> None:
-        """After an error of our own: let the claims run out, so that it cannot spin."""
-        for transaction in (self._current, self._following):
-            if transaction is not None and transaction.passed:
-                transaction.settle_all(Outcome(state=RecipientState.IN_DOUBT, phase=Phase.DOT))
-                self._reporter.report(transaction, self._transcript)
-            elif transaction is not None:
-                self._office.desk.abandon(transaction.job.claims)
-        self._current = self._following = None
-        if self._session is not None:
-            self._session.close()
-            self._session = None
+    def _unspeakable(self, error: MessageError) -> None:
+        """What was to be written would break out of its command, and was not written."""
+        current = self._current
+        if current is None or current.passed or self._following is not None:
+            self._give_up_unexplained(error)
+            return
+        self._current = None
+        self._reporter.unsendable(current.job, error)
+
+    def _give_up_unexplained(self, error: Exception) -> None:
+        """After an error that nobody foresaw: every job in hand gets an outcome that names it."""
+        taken, current, following = self._taken, self._current, self._following
+        self._taken = self._current = self._following = None
+        if taken is not None:
+            self._settle(taken, lambda job: self._reporter.unexplained(job, error))
+        if current is not None:
+            self._settle(
+                current.job,
+                lambda _: self._reporter.broken_off(current, error, self._transcript),
+            )
+        if following is not None:
+            # It was opened at the most, and the error was met while the one before it was spoken.
+            self._settle(following.job, lambda job: self._put_back(job, error))
+        session, self._session = self._session, None
+        if session is not None:
+            with suppress(Exception):
+                session.close()
+
+    def _put_back(self, job: Job, error: Exception) -> None:
+        if job.may_return():
+            self._queue.put_back(job)
+        else:
+            self._reporter.unexplained(job, error)
+
+    def _settle(self, job: Job, settle: Callable[[Job], None]) -> None:
+        """Give a job its outcome; where not even that can be done, let its claims run out."""
+        try:
+            settle(job)
+        except Exception:
+            log.exception("no outcome could be given", extra={"message_id": job.mail.message.id})
+            self._office.desk.abandon(job.claims)
 
     def _transcript(self) -> str:
         return "" if self._session is None else self._session.transcript

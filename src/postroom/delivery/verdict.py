@@ -21,7 +21,16 @@ _DOT = Phase.DOT
 
 _KEPT_REPLY_CHARACTERS = 2_000
 _KEPT_TRANSCRIPT_CHARACTERS = 20_000
+#: The first pause after what counts against nobody's schedule; each further one is twice as long.
 _LEAST_PAUSE_S = 1.0
+_MOST_DOUBLINGS = 32
+_LONGEST_PAUSE_S = 900.0
+#: The same while the relay rests: its mail should not wait much longer than it does.
+_LONGEST_RESTING_S = 60.0
+#: After so many attempts even the relay's faults count, where the relay works for others.
+_PATIENCE = 5
+#: Between two resends of what is in doubt.
+_LONGEST_DOUBT_S = 4 * 3600.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,11 +63,13 @@ def accepted(claim: Claim, reply: Reply, spoken: Spoken) -> Result:
 class Verdicts:
     """Decides what becomes of a recipient after an attempt.
 
-    ``random`` returns numbers from [0, 1) and spreads retries.
+    ``random`` returns numbers from [0, 1) and spreads retries. ``doubt_s`` is the pause before
+    the first resend of what is in doubt; after ``max_resends`` of them it is held for a person.
     """
 
     doubt_s: float
     random: Callable[[], float]
+    max_resends: int = 5
 
     def result(
         self, claim: Claim, message: StoredMessage, outcome: Outcome, spoken: Spoken
@@ -66,17 +77,24 @@ class Verdicts:
         """Return what to record for ``claim``."""
         if outcome.state is _ACCEPTED and outcome.reply is not None:
             return accepted(claim, outcome.reply, spoken)
-        state, due_in_s = self._next(claim, message, outcome, spoken)
+        counts = outcome.counts or _is_hopeless(claim, outcome, spoken)
+        state, due_in_s = self._next(claim, message, outcome, spoken, counts=counts)
         reply = outcome.reply
         text = str(reply) if reply else None
         if state is _REJECTED and outcome.state is _DEFERRED:
-            text = f"gave up after {claim.tries + 1} tries; last: {text}"
+            tries = claim.tries if outcome.counts else claim.attempts
+            text = f"gave up after {tries + 1} tries; last: {text}"
+        elif state is _IN_DOUBT and due_in_s is None and message.on_doubt is not OnDoubt.HOLD:
+            text = (
+                f"in doubt {claim.doubts + 1} times, and not sent again by itself: look into the "
+                f"relay's log and decide with `postroom resolve`; last: {text}"
+            )
         return Result(
             claim=claim,
             state=state,
             at=spoken.at,
             due_in_s=due_in_s,
-            counts=outcome.counts,
+            counts=counts,
             fault=outcome.fault,
             code=reply.code or None if reply else None,
             enhanced_code=reply.enhanced if reply else None,
@@ -88,18 +106,30 @@ class Verdicts:
         )
 
     def _next(
-        self, claim: Claim, message: StoredMessage, outcome: Outcome, spoken: Spoken
+        self,
+        claim: Claim,
+        message: StoredMessage,
+        outcome: Outcome,
+        spoken: Spoken,
+        *,
+        counts: bool,
     ) -> tuple[RecipientState, float | None]:
-        if outcome.state is _DEFERRED and not outcome.counts:
-            # Neither the recipient's fault nor the message's: as soon as the relay is back.
-            pause_s = max(spoken.pause_s, outcome.retry_after_s or 0.0, _LEAST_PAUSE_S)
+        if outcome.state is _DEFERRED and not counts:
+            # Neither the recipient's fault nor the message's, as far as anybody can tell.
+            pause_s = max(spoken.pause_s, outcome.retry_after_s or 0.0, _pause_s(claim, spoken))
             return outcome.state, pause_s * (1.0 + 0.2 * self.random())
         if outcome.state is _DEFERRED:
             return self._deferred(claim, message, outcome)
         if outcome.state is _IN_DOUBT:
-            is_held = message.on_doubt is OnDoubt.HOLD
-            return outcome.state, None if is_held else self.doubt_s
+            return outcome.state, self._resent_in_s(claim, message)
         return outcome.state, None
+
+    def _resent_in_s(self, claim: Claim, message: StoredMessage) -> float | None:
+        """Return when a recipient in doubt is sent again; None where a person has to decide."""
+        if message.on_doubt is OnDoubt.HOLD or claim.doubts >= self.max_resends:
+            return None
+        longest_s = max(_LONGEST_DOUBT_S, self.doubt_s)
+        return min(_doubled(self.doubt_s, claim.doubts), longest_s)
 
     def _deferred(
         self, claim: Claim, message: StoredMessage, outcome: Outcome
@@ -107,7 +137,27 @@ class Verdicts:
         delay_s = _schedule(message).delay_s(claim.tries, self.random)
         if delay_s is None:
             return _REJECTED, None
-        return _DEFERRED, max(delay_s, outcome.retry_after_s or 0.0)
+        least_s = 0.0 if outcome.counts else _doubled(_LEAST_PAUSE_S, claim.attempts)
+        return _DEFERRED, max(delay_s, outcome.retry_after_s or 0.0, min(least_s, _LONGEST_PAUSE_S))
+
+
+def _is_hopeless(claim: Claim, outcome: Outcome, spoken: Spoken) -> bool:
+    """Return whether a fault of the relay's, our login's or ours stays with this recipient alone.
+
+    A relay that hangs up whenever it hears one address, while it takes everybody else's mail, has
+    a fault that never passes.
+    """
+    is_deferred = outcome.state is _DEFERRED
+    return is_deferred and spoken.pause_s <= 0 and claim.attempts >= _PATIENCE
+
+
+def _pause_s(claim: Claim, spoken: Spoken) -> float:
+    longest_s = _LONGEST_RESTING_S if spoken.pause_s > 0 else _LONGEST_PAUSE_S
+    return min(_doubled(_LEAST_PAUSE_S, claim.attempts), longest_s)
+
+
+def _doubled(first_s: float, times: int) -> float:
+    return first_s * 2.0 ** min(times, _MOST_DOUBLINGS)
 
 
 def _schedule(message: StoredMessage) -> RetrySchedule:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import platform
 import secrets
@@ -30,6 +29,7 @@ from postroom.delivery.screening import Screening
 from postroom.delivery.sender import Office, Sender
 from postroom.delivery.until import Until
 from postroom.delivery.verdict import Verdicts
+from postroom.log import Log
 from postroom.smtp.route import Router
 from postroom.storage import schema
 from postroom.storage.diagnosis import diagnosed
@@ -41,7 +41,7 @@ from postroom.values.config import WorkerConfig
 from postroom.values.relay import Relay
 from postroom.version import __version__
 
-log = logging.getLogger("postroom.worker")
+log = Log("postroom.worker")
 
 #: How often a worker that waits to be stopped looks whether it was.
 _LOOK_UP_S = 0.25
@@ -152,14 +152,27 @@ class Worker:
         premises = self._premises
         with diagnosed(premises.engine.url), read(premises.engine) as connection:
             schema.check(connection, premises.tables)
-        ledger = self._ledger = LedgerThread(self._instruments(), until)
+        ledger = LedgerThread(self._instruments(), until)
+        self._ledger, before = ledger, self._ledger
         if self._is_stopped:
             ledger.stop()
-        ledger.start()
+        try:
+            ledger.start()
+        except BaseException:
+            self._ledger = before
+            raise
         if until is Until.STOPPED and can_listen(premises.engine):
-            self._listener = Listener(premises.engine, self.hint)
-            self._listener.start()
+            self._listener = self._started_listener()
         return ledger
+
+    def _started_listener(self) -> Listener | None:
+        listener = Listener(self._premises.engine, self.hint)
+        try:
+            listener.start()
+        except (RuntimeError, MemoryError) as error:
+            log.warning("cannot listen for notifications, mail is found by polling: %s", error)
+            return None
+        return listener
 
     def _wait(self, budget_s: float | None = None) -> None:
         """Wait for the end; once stopped, cut what takes longer than the grace period."""
@@ -198,7 +211,11 @@ class Worker:
         office = Office(
             desk=desk,
             gate=gate,
-            verdicts=Verdicts(doubt_s=config.doubt_s, random=self._premises.random),
+            verdicts=Verdicts(
+                doubt_s=config.doubt_s,
+                max_resends=config.max_resends,
+                random=self._premises.random,
+            ),
             lines=self._premises.lines,
             lingers=self._premises.lingers,
         )

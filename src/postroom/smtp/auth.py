@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 
 from postroom.smtp.capabilities import Capabilities
 from postroom.smtp.connection import Connection
-from postroom.values.errors import AuthError
+from postroom.values.errors import AuthError, named
 from postroom.values.relay import Relay
 from postroom.values.relay_options import Mechanism
 from postroom.values.reply import Reply
@@ -145,10 +145,44 @@ def _decoded(challenge: str) -> bytes:
 
 
 def _secret(relay: Relay) -> str:
+    """Return the token or the password, which a callable of the application's may give.
+
+    Raises:
+        AuthError: it raised, or gave what is none; the text never shows what it gave.
+    """
+    what = "token" if relay.token is not None else "password"
+    try:
+        secret: object = _asked(relay)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a `SystemExit` or a cancelled task of the callable's as well
+        raise AuthError(
+            f"the {what} of the relay {relay.name} is not to be had: its callable raised "
+            f"{named(error)}",
+            phase=Phase.AUTH,
+        ) from error
+    if not isinstance(secret, str) or not secret or not _is_text(secret):
+        raise AuthError(
+            f"the {what} of the relay {relay.name} must be text, not empty and without lone "
+            f"surrogates; its callable returned {type(secret).__name__}",
+            phase=Phase.AUTH,
+        )
+    return secret
+
+
+def _asked(relay: Relay) -> str:
     if relay.token is not None:
         return relay.token()
     assert relay.password is not None, "Relay refuses a user name without a secret"
     return relay.password.reveal()
+
+
+def _is_text(secret: str) -> bool:
+    try:
+        secret.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _refused(relay: Relay, capabilities: Capabilities, refusal: Reply | None) -> AuthError:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from postroom.log import Log
 from postroom.values.errors import ConfigError
 from postroom.values.rate import Rate
 
-log = logging.getLogger("postroom.worker")
+log = Log("postroom.worker")
 
 T = TypeVar("T")
 

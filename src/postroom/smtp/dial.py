@@ -8,7 +8,7 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from postroom.values.errors import ConnectError, RelayError, RelayTimeout
+from postroom.values.errors import ConnectError, RelayError, RelayTimeout, named
 from postroom.values.relay import Relay
 from postroom.values.states import Phase
 
@@ -39,14 +39,20 @@ def resolve(relay: Relay, *, timeout_s: float) -> list[Address]:
     """Return the addresses of ``relay``, those of the family we have to connect from.
 
     Raises:
-        ConnectError: it has none.
+        ConnectError: it has none, or is no host name.
         RelayTimeout: the resolver did not answer in time.
     """
     if relay.path:
         return [(socket.AF_UNIX, relay.path)]
-    found = _numeric(relay.host, relay.port)
-    if not found:
-        found = _looked_up(relay, timeout_s)
+    try:
+        found = _numeric(relay.host, relay.port) or _looked_up(relay, timeout_s)
+    except UnicodeError as error:
+        # A label that is empty or too long to be encoded for DNS (RFC 1035 section 2.3.4).
+        raise ConnectError(
+            f"{relay.host} is not a host name that can be looked up: {named(error)}; "
+            "correct the relay's URL",
+            phase=Phase.CONNECT,
+        ) from error
     if relay.source_address is not None:
         family = socket.AF_INET6 if ":" in relay.source_address else socket.AF_INET
         found = [address for address in found if address[0] is family]
@@ -68,12 +74,12 @@ def _numeric(host: str, port: int) -> list[Address]:
 
 def _looked_up(relay: Relay, timeout_s: float) -> list[Address]:
     """Ask the resolver on a thread of its own: it knows no deadline and may take a minute."""
-    answer: SimpleQueue[list[Address] | OSError] = SimpleQueue()
+    answer: SimpleQueue[list[Address] | Exception] = SimpleQueue()
 
     def look_up() -> None:
         try:
             answer.put(_addresses(relay.host, relay.port, 0))
-        except OSError as error:
+        except Exception as error:
             answer.put(error)
 
     threading.Thread(target=look_up, name=f"postroom-resolve-{relay.host}", daemon=True).start()
@@ -91,6 +97,8 @@ def _looked_up(relay: Relay, timeout_s: float) -> list[Address]:
             "is the relay's host name right?",
             phase=Phase.CONNECT,
         ) from found
+    if isinstance(found, Exception):
+        raise found
     return found
 
 

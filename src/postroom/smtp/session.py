@@ -17,10 +17,10 @@ from postroom.smtp.handshake import shake_hands
 from postroom.smtp.objection import objection_to
 from postroom.smtp.opening import Opening
 from postroom.values.envelope import Envelope
-from postroom.values.errors import RelayError
+from postroom.values.errors import ConnectError, RelayError, named
 from postroom.values.relay import Relay
 from postroom.values.reply import Outcome, Reply
-from postroom.values.states import Phase
+from postroom.values.states import Fault, Phase
 
 _CLOSING = 421
 _QUIT_S = 2.0
@@ -39,19 +39,35 @@ def connect(relay: Relay, *, clock: Callable[[], float] = time.monotonic) -> Ses
     ``clock`` is monotonic, in seconds.
 
     Raises:
-        ConnectError, TLSError, AuthError, RelayTimeout, Disconnected: it could not be done; the
-            error's ``transcript`` holds what was said, without credentials.
+        ConnectError, TLSError, AuthError, RelayTimeout, Disconnected: it could not be done, for
+            whatever reason; the error's ``transcript`` holds what was said, without credentials.
     """
-    connection = Connection(relay, clock=clock)
+    connection: Connection | None = None
     try:
+        connection = Connection(relay, clock=clock)
         return Session(connection, shake_hands(connection), clock=clock)
-    except RelayError as error:
-        error.transcript = connection.transcript.text()
-        connection.close()
+    except BaseException as error:
+        said = ""
+        if connection is not None:
+            said = connection.transcript.text()
+            connection.close()
+        if isinstance(error, RelayError):
+            error.transcript = said
+            raise
+        if isinstance(error, Exception):
+            raise _unexpected(error, relay, said) from error
         raise
-    except BaseException:
-        connection.close()
-        raise
+
+
+def _unexpected(error: Exception, relay: Relay, said: str) -> ConnectError:
+    """Return the error for what neither the relay nor the network said: ours, or this machine's."""
+    failure = ConnectError(
+        f"could not connect to the relay {relay.name}: unexpected error: {named(error)}",
+        phase=Phase.CONNECT,
+        fault=Fault.OURSELVES,
+    )
+    failure.transcript = said
+    return failure
 
 
 class _State(Enum):

@@ -28,7 +28,8 @@ class Claim:
     that count against the retry schedule. ``has_intent`` means that an earlier worker had
     committed its intent to write the final dot and left no outcome. ``suppressed_because`` is
     set where the address stands on the suppression list. ``lane`` is the lane's rank, and
-    ``claimed_at`` the database's clock, in seconds since the epoch.
+    ``claimed_at`` the database's clock, in seconds since the epoch. ``attempts`` counts all
+    attempts so far, ``doubts`` those among them that ended in doubt.
     """
 
     recipient_id: int
@@ -43,6 +44,8 @@ class Claim:
     tries: int
     has_intent: bool
     suppressed_because: str | None
+    attempts: int
+    doubts: int
 
 
 @dataclass(slots=True, kw_only=True)
@@ -130,6 +133,12 @@ def distinct_batches(results: Iterable[Result]) -> Iterator[list[Result]]:
         seen.add(result.claim.recipient_id)
     if batch:
         yield batch
+
+
+#: How many attempts of the recipient ``r`` ended in doubt; one that has none is not looked for.
+DOUBTS = """CASE WHEN r.attempts = 0 THEN 0 ELSE (
+    SELECT count(*) FROM {attempt} AS a WHERE a.recipient_id = r.id AND a.outcome = 'in_doubt'
+    ) END"""
 
 
 def decoded(variables: str | None) -> Mapping[str, Any] | None:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
-from postroom.storage.ledger import Claim, Lease, Result, decoded, distinct_batches
+from postroom.storage.ledger import DOUBTS, Claim, Lease, Result, decoded, distinct_batches
 from postroom.storage.models import Tables
 
 _NOW = "extract(epoch FROM statement_timestamp())::float8"
@@ -41,7 +41,8 @@ WITH due AS MATERIALIZED (
     RETURNING q.recipient_id, q.message_id, q.claims, q.tries, q.intent, q.lane
 )
 SELECT leased.recipient_id, leased.message_id, r.address, r.name, r.variables::text,
-       leased.claims, leased.tries, leased.intent, s.reason, leased.lane, {now}
+       leased.claims, leased.tries, leased.intent, s.reason, leased.lane, {now},
+       r.attempts, {doubts}
 FROM leased
 JOIN {recipient} AS r ON r.id = leased.recipient_id
 LEFT JOIN {suppression} AS s ON s.address_key = r.address_key
@@ -139,6 +140,8 @@ class PostgresqlLedger:
                 suppressed_because=row[8],
                 lane=row[9],
                 claimed_at=row[10],
+                attempts=row[11],
+                doubts=row[12],
             )
             for row in rows.fetchall()
         ]
@@ -169,6 +172,7 @@ class PostgresqlLedger:
 def _named(sql: str, tables: Tables) -> str:
     return sql.format(
         now=_NOW,
+        doubts=DOUBTS.format(attempt=tables.attempt.fullname),
         queue=tables.queue.fullname,
         recipient=tables.recipient.fullname,
         attempt=tables.attempt.fullname,

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from postroom.storage.ledger import Claim, Lease, Result, decoded, distinct_batches
+from postroom.storage.ledger import DOUBTS, Claim, Lease, Result, decoded, distinct_batches
 from postroom.storage.models import Tables
 from postroom.values.states import RecipientState
 
@@ -25,7 +25,7 @@ _NOW = "((julianday('now') - 2440587.5) * 86400.0)"
 _DUE = """
 SELECT json_group_array(json_array(
     q.recipient_id, q.message_id, r.address, r.name, r.variables, q.claims + 1, q.tries,
-    q.intent, s.reason, {now}))
+    q.intent, s.reason, {now}, r.attempts, {doubts}))
 FROM (
     SELECT recipient_id, message_id, claims, tries, intent FROM {queue}
     WHERE lane = ? AND due_at <= {now}
@@ -123,6 +123,8 @@ class SqliteLedger:
                 suppressed_because=row[8],
                 lane=lane,
                 claimed_at=row[9],
+                attempts=row[10],
+                doubts=row[11],
             )
             for row in sorted(json.loads(due))
         ]
@@ -186,6 +188,7 @@ class SqliteLedger:
 def _named(sql: str, tables: Tables) -> str:
     return sql.format(
         now=_NOW,
+        doubts=DOUBTS.format(attempt=tables.attempt.fullname),
         queue=tables.queue.fullname,
         recipient=tables.recipient.fullname,
         attempt=tables.attempt.fullname,

@@ -30,8 +30,10 @@ class WorkerConfig:
     poll_s: float = 1.0
     #: How long a stopping worker waits for what is on the wire.
     grace_s: float = 25.0
-    #: When a recipient in doubt is sent again (``on_doubt="resend"``).
+    #: When a recipient in doubt is sent again (``on_doubt="resend"``); each time twice as late.
     doubt_s: float = 900.0
+    #: So often a recipient in doubt is sent again; then it is held for a person to decide.
+    max_resends: int = 5
     #: A recipient claimed this often without an outcome is set aside.
     max_claims: int = 5
     #: How lanes share a claim when all of them have mail waiting.

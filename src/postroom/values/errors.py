@@ -28,6 +28,9 @@ from __future__ import annotations
 from postroom.values.reply import Reply
 from postroom.values.states import Fault, Phase
 
+#: What is kept of the text of somebody else's error.
+_SAID_CHARACTERS = 500
+
 
 class PostroomError(Exception):
     """Base of every error that Postroom raises on purpose."""
@@ -84,7 +87,8 @@ class RelayError(PostroomError):
     relay may or may not have taken the message. Anything else may safely be tried again.
     ``phase`` says where it failed, ``reply`` what the relay last said about it, if anything.
     ``replies`` holds what an LMTP server had answered to the final dot before it broke off:
-    facts about the first of the accepted recipients, in their order.
+    facts about the first of the accepted recipients, in their order. ``fault`` is given where it
+    is not that of the class.
     """
 
     #: Whom the failure belongs to where no reply says otherwise.
@@ -98,8 +102,11 @@ class RelayError(PostroomError):
         phase: Phase | None = None,
         reply: Reply | None = None,
         replies: tuple[Reply, ...] = (),
+        fault: Fault | None = None,
     ) -> None:
         super().__init__(text)
+        if fault is not None:
+            self.fault = fault
         self.in_doubt = in_doubt
         self.phase = phase
         self.reply = reply
@@ -132,3 +139,12 @@ class Disconnected(RelayError):
 
 class LeaseLost(PostroomError):
     """The claim on a recipient ran out before its mail was on the wire."""
+
+
+def named(error: BaseException) -> str:
+    """Return an error that is none of ours in one line: its type and what it says."""
+    try:
+        said = " ".join(str(error).split())[:_SAID_CHARACTERS]
+    except Exception:
+        said = ""  # whoever wrote its class has erred once more
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Full, Queue
 
-log = logging.getLogger("postroom.celery")
+from postroom.log import Log
+
+log = Log("postroom.celery")
 
 #: Commits that come so soon after another share one message.
 REST_S = 0.1

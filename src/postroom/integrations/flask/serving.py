@@ -7,13 +7,13 @@ a shell, in a command. Nothing is shared through a fork.
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import threading
 
+from postroom.log import Log
 from postroom.outbox import Outbox
 
-log = logging.getLogger("postroom.worker")
+log = Log("postroom.worker")
 
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 30.0
