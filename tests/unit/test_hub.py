@@ -13,7 +13,8 @@ import pytest
 
 from postroom.delivery.condition import Condition
 from postroom.delivery.hub import Hub, flag, in_thread
-from postroom.smtp.pause import wait_for
+from postroom.smtp.pause import wait_for as wait_for_socket
+from tests.services.waiting import wait_for
 
 IN = select.POLLIN
 WAIT_S = 5.0
@@ -67,11 +68,11 @@ def test_strands_take_turns_in_one_thread(
 
     def ask() -> None:
         theirs.send(b"?")
-        run.said.append(wait_for(theirs.fileno(), IN, WAIT_S))
+        run.said.append(wait_for_socket(theirs.fileno(), IN, WAIT_S))
         run.said.append((theirs.recv(1), threading.get_ident()))
 
     def answer() -> None:
-        assert wait_for(ours.fileno(), IN, WAIT_S)
+        assert wait_for_socket(ours.fileno(), IN, WAIT_S)
         ours.send(ours.recv(1) + b"!")
         run.said.append(threading.get_ident())
 
@@ -88,10 +89,10 @@ def test_a_wait_that_takes_too_long_says_so_and_holds_nobody_up(
     theirs.send(b"x")
 
     def late() -> None:
-        run.said.append(wait_for(theirs.fileno(), IN, 0.05))
+        run.said.append(wait_for_socket(theirs.fileno(), IN, 0.05))
 
     def quick() -> None:
-        run.said.append(wait_for(ours.fileno(), IN, WAIT_S))
+        run.said.append(wait_for_socket(ours.fileno(), IN, WAIT_S))
 
     run(late)
     run(quick)
@@ -100,9 +101,9 @@ def test_a_wait_that_takes_too_long_says_so_and_holds_nobody_up(
 
 def test_a_thread_waits_for_a_socket_by_itself(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
-    assert not wait_for(ours.fileno(), IN, 0.01)
+    assert not wait_for_socket(ours.fileno(), IN, 0.01)
     theirs.send(b"x")
-    assert wait_for(ours.fileno(), IN, WAIT_S)
+    assert wait_for_socket(ours.fileno(), IN, WAIT_S)
 
 
 def test_another_thread_raises_a_flag(run: Run) -> None:
@@ -173,7 +174,7 @@ def test_a_strand_that_fails_does_not_end_the_others(
         run(go_on)
         run(fail)
         assert run.wait() == [False]
-    assert "of our own making" in caplog.text
+        wait_for(lambda: "of our own making" in caplog.text, "the failure to be logged")
 
 
 def test_the_thread_ends_with_its_last_strand_and_begins_again_with_the_next(run: Run) -> None:

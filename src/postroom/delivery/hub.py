@@ -16,7 +16,6 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import suppress
 from math import inf
 from time import monotonic
 from typing import Protocol, TypeVar
@@ -156,6 +155,8 @@ class _Loop:
         self._bell = os.fdopen(bell, "rb", buffering=0)
         self._clapper = os.fdopen(clapper, "wb", buffering=0)
         self._is_rung = False
+        #: The number of a closed pipe may be another file's the next moment.
+        self._closing = threading.Lock()
         self._poll = select.poll()
         self._poll.register(self._bell, select.POLLIN)
         #: Who waits for what; ``_until`` has all of them, with their deadlines.
@@ -186,8 +187,10 @@ class _Loop:
     def _ring(self) -> None:
         if not self._is_rung:
             self._is_rung = True
-            with suppress(ValueError):  # closed: the loop has ended, nobody waits for anything
-                self._clapper.write(b"\0")
+            with self._closing:
+                # Where it is closed the loop has ended, and nobody waits for anything.
+                if not self._clapper.closed:
+                    self._clapper.write(b"\0")
 
     # -- called from a strand -----------------------------------------------------------------
 
@@ -225,8 +228,9 @@ class _Loop:
 
     def close(self) -> None:
         """Give back the pipe of a loop that does not run, or not any more."""
-        self._bell.close()
-        self._clapper.close()
+        with self._closing:
+            self._bell.close()
+            self._clapper.close()
 
     def _turn(self) -> None:
         for descriptor, _ in self._poll.poll(self._timeout_ms()):
