@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from random import random
+from typing import Any
+
+import pytest
 
 from postroom.delivery.batch import Batch
 from postroom.delivery.clock import monotonic
-from postroom.delivery.desk import Desk
+from postroom.delivery.desk import Desk, Papers
 from postroom.delivery.gate import Gate
 from postroom.delivery.job import Job
 from postroom.delivery.lines import Lines
@@ -17,10 +20,12 @@ from postroom.delivery.queue import JobQueue
 from postroom.delivery.sender import Office, Sender
 from postroom.delivery.verdict import Verdicts
 from postroom.smtp.opening import Opening
+from postroom.smtp.transport import Transport
 from postroom.values.envelope import Envelope
+from postroom.values.errors import Disconnected, InvalidAddress
 from postroom.values.relay import Relay
 from postroom.values.reply import Reply
-from postroom.values.states import Lane
+from postroom.values.states import Lane, Phase
 from tests.unit.claims import claim, stored_message
 
 
@@ -49,35 +54,164 @@ class Willing:
         raise AssertionError("expected no dot behind a closed gate")
 
 
-def job(number: int, lease_s: float) -> Job:
+def job(number: int, lease_s: float = 60) -> Job:
     one = claim(number)
     batch = Batch([one], token=1, lease_s=lease_s, claimed_at=monotonic())
     return Job(mail=Mail(stored_message()), claims=(one,), batch=batch)
 
 
+class Work:
+    """A sender over ``transport``, and what becomes of its jobs."""
+
+    def __init__(self, transport: Transport | Exception, *, gate_of: int = 100) -> None:
+        relay = Relay.parse("smtp://relay.example.com?tls=off")
+        self.lines = Lines(connect=self._connect)
+        self.queue = JobQueue({lane.rank: 1 for lane in Lane})
+        self.gate = Gate(max_unrecorded=gate_of, clock=monotonic)
+        self.desk = Desk()
+        self.verdicts = Verdicts(doubt_s=60, random=random)
+        self._transport = transport
+        office = Office(
+            desk=self.desk,
+            gate=self.gate,
+            verdicts=self.verdicts,
+            lines=self.lines,
+            lingers=False,
+        )
+        outlet = Outlet(
+            relay,
+            breaker=self.lines.breaker(relay),
+            throttle=self.lines.throttle(relay),
+            queue=self.queue,
+            start=lambda _: self.sender,
+        )
+        self.sender = Sender(outlet, office)
+
+    def _connect(self, relay: Relay) -> Transport:
+        if isinstance(self._transport, Exception):
+            raise self._transport
+        return self._transport
+
+    def of(self, *jobs: Job) -> Papers:
+        """Let the sender take these jobs one after the other; return what it laid on the desk."""
+        self.queue.put(jobs)
+        while len(self.queue):
+            self.sender._take_one()
+        return self.desk.take()
+
+
 def test_a_lease_that_runs_out_at_the_gate_gives_back_the_mail_and_the_one_after_it() -> None:
-    relay = Relay.parse("smtp://relay.example.com?tls=off")
-    lines = Lines(connect=lambda _: Willing())
-    queue = JobQueue({lane.rank: 1 for lane in Lane})
-    gate = Gate(max_unrecorded=1, clock=monotonic)
-    gate.close()
-    desk = Desk()
-    office = Office(
-        desk=desk,
-        gate=gate,
-        verdicts=Verdicts(doubt_s=60, random=random),
-        lines=lines,
-        lingers=False,
-    )
-    outlet = Outlet(
-        relay,
-        breaker=lines.breaker(relay),
-        throttle=lines.throttle(relay),
-        queue=queue,
-        start=lambda _: sender,
-    )
-    sender = Sender(outlet, office)
-    queue.put([job(2, lease_s=60)])
-    sender._deliver(job(1, lease_s=0.2))
-    assert [one.recipient_id for one in desk.take().released] == [1]
-    assert [one.claims[0].recipient_id for one in queue.close()] == [2]
+    work = Work(Willing(), gate_of=1)
+    work.gate.close()
+    work.queue.put([job(2)])
+    work.sender._deliver(job(1, lease_s=0.2))
+    assert [one.recipient_id for one in work.desk.take().released] == [1]
+    assert [one.claims[0].recipient_id for one in work.queue.close()] == [2]
+
+
+class Odd(Willing):
+    """A connection on which one call raises what nobody foresaw."""
+
+    def __init__(self, where: str, error: Exception) -> None:
+        self.is_usable = True
+        setattr(self, where, self._raise)
+        self._error = error
+
+    def _raise(self, *_: object) -> Any:
+        raise self._error
+
+
+@pytest.mark.parametrize("where", ["objection", "start", "opening", "send_body"])
+@pytest.mark.parametrize("error", [TypeError("odd"), MemoryError(), AssertionError("odd")])
+def test_an_unexpected_error_before_the_dot_defers_and_says_what_it_was(
+    where: str, error: Exception
+) -> None:
+    papers = Work(Odd(where, error)).of(job(1), job(2))
+    assert [result.claim.recipient_id for result in papers.results] == [1, 2]
+    for result in papers.results:
+        assert (result.state, result.fault) == ("deferred", "ourselves")
+        assert result.reply is not None
+        assert type(error).__name__ in result.reply
+
+
+def test_an_unexpected_error_behind_the_gate_is_in_doubt_and_the_next_mail_goes_on() -> None:
+    work = Work(Odd("finish", TypeError("odd")))
+    papers = work.of(job(1))
+    [result] = papers.results
+    assert (result.state, result.fault, papers.passed) == ("in_doubt", "ourselves", 1)
+    assert result.reply == "unexpected error: TypeError: odd; see the worker's log"
+
+
+def test_an_unexpected_error_while_connecting_leaves_no_claim_behind() -> None:
+    papers = Work(KeyError("host")).of(job(1), job(2))
+    assert [result.claim.recipient_id for result in papers.results] == [1, 2]
+    assert papers.results[0].reply == "unexpected error: KeyError: 'host'; see the worker's log"
+
+
+def test_an_error_while_the_outcome_is_made_lets_the_lease_run_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> Any:
+        raise ValueError("no verdict")
+
+    work = Work(Odd("start", TypeError("odd")))
+    monkeypatch.setattr(Verdicts, "result", fail)
+    assert [one.recipient_id for one in work.of(job(1)).abandoned] == [1]
+
+
+def test_an_address_that_breaks_out_of_its_command_harms_nobody_else() -> None:
+    class Careful(Willing):
+        written: list[str] = []  # noqa: RUF012  one connection only
+
+        def start(self, envelope: Envelope) -> None:
+            self._check(envelope)
+
+        def finish(self, following: Envelope | None = None) -> tuple[Reply, ...]:
+            if following is not None:
+                self._check(following)
+            return (Reply(code=250),)
+
+        @staticmethod
+        def _check(envelope: Envelope) -> None:
+            if "2@" in envelope.recipients[0]:
+                raise InvalidAddress("expected envelope addresses without line ends")
+
+    papers = Work(Careful()).of(job(1), job(2), job(3))
+    states = {result.claim.recipient_id: result.state for result in papers.results}
+    assert states == {1: "accepted", 2: "rejected", 3: "accepted"}
+
+
+class Dropped(Willing):
+    """A connection that was used before, and is closed whenever a mail begins."""
+
+    transactions = 1
+
+    def opening(self) -> Opening:
+        raise Disconnected("gone", phase=Phase.MAIL)
+
+
+class Stale(Willing):
+    """A connection that was used before, and on which each mail is answered 421."""
+
+    transactions = 1
+
+    def opening(self) -> Opening:
+        closing = Reply(code=421)
+        return Opening(
+            mail=closing, recipients=(None,), data=None, accepted=0, is_open=False, is_reused=True
+        )
+
+
+@pytest.mark.parametrize("transport", [Dropped, Stale])
+def test_a_connection_dropped_between_mails_is_free_twice_in_a_row_and_then_a_fault(
+    transport: type[Willing],
+) -> None:
+    work = Work(transport())
+    work.queue.put([job(1)])
+    for _ in range(2):
+        work.sender._take_one()
+        assert work.desk.take().results == ()
+        assert len(work.queue) == 1
+    work.sender._take_one()
+    [result] = work.desk.take().results
+    assert (result.state, result.fault, len(work.queue)) == ("deferred", "relay", 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,9 +23,19 @@ SPOKEN = Spoken(
 )
 
 
-def verdict(outcome: Outcome, *, tries: int = 0, **message: Any) -> Result:
+def verdict(
+    outcome: Outcome,
+    *,
+    tries: int = 0,
+    attempts: int = 0,
+    doubts: int = 0,
+    pause_s: float = 7,
+    **message: Any,
+) -> Result:
     verdicts = Verdicts(doubt_s=900, random=lambda: 0.5)
-    return verdicts.result(claim(1, tries=tries), stored_message(**message), outcome, SPOKEN)
+    one = claim(1, tries=tries, attempts=attempts, doubts=doubts)
+    spoken = replace(SPOKEN, pause_s=pause_s)
+    return verdicts.result(one, stored_message(**message), outcome, spoken)
 
 
 def deferred(fault: Fault, retry_after_s: float | None = None) -> Outcome:
@@ -62,6 +73,39 @@ def test_what_is_not_the_recipients_fault_waits_as_long_as_the_relay_rests(fault
     result = verdict(deferred(fault), tries=99, retry_delays=())
     assert (result.state, result.counts) == ("deferred", False)
     assert result.due_in_s == pytest.approx(7, rel=0.2)
+
+
+@pytest.mark.parametrize("fault", [Fault.RELAY, Fault.CREDENTIALS, Fault.OURSELVES])
+def test_a_fault_that_stays_with_one_recipient_is_tried_ever_later(fault: Fault) -> None:
+    waits = [verdict(deferred(fault), attempts=n, pause_s=0).due_in_s for n in range(5)]
+    assert waits == pytest.approx([1, 2, 4, 8, 16], rel=0.2)
+
+
+def test_while_the_relay_rests_a_recipient_waits_for_it_and_hardly_longer() -> None:
+    assert verdict(deferred(Fault.RELAY), attempts=50, pause_s=2).due_in_s <= 72
+    long_rest = verdict(deferred(Fault.RELAY), attempts=50, pause_s=300)
+    assert (long_rest.state, long_rest.counts) == ("deferred", False)
+    assert 300 <= long_rest.due_in_s <= 360
+
+
+def test_a_fault_that_stays_with_one_recipient_counts_from_the_sixth_attempt_on() -> None:
+    assert not verdict(deferred(Fault.RELAY), attempts=4, pause_s=0).counts
+    fifth = verdict(deferred(Fault.RELAY), attempts=5, pause_s=0)
+    assert (fifth.state, fifth.counts, fifth.due_in_s) == ("deferred", True, 60)
+    last = verdict(deferred(Fault.RELAY), attempts=9, tries=1, pause_s=0, retry_delays=(5.0,))
+    assert last.state == "rejected"
+    assert last.reply == "gave up after 10 tries; last: 451 4.7.1 later"
+
+
+def test_doubt_is_resent_ever_later_and_then_held_for_a_person() -> None:
+    text = Reply(code=0, lines=("the relay closed the connection",))
+    doubt = Outcome(state=RecipientState.IN_DOUBT, reply=text, phase=Phase.DOT)
+    waits = [verdict(doubt, doubts=n).due_in_s for n in range(5)]
+    assert waits == [900, 1800, 3600, 7200, 14400]
+    held = verdict(doubt, doubts=5)
+    assert (held.state, held.due_in_s) == ("in_doubt", None)
+    assert held.reply is not None
+    assert held.reply.startswith("in doubt 6 times, and not sent again by itself")
 
 
 def test_doubt_is_resent_later_or_held() -> None:
