@@ -94,6 +94,11 @@ class Post:
         """Return whether a worker of this process delivers."""
         return self._worker is not None and self._worker.is_running
 
+    @property
+    def refused(self) -> ConfigError | None:
+        """Return why the database refuses what this process's worker needs, while it does."""
+        return None if self._worker is None else self._worker.refused
+
     @contextmanager
     def at_work(self) -> Iterator[None]:
         """Deliver from this process meanwhile; what was started otherwise goes on afterwards."""

@@ -37,6 +37,8 @@ def deliver(
         )
     with post.at_work():
         while _is_waiting(post, tables, message_id) and time.monotonic() < give_up_at:
+            if (refused := post.refused) is not None:
+                raise refused
             time.sleep(_LOOK_EVERY_S)
     with read(post.engine) as connection:
         return queries.status(connection, tables, message_id)

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from postroom.cli.errors import ExitCode
 from postroom.log import Log
 
 log = Log("postroom.worker")
@@ -87,8 +88,9 @@ class _Berth:
 class Fleet:
     """Keeps ``size`` processes at work; ``start`` starts one, ``clock`` is monotonic.
 
-    With ``ends`` a process that ends with 0 has done its part, and is not started again. Once
-    stopped, what takes longer than ``grace_s`` is killed.
+    With ``ends`` a process that ends with 0 has done its part, and is not started again; nor is
+    one that says the set-up is wrong (``has_failed``). Once stopped, what takes longer than
+    ``grace_s`` is killed.
     """
 
     start: Callable[[], Process]
@@ -97,6 +99,7 @@ class Fleet:
     grace_s: float
     clock: Callable[[], float] = time.monotonic
     pause: Callable[[float], None] = time.sleep
+    has_failed: bool = field(default=False, init=False)
     _stops: int = field(default=0, init=False)
 
     def stop(self) -> None:
@@ -128,8 +131,10 @@ class Fleet:
             log.info("worker process %d of %d started", berth.number, self.size, extra=_of(berth))
 
     def _ended(self, berth: _Berth, code: int) -> None:
-        if code == 0 and self.ends:
+        if self.ends and code in {ExitCode.OK, ExitCode.CONFIGURATION}:
+            # What the set-up forbids one of them it forbids the next one as well.
             berth.process, berth.is_done = None, True
+            self.has_failed = self.has_failed or code != ExitCode.OK
             return
         now = self.clock()
         berth.failures = 0 if now - berth.started_at >= _PROVEN_S else berth.failures

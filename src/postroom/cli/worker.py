@@ -80,6 +80,11 @@ def _supervise(desk: Opened, processes: int, options: list[str]) -> None:
         )
         with _stopped_by_signals(fleet.stop, times=2):
             is_orderly = fleet.run()
+    if fleet.has_failed:
+        raise CommandError(
+            "the worker processes could not go on: what they said above has the reason",
+            ExitCode.CONFIGURATION,
+        )
     if not is_orderly:
         raise CommandError(
             "stopped before every worker process had ended: what was on the wire is tried again "

@@ -27,8 +27,10 @@ from postroom.delivery.holdings import Holdings
 from postroom.delivery.timer import Timer
 from postroom.delivery.until import Until
 from postroom.log import Log
+from postroom.storage.diagnosis import refusal
 from postroom.storage.ledger import Lease
 from postroom.values.config import WorkerConfig
+from postroom.values.errors import ConfigError
 from postroom.values.states import Lane
 
 log = Log("postroom.worker")
@@ -38,6 +40,8 @@ _LONGEST_PAUSE_S = 5.0
 _HEARTBEAT_S = 10.0
 #: How long senders may take to say goodbye to their relays.
 _FAREWELL_S = 3.0
+#: So often in a row a database may refuse before whatever waits for an end is told: 6 s.
+_PATIENCE = 7
 #: So many outcomes in one commit, and mail comes fast.
 _FAST = 4
 _LANES = tuple(lane.rank for lane in Lane)
@@ -74,6 +78,9 @@ class LedgerThread(threading.Thread):
         self._kept = Papers()
         self._pause_s = 0.0
         self._stumble_s = 0.0
+        #: How often in a row the database has refused, and why, once that is no passing thing.
+        self._refusals = 0
+        self.refused: ConfigError | None = None
         #: Lanes in which more may be due: those that had more than we asked for, and all of
         #: them after a hint.
         self._promising: set[int] = set()
@@ -148,6 +155,10 @@ class LedgerThread(threading.Thread):
 
     def _take_leave(self) -> None:
         self._desk.release(self._dispatch.close())
+        if self.refused is not None:
+            # Nothing can be recorded: what was claimed is due again when the leases are over.
+            self._dispatch.cut()
+            return
         self._dispatch.join(_FAREWELL_S)
 
     def _leave(self) -> None:
@@ -157,6 +168,8 @@ class LedgerThread(threading.Thread):
             log.warning("could not take this worker off the list; its heartbeat will grow old")
 
     def _is_done(self) -> bool:
+        if self.refused is not None and self._until is not Until.STOPPED:
+            return True  # what waits for an end should not wait for a person
         if len(self._holdings) or not self._kept.is_empty or not self._desk.is_clear:
             return False
         return self.is_stopping or (self._is_idle and self._until is not Until.STOPPED)
@@ -221,11 +234,16 @@ class LedgerThread(threading.Thread):
         """Keep everything for the next try, and let no mail out that could not be recorded."""
         self._gate.close()
         self._pause_s = _longer(self._pause_s)
+        refused = refusal(error)
+        self._refusals = self._refusals + 1 if refused else 0
+        if refused and self._refusals >= _PATIENCE:
+            self.refused = ConfigError(f"the database refuses: {refused}")
         log.warning(
-            "the database does not answer, %d outcomes wait; next try in %.1f s: %s",
+            "the database %s, %d outcomes wait; next try in %.1f s: %s",
+            "refuses" if refused else "does not answer",
             len(papers.results),
             self._pause_s,
-            str(getattr(error, "orig", error)).partition("\n")[0],
+            refused or str(getattr(error, "orig", error)).partition("\n")[0],
             exc_info=None if isinstance(error, SQLAlchemyError) else error,
         )
 
@@ -234,6 +252,7 @@ class LedgerThread(threading.Thread):
         if self._pause_s:
             log.info("the database answers again")
             self._pause_s = 0.0
+        self._refusals, self.refused = 0, None
         self._holdings.drop(result.claim for result in papers.results)
         self._holdings.drop(papers.released)
         for intent, held in zip(papers.intents, settled.intents, strict=True):

@@ -38,6 +38,7 @@ from postroom.storage.heartbeat import Heartbeat
 from postroom.storage.models import Tables
 from postroom.storage.notifications import can_listen
 from postroom.values.config import WorkerConfig
+from postroom.values.errors import ConfigError
 from postroom.values.relay import Relay
 from postroom.version import __version__
 
@@ -86,15 +87,23 @@ class Worker:
         """Return whether the worker is at work."""
         return self._ledger is not None and self._ledger.is_alive()
 
+    @property
+    def refused(self) -> ConfigError | None:
+        """Return why the database refuses what a worker needs, while it does and will go on."""
+        return None if self._ledger is None else self._ledger.refused
+
     def run(self, *, until_empty: bool = False) -> None:
         """Work until stopped, or until nothing is left in the queue, retries included.
 
         Raises:
             SchemaError: the tables are missing, too old or too new.
-            ConfigError: the database cannot be reached.
+            ConfigError: the database cannot be reached; or, with ``until_empty``, it refuses what
+                a worker needs, by its rights or its set-up.
         """
-        self._start(Until.EMPTY if until_empty else Until.STOPPED)
+        ledger = self._start(Until.EMPTY if until_empty else Until.STOPPED)
         self._wait()
+        if until_empty and ledger.refused is not None:
+            raise ledger.refused
 
     def drain(self, budget_s: float | None = None) -> bool:
         """Work until nothing is due: what is deferred or leased by another worker stays.
@@ -104,7 +113,7 @@ class Worker:
 
         Raises:
             SchemaError: the tables are missing, too old or too new.
-            ConfigError: the database cannot be reached.
+            ConfigError: the database cannot be reached, or refuses what a worker needs.
         """
         ledger = self._start(Until.DRAINED)
         try:
@@ -112,6 +121,8 @@ class Worker:
         except BaseException:
             ledger.stop()  # whoever interrupts us goes on, and this work should not
             raise
+        if ledger.refused is not None:
+            raise ledger.refused
         return not ledger.is_stopping
 
     def start(self) -> None:

@@ -1,7 +1,8 @@
 """What is wrong with a database that cannot be used, said in a line or two, without a password.
 
-One context manager, for what a person starts: making tables, checking them, a command. A worker
-that runs already does not use it: to it, a database that is away is a thing that passes.
+`diagnosed` is for what a person starts: making tables, checking them, a command. `refusal` is for
+a worker that runs: to it a database that is away is a thing that passes, and one that refuses is
+not.
 """
 
 from __future__ import annotations
@@ -33,6 +34,31 @@ _ADVICE = (
     (r"not a database", "name another file"),
     (r"unable to open", "check that it is a file which this user may read and write"),
     (r"readonly", "make the file and its directory writable"),
+    (r"read-only transaction", "use the server that takes writes"),
+    (
+        r"(relation|column|function) .* does not exist|no such (table|column)|has no column",
+        "the tables are not those of this version: run `postroom db upgrade`",
+    ),
+    (r"is full|No space left|disk full", "make room on the disk"),
+    (r"disk I/O error", "check the disk that the file is on"),
+    (r"malformed", "restore the file from a backup"),
+)
+
+#: What the database answers and will not take back by itself, by the first letters of the
+#: SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html): authorization,
+#: no such database or schema, access rights and missing tables or columns, read-only, disk full.
+_REFUSING_STATES = (
+    *("28", "3D", "3F"),
+    *("42501", "42P01", "42703", "42704", "42883"),
+    *("25006", "53100"),
+)
+
+#: The same where there is no SQLSTATE: SQLite, and libpq before there is a session.
+_REFUSING_TEXTS = re.compile(
+    r"password authentication failed|no password supplied|no pg_hba\.conf entry"
+    r'|(role|database) ".*" does not exist|permission denied'
+    r"|no such (table|column)|has no column|not a database|unable to open|readonly"
+    r"|is full|disk I/O error|malformed"
 )
 
 #: SQLSTATEs of a statement that failed by the set-up: insufficient privilege, no such schema.
@@ -55,6 +81,26 @@ def diagnosed(url: URL) -> Iterator[None]:
         if not _is_set_up(error):
             raise
         raise ConfigError(_text(str(error.orig), url)) from None
+
+
+def refusal(error: BaseException) -> str | None:
+    """Return what a database refuses for a reason that does not pass by waiting, and what to do.
+
+    None where it is away, busy or locked, or where the error is none of the database's.
+    """
+    if not isinstance(error, DBAPIError):
+        return None
+    complaint = str(error.orig)
+    state = getattr(error.orig, "sqlstate", None)
+    is_one = _REFUSING_TEXTS.search(complaint) if state is None else _refuses(state)
+    if not is_one:
+        return None
+    reason = _reason(complaint)
+    return f"{reason}; {_advice(reason)}"
+
+
+def _refuses(state: str) -> bool:
+    return state.startswith(_REFUSING_STATES)
 
 
 def _is_set_up(error: DBAPIError) -> bool:
