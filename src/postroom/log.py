@@ -16,59 +16,29 @@ PREFIX = "postroom_"
 _SAID: list[str] = []
 
 
-class Log:
+class Log(logging.LoggerAdapter[logging.Logger]):
     """The logger ``name``; ``extra`` is given without the prefix that its fields get.
 
     An error inside the application's logging is said once, on standard error, and not raised.
     """
 
-    __slots__ = ("_logger",)
-
     def __init__(self, name: str) -> None:
-        self._logger = logging.getLogger(name)
+        super().__init__(logging.getLogger(name))
 
-    def is_enabled_for(self, level: int) -> bool:
-        """Return whether a line of ``level`` would go anywhere."""
-        try:
-            return self._logger.isEnabledFor(level)
-        except Exception as error:
-            _say_once(error)
-            return False
-
-    def info(self, text: str, *values: object, **options: Any) -> None:
-        """Log at INFO; ``options`` are those of `logging.Logger.log`."""
-        self._write(logging.INFO, text, values, **options)
-
-    def warning(self, text: str, *values: object, **options: Any) -> None:
-        """Log at WARNING."""
-        self._write(logging.WARNING, text, values, **options)
-
-    def error(self, text: str, *values: object, **options: Any) -> None:
-        """Log at ERROR."""
-        self._write(logging.ERROR, text, values, **options)
-
-    def exception(self, text: str, *values: object, **options: Any) -> None:
-        """Log at ERROR, with the traceback of the exception that is being handled."""
-        self._write(logging.ERROR, text, values, exc_info=True, **options)
-
-    def log(self, level: int, text: str, *values: object, **options: Any) -> None:
-        """Log at ``level``."""
-        self._write(level, text, values, **options)
-
-    def _write(
+    def log(
         self,
         level: int,
-        text: str,
-        values: tuple[object, ...],
-        *,
+        msg: object,
+        *args: object,
         extra: Mapping[str, object] | None = None,
         **options: Any,
     ) -> None:
+        """Log at ``level``; ``options`` are those of `logging.Logger.log`."""
         try:
-            if self._logger.isEnabledFor(level):
+            if self.logger.isEnabledFor(level):
                 fields = {PREFIX + name: value for name, value in (extra or {}).items()}
-                # The place that logs is two calls of ours away.
-                self._logger.log(level, text, *values, extra=fields, stacklevel=3, **options)
+                # The place that logs is one call of ours away.
+                self.logger.log(level, msg, *args, extra=fields, stacklevel=2, **options)
         except Exception as error:
             _say_once(error)
 

@@ -85,4 +85,4 @@ def test_what_is_below_the_level_costs_no_record(caplog: pytest.LogCaptureFixtur
     caplog.set_level(logging.ERROR, "postroom.test")
     log = Log("postroom.test")
     log.info("quiet")
-    assert (log.is_enabled_for(logging.INFO), caplog.messages) == (False, [])
+    assert (log.isEnabledFor(logging.INFO), caplog.messages) == (False, [])

@@ -23,11 +23,11 @@ _LEVELS = {
 
 def tell(results: Iterable[Result]) -> None:
     """Log committed results under ``postroom.delivery``, with the fields of :func:`fields`."""
-    if not log.is_enabled_for(logging.ERROR):
+    if not log.isEnabledFor(logging.ERROR):
         return
     for result in results:
         level = _LEVELS.get(result.state, logging.INFO)
-        if log.is_enabled_for(level):
+        if log.isEnabledFor(level):
             log.log(level, "%s", _sentence(result), extra=fields(result))
 
 
