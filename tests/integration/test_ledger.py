@@ -218,6 +218,26 @@ def test_an_accepted_recipient_leaves_the_queue_with_its_reply(books: Books) -> 
     assert attempt.at == NOW
 
 
+def test_what_a_relay_says_is_kept_within_bounds_whatever_is_in_it(books: Books) -> None:
+    [recipient_id] = books.add("ada@example.com")
+    [claim] = books.claim()
+    books.record(
+        result(
+            claim,
+            RecipientState.REJECTED,
+            reply="550 \0 \ud800 ü " + "no " * 5000,
+            enhanced_code="5.123.4567890",
+            transcript="\udfff\0" + "C: NOOP\n" * 5000,
+        )
+    )
+    stored = books.recipient(recipient_id)
+    assert stored.reply.startswith("550 \ufffd ? ü no no")
+    assert (len(stored.reply), stored.enhanced_code) == (2000, None)
+    [attempt] = books.attempts(recipient_id)
+    assert attempt.transcript.startswith("?\ufffdC: NOOP")
+    assert len(attempt.transcript) == 20_000
+
+
 def test_a_deferred_recipient_is_due_later_and_unclaimed(books: Books) -> None:
     [recipient_id] = books.add("ada@example.com")
     [claim] = books.claim()

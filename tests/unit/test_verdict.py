@@ -119,12 +119,3 @@ def test_only_what_failed_keeps_its_transcript() -> None:
     fine = Outcome(state=RecipientState.ACCEPTED, reply=Reply(code=250), phase=Phase.DOT)
     assert verdict(fine).transcript is None
     assert verdict(deferred(Fault.RECIPIENT)).transcript == "<- 250"
-
-
-def test_a_reply_of_any_length_is_kept_within_bounds() -> None:
-    reply = Reply(code=550, lines=("5.7.1 " + "no " * 5000,))
-    result = verdict(
-        Outcome(state=RecipientState.REJECTED, fault=Fault.MESSAGE, reply=reply, phase=Phase.DOT)
-    )
-    assert result.reply is not None
-    assert len(result.reply) == 2000

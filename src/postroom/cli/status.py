@@ -54,9 +54,21 @@ def _picture(counts: Counts) -> RenderableType:
         Text(),
         Text(f"{counts.due:,} due now{oldest}"),
         Text(f"{counts.accepted_last_minute:,} accepted in the last minute"),
+        *_set_aside(counts),
         Text(),
         _workers(counts.workers) if counts.workers else Text("no worker has been seen"),
     )
+
+
+def _set_aside(counts: Counts) -> list[Text]:
+    if not counts.set_aside:
+        return []
+    return [
+        Text(
+            f"{counts.set_aside:,} of the rejected were set aside by a fault of ours: see "
+            "`postroom list --state rejected`, then `postroom explain ID`"
+        )
+    ]
 
 
 def _workers(workers: Sequence[WorkerStatus]) -> Table:

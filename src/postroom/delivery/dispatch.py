@@ -70,8 +70,10 @@ class Dispatch:
             queued.setdefault(relay.name, []).append(job)
 
     def _screened(self, claim: Claim, mail: Mail | None, now: datetime) -> Result | None:
+        if claim.unreadable_because is not None:
+            return self.screening.unreadable(claim, now, claim.unreadable_because)
         if mail is None:
-            return self.screening.unreadable(claim, now)
+            return self.screening.unreadable(claim, now, "there is no such message")
         return self.screening.result(claim, mail.message, now)
 
     def is_resting(self) -> bool:

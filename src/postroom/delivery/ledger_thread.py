@@ -216,7 +216,12 @@ class LedgerThread(threading.Thread):
             released=papers.released,
             intents=[intent.claims for intent in papers.intents],
             renewals=[batch.claims for batch in renewals],
-            lease=Lease(limits=self._limits(), lease_s=self._config.lease_s, token=self._token()),
+            lease=Lease(
+                limits=self._limits(),
+                lease_s=self._config.lease_s,
+                token=self._token(),
+                takes_strays=beats,
+            ),
             beats_at=utc_now() if beats else None,
             asks_if_empty=self._until is Until.EMPTY,
         )

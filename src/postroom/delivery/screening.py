@@ -19,14 +19,7 @@ class Screening:
     def result(self, claim: Claim, message: StoredMessage, now: datetime) -> Result | None:
         """Return what to record at once; None where the claim is to be sent."""
         if claim.has_intent:
-            return Result(
-                claim=claim,
-                state=RecipientState.IN_DOUBT,
-                at=now,
-                fault=Fault.OURSELVES,
-                reply="a worker ended after it had begun to write the final dot; "
-                "decide with `postroom resolve`",
-            )
+            return _begun(claim, now)
         if claim.claims > self.max_claims:
             return Result(
                 claim=claim,
@@ -52,12 +45,25 @@ class Screening:
             )
         return None
 
-    def unreadable(self, claim: Claim, now: datetime) -> Result:
-        """Return what to record where the stored message cannot be read."""
+    def unreadable(self, claim: Claim, now: datetime, because: str) -> Result:
+        """Return what to record where rows cannot be read: the recipient's, or its message's."""
+        if claim.has_intent:
+            return _begun(claim, now)
         return Result(
             claim=claim,
             state=RecipientState.REJECTED,
             at=now,
             fault=Fault.OURSELVES,
-            reply="not sent: the stored message cannot be read; see the worker's log",
+            reply=f"not sent: {because}; mend the row, then `postroom retry`",
         )
+
+
+def _begun(claim: Claim, now: datetime) -> Result:
+    return Result(
+        claim=claim,
+        state=RecipientState.IN_DOUBT,
+        at=now,
+        fault=Fault.OURSELVES,
+        reply="a worker ended after it had begun to write the final dot; "
+        "decide with `postroom resolve`",
+    )

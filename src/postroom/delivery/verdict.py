@@ -19,8 +19,6 @@ _REJECTED = RecipientState.REJECTED
 _IN_DOUBT = RecipientState.IN_DOUBT
 _DOT = Phase.DOT
 
-_KEPT_REPLY_CHARACTERS = 2_000
-_KEPT_TRANSCRIPT_CHARACTERS = 20_000
 #: The first pause after what counts against nobody's schedule; each further one is twice as long.
 _LEAST_PAUSE_S = 1.0
 _MOST_DOUBLINGS = 32
@@ -52,7 +50,7 @@ def accepted(claim: Claim, reply: Reply, spoken: Spoken) -> Result:
         at=spoken.at,
         code=reply.code,
         enhanced_code=reply.enhanced,
-        reply=storable(reply.shown),
+        reply=reply.shown,
         relay=spoken.relay,
         phase=_DOT,
         duration_s=spoken.duration_s,
@@ -98,11 +96,11 @@ class Verdicts:
             fault=outcome.fault,
             code=reply.code or None if reply else None,
             enhanced_code=reply.enhanced if reply else None,
-            reply=storable(text) if text else None,
+            reply=text or None,
             relay=spoken.relay,
             phase=outcome.phase,
             duration_s=spoken.duration_s,
-            transcript=_transcript(spoken),
+            transcript=spoken.transcript,
         )
 
     def _next(
@@ -164,14 +162,3 @@ def _schedule(message: StoredMessage) -> RetrySchedule:
     if message.retry_delays is None:
         return DEFAULT_SCHEDULE
     return RetrySchedule(delays_s=message.retry_delays)
-
-
-def _transcript(spoken: Spoken) -> str:
-    return storable(spoken.transcript, _KEPT_TRANSCRIPT_CHARACTERS)
-
-
-def storable(text: str, longest: int = _KEPT_REPLY_CHARACTERS) -> str:
-    """Return ``text``, which a relay may have made up, as every database can keep it."""
-    if "\0" in text or not text.isascii():
-        text = text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
-    return text[:longest]

@@ -11,12 +11,15 @@ from datetime import datetime
 from functools import lru_cache, partial
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import Column, ColumnElement, Connection, Row, Select, select
 
 from postroom.storage.addressees import Addressee
-from postroom.storage.models import Tables
+from postroom.storage.data_errors import reason_of
+from postroom.storage.models import PREFIX, Tables
+from postroom.storage.piecewise import piecewise
 from postroom.values.address import Address
 from postroom.values.attachment import Disposition
+from postroom.values.checks import delays_of
 from postroom.values.envelope import DeliveryNotice
 from postroom.values.errors import AttachmentError
 from postroom.values.message import Draft, Part
@@ -154,6 +157,27 @@ def _messages(tables: Tables) -> Select[Any]:
     )
 
 
+def complaint(connection: Connection, tables: Tables, message_id: int, error: Exception) -> str:
+    """Say why `load` fails with ``error`` for a message: which column cannot be read, or what else.
+
+    Every column is looked at by itself, each under a savepoint of the caller's transaction.
+    """
+    message, attachment = tables.message, tables.attachment
+    found: list[str] = []
+    for table, of_message in ((message, message.c.id), (attachment, attachment.c.message_id)):
+        mine = of_message == message_id
+
+        def read(columns: Sequence[Column[Any]], mine: ColumnElement[bool] = mine) -> None:
+            connection.execute(select(*columns).where(mine)).all()
+
+        def note(column: Column[Any], error: Exception) -> None:
+            name = column.table.name.removeprefix(PREFIX)
+            found.append(f"{name}.{column.name} cannot be read ({reason_of(error)})")
+
+        piecewise(connection, list(table.c), read, note)
+    return "; ".join(found) or f"the stored message cannot be read ({reason_of(error)})"
+
+
 def _parts(
     connection: Connection, tables: Tables, ids: list[int], open_blob: OpenBlob
 ) -> dict[int, list[Part]]:
@@ -221,7 +245,7 @@ def _stored(
         together=row.together,
         on_doubt=OnDoubt(row.on_doubt),
         expires_at=row.expires_at,
-        retry_delays=None if row.retry_delays is None else tuple(row.retry_delays),
+        retry_delays=delays_of(row.retry_delays),
         notice=None if row.notice is None else _notice(row.notice),
     )
 

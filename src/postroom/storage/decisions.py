@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, and_, delete, or_, select, update
 
 from postroom.storage.engine import Executor, dialect_of, now_sql
 from postroom.storage.leases import is_busy, is_due, is_free, is_queued
+from postroom.storage.lenient import stored, text_of
 from postroom.storage.models import Tables
 from postroom.storage.queries.messages import unknown
 from postroom.storage.queue import portions, put_in, take_out, waits_again
@@ -57,7 +58,7 @@ def cancel(executor: Executor, tables: Tables, message_id: int) -> Cancellation:
     """
     message = _held_message(executor, tables, message_id)
     may_go = is_free(tables, dialect_of(executor))
-    if message.on_doubt == OnDoubt.HOLD:
+    if text_of(message.on_doubt) == OnDoubt.HOLD:
         may_go = tables.queue.c.intent.is_(False)
     waiting = and_(tables.queue.c.message_id == message_id, may_go)
     cancelled: dict[int, str] = {}
@@ -92,10 +93,10 @@ def requeue(
     wanted = and_(_named(tables, message_id, addresses), ~is_busy(tables, dialect))
     over = _restate(executor, tables, and_(wanted, _in_state(tables, _OVER)), _S.QUEUED)
     recipient = tables.recipient.c
-    waiting = select(recipient.id, recipient.address).where(
+    waiting = select(recipient.id, stored(recipient.address, dialect)).where(
         wanted, _in_state(tables, _WAITING), ~is_due(tables, dialect)
     )
-    later = {row.id: row.address for row in executor.execute(waiting)}
+    later = {row.id: text_of(row.address) for row in executor.execute(waiting)}
     changed = put_in(executor, tables, message, later)
     return _in_order(over | {id: later[id] for id in changed})
 
@@ -170,8 +171,10 @@ def unsuppress(executor: Executor, tables: Tables, address: str | Address) -> bo
 def _held_message(executor: Executor, tables: Tables, message_id: int) -> Any:
     """Return what decisions need of a message, which `prune` then leaves until we commit."""
     message = tables.message
-    wanted = (message.c.id, message.c.lane, message.c.on_doubt, message.c.not_before)
-    if dialect_of(executor).name == "sqlite":
+    dialect = dialect_of(executor)
+    columns = (message.c.id, message.c.lane, message.c.on_doubt, message.c.not_before)
+    wanted = [stored(column, dialect) for column in columns]
+    if dialect.name == "sqlite":
         # Nothing changes, but the write lock is ours: a transaction that has read cannot wait.
         held = executor.execute(
             update(message)
@@ -210,24 +213,24 @@ def _restate(
     **columns: Any,
 ) -> dict[int, str]:
     """Set the state of recipients; return their addresses by id."""
-    recipient = tables.recipient
-    now = now_sql(dialect_of(executor))
+    recipient, dialect = tables.recipient, dialect_of(executor)
+    now = now_sql(dialect)
     changed = executor.execute(
         update(recipient)
         .where(condition)
         .values(state=state.value, updated_at=now, **columns)
-        .returning(recipient.c.id, recipient.c.address)
+        .returning(recipient.c.id, stored(recipient.c.address, dialect))
     )
-    return {row.id: row.address for row in changed}
+    return {row.id: text_of(row.address) for row in changed}
 
 
 def _too_late(executor: Executor, tables: Tables, message_id: int) -> tuple[str, ...]:
     recipient = tables.recipient.c
-    late = select(recipient.id, recipient.address).where(
+    late = select(recipient.id, stored(recipient.address, dialect_of(executor))).where(
         recipient.message_id == message_id,
         or_(_in_state(tables, (_S.ACCEPTED, _S.IN_DOUBT)), is_queued(tables)),
     )
-    return _in_order({row.id: row.address for row in executor.execute(late)})
+    return _in_order({row.id: text_of(row.address) for row in executor.execute(late)})
 
 
 def _in_order(addresses_by_id: dict[int, str]) -> tuple[str, ...]:

@@ -7,6 +7,9 @@ one statement decides whom the query finds, whatever others commit meanwhile.
 
 from __future__ import annotations
 
+import json
+import math
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +19,7 @@ from sqlalchemy import (
     Connection,
     Dialect,
     String,
+    and_,
     bindparam,
     case,
     collate,
@@ -27,6 +31,7 @@ from sqlalchemy import (
 
 from postroom.storage import recipients
 from postroom.storage.addressees import Addressee, Addressees
+from postroom.storage.lenient import stored, text_of, text_or_none
 from postroom.storage.models import Tables, Utc
 from postroom.storage.plain_address import is_plain, is_writable
 from postroom.storage.recipients import Place
@@ -80,7 +85,7 @@ def _insertion(tables: Tables, selection: Selection, dialect: Dialect, *, is_fir
     PostgreSQL it also spares asking for each row whether it conflicts.
     """
     asked = selection.asked(dialect)
-    key = _key(asked, dialect).label("address_key")
+    key = _key(asked, dialect, has_variables=selection.has_variables).label("address_key")
     rows = (
         select(
             key,
@@ -101,19 +106,30 @@ def _insertion(tables: Tables, selection: Selection, dialect: Dialect, *, is_fir
     return insertion if is_distinct else insertion.on_conflict_do_nothing()
 
 
-def _key(asked: CTE, dialect: Dialect) -> ColumnElement[str]:
+def _key(asked: CTE, dialect: Dialect, *, has_variables: bool) -> ColumnElement[str]:
     address, folded, name = asked.c.address, asked.c.key, asked.c.name
     is_fit = is_plain(address, folded, dialect) & is_writable(name, dialect)
+    if has_variables and dialect.name == "sqlite":
+        is_fit &= _is_json(asked.c.variables)
     odd = literal(_ODD, String()) + func.substr(address, 1, _ODD_CHARACTERS)
     key = case((is_fit, folded), else_=odd)
     return collate(key, "C") if dialect.name == "postgresql" else key
 
 
+def _is_json(variables: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Tell whether Python reads what SQLite has made of the columns: infinity it writes as ``Inf``.
+
+    From 3.43 on as ``9.0e+999``: https://www.sqlite.org/json1.html
+    """
+    return and_(func.json_valid(variables) == 1, func.instr(variables, "e+999") == 0)
+
+
 def _replace_odd(connection: Connection, tables: Tables, place: Place) -> None:
     """Put an `Address` in the place of each row that the database did not take for one."""
     recipient = tables.recipient.c
+    shown = (recipient.address, recipient.name, recipient.variables)
     odd = (
-        select(recipient.id, recipient.address, recipient.name, recipient.variables)
+        select(recipient.id, *(stored(column, connection.dialect) for column in shown))
         .where(recipient.message_id == place.message_id, recipient.address_key.like(f"{_ODD}%"))
         .limit(_ODD_AT_A_TIME)
     )
@@ -125,6 +141,12 @@ def _replace_odd(connection: Connection, tables: Tables, place: Place) -> None:
         recipients.insert_new(connection, tables, people, place)
     if refused.count:
         raise InvalidAddress(str(refused))
+    if refused.variables:
+        raise RecipientError(
+            "a template cannot be given every number that a database has: "
+            f"{'; '.join(refused.variables[:_MOST_NAMED])}; leave such rows out of the query, or "
+            "put another value in their place"
+        )
 
 
 @dataclass(slots=True)
@@ -133,6 +155,8 @@ class _Refused:
 
     count: int = 0
     named: list[str] = field(default_factory=list)
+    #: Whose variables are no JSON: the address, and which one it is.
+    variables: list[str] = field(default_factory=list)
 
     def add(self, error: InvalidAddress, suffix: str = "") -> None:
         self.count += 1
@@ -149,14 +173,39 @@ class _Refused:
 
 
 def _addressee(row: Any, refused: _Refused) -> Addressee | None:
+    name = text_of(row.name)
     try:
-        address = Address.parse(row.address)
+        address = Address.parse(text_of(row.address))
     except InvalidAddress as error:
         refused.add(error)
         return None
     try:
-        address = replace(address, name=row.name) if row.name else address
+        address = replace(address, name=name) if name else address
     except InvalidAddress as error:
         refused.add(error, f" as the name of {address.addr_spec}")
         return None
-    return Addressee(address=address, key=address.key, kind=Kind.TO, variables=row.variables)
+    variables, odd = _variables(text_or_none(row.variables))
+    if odd:
+        refused.variables.append(f"{odd} of {address.addr_spec}")
+        return None
+    return Addressee(address=address, key=address.key, kind=Kind.TO, variables=variables)
+
+
+#: A name in JSON, up to its colon.
+_NAME = re.compile(r'"((?:[^"\\]|\\.)*)":')
+
+
+def _variables(text: str | None) -> tuple[dict[str, Any] | None, str]:
+    """Return variables, and which of them is none: its name and what stands there."""
+    if text is None:
+        return None, ""
+    try:
+        found: dict[str, Any] | None = json.loads(text)
+    except ValueError as error:
+        at = getattr(error, "pos", len(text))
+        names = _NAME.findall(text[:at])
+        return None, f"{names[-1] if names else 'variables'} ({text[at : at + 20].strip('{}')})"
+    for name, value in (found or {}).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            return None, f"{name} ({value})"
+    return found, ""

@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, Dialect, and_, exists, or_, select
 from postroom.storage.engine import clock_sql
 from postroom.storage.models import Tables
 from postroom.values.states import RecipientState
+from postroom.values.unreadable import member_or_text
 
 
 def is_leased(tables: Tables, dialect: Dialect) -> ColumnElement[bool]:
@@ -49,4 +50,4 @@ def is_busy(tables: Tables, dialect: Dialect) -> ColumnElement[bool]:
 
 def derived(state: str, *, leased: bool) -> RecipientState:
     """Return a recipient's state: the stored one, or ``sending`` while a worker holds it."""
-    return RecipientState.SENDING if leased else RecipientState(state)
+    return RecipientState.SENDING if leased else member_or_text(RecipientState, state)

@@ -7,6 +7,7 @@ inside the caller's write transaction and commits nothing.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +15,31 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
-from postroom.values.states import Fault, Phase, RecipientState
+from postroom.values.states import Fault, Lane, Phase, RecipientState
+
+#: No lane of ours, or no time that an application can ask for (the last is 9999-12-31, rounded),
+#: means that another program or a defect has written to the queue.
+LANES = tuple(lane.rank for lane in Lane)
+LATEST_DUE_S = 253_402_387_200
+
+#: How many rows of the queue that make no sense are claimed at a time.
+MOST_STRAYS = 1_000
+
+#: RFC 5321 section 4.5.3.1 has 256 for a path; a name is not held against it here.
+_LONGEST_ADDRESS = 320
+
+#: What would end a command or a header field.
+_UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+_LONGEST_SHOWN = 200
+
+_KEPT_REPLY_CHARACTERS = 2_000
+_KEPT_TRANSCRIPT_CHARACTERS = 20_000
+_KEPT_CODE_CHARACTERS = 12
+
+#: The longest pause, and the one instead of what is no time.
+_LONGEST_PAUSE_S = 1e9
+_LATER_S = 3600.0
 
 # Claims and results are not frozen, though nothing changes them: one of each is made for every
 # mail, and freezing makes that three times as dear.
@@ -30,6 +55,9 @@ class Claim:
     set where the address stands on the suppression list. ``lane`` is the lane's rank, and
     ``claimed_at`` the database's clock, in seconds since the epoch. ``attempts`` counts all
     attempts so far, ``doubts`` those among them that ended in doubt.
+
+    ``unreadable_because`` says what is wrong with rows that make no claim one could act on: it
+    names the column. Such a claim is for setting aside; what could not be read of it is empty.
     """
 
     recipient_id: int
@@ -44,8 +72,9 @@ class Claim:
     tries: int
     has_intent: bool
     suppressed_because: str | None
-    attempts: int
-    doubts: int
+    attempts: int = 0
+    doubts: int = 0
+    unreadable_because: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -73,11 +102,16 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """What a worker asks for: how many of each lane (by rank), for how long, under which token."""
+    """What a worker asks for: how many of each lane (by rank), for how long, under which token.
+
+    With ``takes_strays`` also the rows of the queue that make no sense: of a lane that is none,
+    or due at a time that is none. They come as claims that are unreadable.
+    """
 
     limits: Mapping[int, int]
     lease_s: float
     token: int
+    takes_strays: bool = False
 
 
 class Ledger(Protocol):
@@ -141,9 +175,155 @@ DOUBTS = """CASE WHEN r.attempts = 0 THEN 0 ELSE (
     ) END"""
 
 
-def decoded(variables: str | None) -> Mapping[str, Any] | None:
-    """Return the value of a JSON column that was read as text."""
-    if variables is None or variables == "null":
-        return None
-    found: Mapping[str, Any] | None = json.loads(variables)
-    return found
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")
+
+
+#: One for all rows: `json.loads` makes a decoder anew where it is given options.
+_decode = json.JSONDecoder(parse_constant=_refuse).decode
+
+
+def claims_of(rows: Iterable[Sequence[Any]], token: int) -> list[Claim]:
+    """Return the claims of rows as the databases give them, however odd one of them is.
+
+    Columns: recipient, message, address (None where there is no such recipient), name, variables
+    as text, claims, tries, intent, why the address is suppressed, lane, the database's clock,
+    attempts, and how many of them ended in doubt.
+    A text that is none comes as bytes.
+    """
+    return [_claim(row, token) for row in rows]
+
+
+def _claim(row: Sequence[Any], token: int) -> Claim:
+    recipient_id, message_id, address, name, variables, claims, tries, intent = row[:8]
+    reason, lane, at, attempts, doubts = row[8:]
+    try:
+        # The types are compared as they are: this is done for every mail.
+        is_sound = (
+            type(address) is type(name) is str
+            and type(message_id) is type(claims) is type(tries) is type(attempts) is int
+            and "@" in address
+            and len(address) <= _LONGEST_ADDRESS
+            and ((address + name).isprintable() or not _UNWRITABLE.search(address + name))
+            and (reason is None or type(reason) is str)
+            and lane in LANES
+        )
+        known = None if variables is None else _decode(variables)
+    except Exception:
+        is_sound, known = False, None
+    if not is_sound or not (known is None or type(known) is dict):
+        return _unreadable(row, token, _complaint(row))
+    return Claim(
+        recipient_id=recipient_id,
+        message_id=message_id,
+        token=token,
+        address=address,
+        name=name,
+        variables=known,
+        claims=claims,
+        tries=tries,
+        has_intent=bool(intent),
+        suppressed_because=reason,
+        lane=lane,
+        claimed_at=at,
+        attempts=attempts,
+        doubts=doubts,
+    )
+
+
+def strays_of(rows: Iterable[Sequence[Any]], token: int) -> list[Claim]:
+    """Return the claims of rows, as `claims_of` has them, whose place in the queue makes no sense.
+
+    Which of the two it is that is wrong, lane or due time, is told by the lane.
+    """
+    return [
+        _unreadable(
+            row, token, _lane_complaint(row) or "queue.due_at is no time, or too late a one"
+        )
+        for row in rows
+    ]
+
+
+def _unreadable(row: Sequence[Any], token: int, because: str) -> Claim:
+    recipient_id, message_id, address, _, _, claims, _, intent, _, lane, at, _, _ = row
+    return Claim(
+        recipient_id=recipient_id,
+        message_id=message_id if type(message_id) is int else 0,
+        token=token,
+        address="" if address is None else _shown(address),
+        name="",
+        variables=None,
+        claims=claims if type(claims) is int else 1,
+        tries=0,
+        has_intent=bool(intent),
+        suppressed_because=None,
+        unreadable_because=because,
+        lane=lane if lane in LANES else Lane.NORMAL.rank,
+        claimed_at=at,
+    )
+
+
+#: Where in a row which column is, and what it should be.
+_COLUMNS: tuple[tuple[int, str, type], ...] = (
+    (1, "queue.message_id", int),
+    (2, "recipient.address", str),
+    (3, "recipient.name", str),
+    (5, "queue.claims", int),
+    (6, "queue.tries", int),
+    (11, "recipient.attempts", int),
+)
+
+
+def _complaint(row: Sequence[Any]) -> str:
+    """Say which column of a row is wrong."""
+    if row[2] is None:
+        return "its row in the queue names no recipient of that message"
+    for place, column, kind in _COLUMNS:
+        if type(row[place]) is not kind:
+            return f"{column} is {_quoted(row[place])}"
+    if "@" not in row[2] or len(row[2]) > _LONGEST_ADDRESS or _UNWRITABLE.search(row[2]):
+        return f"recipient.address is {_quoted(row[2])}, which is no address"
+    if _UNWRITABLE.search(row[3]):
+        return f"recipient.name is {_quoted(row[3])}, with characters that no header may have"
+    if row[8] is not None and type(row[8]) is not str:
+        return f"suppression.reason is {_quoted(row[8])}"
+    return _lane_complaint(row) or (
+        f"recipient.variables is {_quoted(row[4])}, which is no JSON object that can be read"
+    )
+
+
+def _lane_complaint(row: Sequence[Any]) -> str:
+    return "" if row[9] in LANES else f"queue.lane is {_quoted(row[9])}, which is no lane"
+
+
+def _quoted(value: object) -> str:
+    text = ascii(value)
+    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "..."
+
+
+def _shown(value: object) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def fitted(results: Iterable[Result]) -> None:
+    """Make results such as every database keeps: no NUL, no lone surrogate, no excess.
+
+    Relays, templates and errors make the texts up. Every result passes here, and nowhere else.
+    """
+    for result in results:
+        reply, transcript, code = result.reply, result.transcript, result.enhanced_code
+        if reply is not None:
+            result.reply = storable(reply, _KEPT_REPLY_CHARACTERS)
+        if transcript is not None:
+            result.transcript = storable(transcript, _KEPT_TRANSCRIPT_CHARACTERS)
+        if code is not None and len(code) > _KEPT_CODE_CHARACTERS:
+            result.enhanced_code = None
+        if result.due_in_s is not None and not result.due_in_s < _LONGEST_PAUSE_S:
+            result.due_in_s = _LATER_S
+
+
+def storable(text: str, longest: int) -> str:
+    """Return ``text``, whoever made it up, as every database can keep it."""
+    if "\0" in text or not text.isascii():
+        text = text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return text[:longest]

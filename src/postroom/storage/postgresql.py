@@ -18,13 +18,26 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
-from postroom.storage.ledger import DOUBTS, Claim, Lease, Result, decoded, distinct_batches
+from postroom.storage.ledger import (
+    DOUBTS,
+    LATEST_DUE_S,
+    MOST_STRAYS,
+    Claim,
+    Lease,
+    Result,
+    claims_of,
+    distinct_batches,
+    fitted,
+    strays_of,
+)
 from postroom.storage.models import Tables
 
 _NOW = "extract(epoch FROM statement_timestamp())::float8"
 
-_CLAIM = """
-WITH due AS MATERIALIZED (
+#: The columns that count grow without end only by a defect: they stop short of their own end.
+_MOST = 32_000
+
+_DUE = """
     SELECT picked.recipient_id
     FROM unnest(%(lanes)s::smallint[], %(limits)s::int[]) AS share(lane, most)
     CROSS JOIN LATERAL (
@@ -34,18 +47,45 @@ WITH due AS MATERIALIZED (
         LIMIT share.most
         FOR UPDATE SKIP LOCKED
     ) AS picked
-), leased AS (
-    UPDATE {queue} AS q
-    SET due_at = {now} + %(lease_s)s, token = %(token)s, claims = q.claims + 1
+"""
+
+#: NaN comes after all numbers. Each part has an index to follow, whatever the planner believes.
+_STRAYS = f"""
+    SELECT late.recipient_id
+    FROM unnest(ARRAY[0, 1, 2]::smallint[]) AS known(lane)
+    CROSS JOIN LATERAL (
+        SELECT recipient_id FROM {{queue}} WHERE lane = known.lane AND due_at >= {LATEST_DUE_S}
+        ORDER BY due_at, recipient_id LIMIT {MOST_STRAYS} FOR UPDATE SKIP LOCKED
+    ) AS late
+    UNION ALL
+    SELECT recipient_id FROM (
+        SELECT recipient_id FROM {{queue}}
+        WHERE lane < 0 AND (due_at <= {{now}} OR due_at >= {LATEST_DUE_S})
+        ORDER BY lane, due_at, recipient_id LIMIT {MOST_STRAYS} FOR UPDATE SKIP LOCKED
+    ) AS below
+    UNION ALL
+    SELECT recipient_id FROM (
+        SELECT recipient_id FROM {{queue}}
+        WHERE lane > 2 AND (due_at <= {{now}} OR due_at >= {LATEST_DUE_S})
+        ORDER BY lane, due_at, recipient_id LIMIT {MOST_STRAYS} FOR UPDATE SKIP LOCKED
+    ) AS above
+"""
+
+_CLAIM = f"""
+WITH due AS MATERIALIZED (%s), leased AS (
+    UPDATE {{queue}} AS q
+    SET due_at = {{now}} + %%(lease_s)s, token = %%(token)s,
+        claims = GREATEST(LEAST(q.claims, {_MOST}), 0) + 1
     WHERE q.recipient_id = ANY(ARRAY(SELECT recipient_id FROM due))
     RETURNING q.recipient_id, q.message_id, q.claims, q.tries, q.intent, q.lane
 )
 SELECT leased.recipient_id, leased.message_id, r.address, r.name, r.variables::text,
-       leased.claims, leased.tries, leased.intent, s.reason, leased.lane, {now},
-       r.attempts, {doubts}
+       leased.claims, leased.tries, leased.intent, s.reason, leased.lane, {{now}},
+       r.attempts, {{doubts}}
 FROM leased
-JOIN {recipient} AS r ON r.id = leased.recipient_id
-LEFT JOIN {suppression} AS s ON s.address_key = r.address_key
+LEFT JOIN {{recipient}} AS r
+    ON r.id = leased.recipient_id AND r.message_id = leased.message_id
+LEFT JOIN {{suppression}} AS s ON s.address_key = r.address_key
 ORDER BY leased.recipient_id
 """
 
@@ -63,7 +103,7 @@ WITH o AS MATERIALIZED (
 ), again AS (
     UPDATE {queue} AS q
     SET due_at = {now} + o.due_in_s, token = NULL, claims = 0, intent = false,
-        tries = q.tries + o.counts::int
+        tries = LEAST(q.tries, 32000) + o.counts::int
     FROM o
     WHERE q.recipient_id = o.recipient_id AND o.due_in_s IS NOT NULL AND q.token = o.token
     RETURNING q.recipient_id
@@ -71,8 +111,9 @@ WITH o AS MATERIALIZED (
     SELECT recipient_id FROM ended UNION ALL SELECT recipient_id FROM again
 ), stated AS (
     UPDATE {recipient} AS r
-    SET state = o.state, attempts = r.attempts + (o.relay IS NOT NULL)::int, code = o.code,
-        enhanced_code = o.enhanced_code, reply = o.reply, fault = o.fault, updated_at = o.at
+    SET state = o.state, attempts = LEAST(r.attempts, 2000000000) + (o.relay IS NOT NULL)::int,
+        code = o.code, enhanced_code = o.enhanced_code, reply = o.reply, fault = o.fault,
+        updated_at = o.at
     FROM o
     WHERE r.id = o.recipient_id
       AND (o.state = 'accepted' OR o.recipient_id IN (SELECT recipient_id FROM held))
@@ -95,8 +136,8 @@ _INTEND = "UPDATE {queue} AS q SET intent = true" + _HELD + "RETURNING q.recipie
 _RENEW = "UPDATE {queue} AS q SET due_at = {now} + %(lease_s)s" + _HELD + "RETURNING q.recipient_id"
 
 _RELEASE = (
-    "UPDATE {queue} AS q SET due_at = {now}, token = NULL, claims = q.claims - 1, intent = false"
-    + _HELD
+    "UPDATE {queue} AS q SET due_at = {now}, token = NULL, claims = GREATEST(q.claims, 1) - 1, "
+    "intent = false" + _HELD
 )
 
 _IS_EMPTY = "SELECT NOT EXISTS (SELECT 1 FROM {queue})"
@@ -108,7 +149,8 @@ class PostgresqlLedger:
     gather_s = 0.0
 
     def __init__(self, tables: Tables) -> None:
-        self._claim = _named(_CLAIM, tables)
+        self._claim = _named(_CLAIM % _DUE, tables)
+        self._claim_strays = _named(_CLAIM % _STRAYS, tables)
         self._record = _named(_RECORD, tables)
         self._intend = _named(_INTEND, tables)
         self._renew = _named(_RENEW, tables)
@@ -117,37 +159,18 @@ class PostgresqlLedger:
 
     def claim(self, connection: Connection, lease: Lease) -> list[Claim]:
         """Lease what is due; one statement for all lanes."""
-        rows = connection.exec_driver_sql(
-            self._claim,
-            {
-                "lanes": list(lease.limits),
-                "limits": list(lease.limits.values()),
-                "lease_s": lease.lease_s,
-                "token": lease.token,
-            },
-        )
-        return [
-            Claim(
-                recipient_id=row[0],
-                message_id=row[1],
-                token=lease.token,
-                address=row[2],
-                name=row[3],
-                variables=decoded(row[4]),
-                claims=row[5],
-                tries=row[6],
-                has_intent=row[7],
-                suppressed_because=row[8],
-                lane=row[9],
-                claimed_at=row[10],
-                attempts=row[11],
-                doubts=row[12],
-            )
-            for row in rows.fetchall()
-        ]
+        share = {"lanes": list(lease.limits), "limits": list(lease.limits.values())}
+        held = {"lease_s": lease.lease_s, "token": lease.token}
+        rows = connection.exec_driver_sql(self._claim, share | held).fetchall()
+        claims = claims_of(rows, lease.token)
+        if lease.takes_strays:
+            strays = connection.exec_driver_sql(self._claim_strays, held).fetchall()
+            claims.extend(strays_of(strays, lease.token))
+        return claims
 
     def record(self, connection: Connection, results: Sequence[Result]) -> None:
         """Write outcomes and attempts; one statement a batch."""
+        fitted(results)
         for batch in distinct_batches(results):
             connection.exec_driver_sql(self._record, {"results": json.dumps(_rows(batch))})
 

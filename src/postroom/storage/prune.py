@@ -9,11 +9,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, delete, exists, literal, select, tuple_
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    DateTime,
+    Dialect,
+    Engine,
+    Text,
+    cast,
+    delete,
+    exists,
+    literal,
+    select,
+    tuple_,
+)
 
 from postroom.storage.engine import read, write
-from postroom.storage.models import Tables, Utc
+from postroom.storage.lenient import stored
+from postroom.storage.models import Tables
 from postroom.values.errors import ConfigError
 from postroom.values.states import FINAL_STATES
 
@@ -80,7 +96,7 @@ class _Messages:
         """Yield ids a page at a time, the oldest first; what is not over is passed by, once."""
         message = self._tables.message.c
         page = (
-            select(message.created_at, message.id)
+            select(_exactly(message.created_at, engine.dialect), message.id)
             .where(message.created_at < self._before, self._is_over(), ~self._is_queued())
             .order_by(message.created_at, message.id)
             .limit(self._batch)
@@ -92,8 +108,9 @@ class _Messages:
             if not rows:
                 return
             yield [row.id for row in rows]
-            last = tuple_(literal(rows[-1].created_at, Utc()), literal(rows[-1].id))
-            following = page.where(tuple_(message.created_at, message.id) > last)
+            last = _literally(rows[-1].created_at, engine.dialect)
+            place = tuple_(message.created_at, message.id)
+            following = page.where(place > tuple_(last, literal(rows[-1].id)))
 
     def delete(self, engine: Engine, messages: Sequence[int]) -> int:
         """Delete messages and all that hangs on them; return how many."""
@@ -147,6 +164,20 @@ class _Messages:
         connection.execute(delete(attachment).where(attachment.c.message_id.in_(empty)))
         connection.execute(delete(message).where(message.c.id.in_(empty)))
         return len(empty)
+
+
+def _exactly(date: Column[Any], dialect: Dialect) -> ColumnElement[Any]:
+    """Return a date as the database itself writes it, whether or not Python has such a one."""
+    return (
+        cast(date, Text).label(date.name) if dialect.name == "postgresql" else stored(date, dialect)
+    )
+
+
+def _literally(date: Any, dialect: Dialect) -> ColumnElement[Any]:
+    """Return what `_exactly` has fetched as a value to compare dates with."""
+    if dialect.name == "postgresql":
+        return cast(literal(date, Text()), DateTime(timezone=True))
+    return cast(literal(date), Text) if isinstance(date, bytes) else literal(date)
 
 
 def _delete_blobs(engine: Engine, tables: Tables, before: datetime) -> int:

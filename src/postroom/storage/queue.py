@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import ColumnElement, Dialect, and_, case, delete, literal, select
+from sqlalchemy import ColumnElement, Dialect, and_, case, delete, literal, or_, select
 
 from postroom.storage.engine import Executor, clock_sql, dialect_of
 from postroom.storage.leases import is_free
+from postroom.storage.lenient import date_of, member_of
 from postroom.storage.models import Tables
 from postroom.storage.upsert import Upsert, upsert
 from postroom.values.states import Lane
+from postroom.values.unreadable import UnreadableDate
 
 #: Bound values in one statement; SQLite and asyncpg stop at about 32,000.
 _IDS_A_STATEMENT = 10_000
@@ -46,12 +49,15 @@ def put_in(
 ) -> list[int]:
     """Make recipients due, whether or not they are in the queue; return those that were not.
 
+    ``message`` has ``lane`` and ``not_before`` as `postroom.storage.lenient.stored` fetches them.
+
     Left alone is one that a worker has claimed meanwhile, and one that is due already.
     """
     clock = clock_sql(dialect_of(executor))
-    not_before = literal(message.not_before.timestamp() if message.not_before else 0.0)
+    not_before = literal(_seconds(date_of(message.not_before)))
     due_at = case((not_before > clock, not_before), else_=clock)
-    lane = literal(Lane(message.lane).rank)
+    asked = member_of(Lane, message.lane)
+    lane = literal((asked if asked in list(Lane) else Lane.NORMAL).rank)
     columns = ["recipient_id", "message_id", "lane", "due_at"]
     changed: list[int] = []
     for ids in portions(sorted(recipients)):
@@ -63,9 +69,17 @@ def put_in(
     return changed
 
 
+def _seconds(not_before: datetime | None) -> float:
+    """Return when it is due at the earliest; what is no date does not hold it up."""
+    if not_before is None or isinstance(not_before, UnreadableDate):
+        return 0.0
+    return not_before.timestamp()
+
+
 def _or_hasten(insertion: Upsert, tables: Tables, executor: Executor) -> Any:
-    anew = {"token": None, "claims": 0, "tries": 0, "due_at": insertion.excluded.due_at}
-    is_later = tables.queue.c.due_at > insertion.excluded.due_at
+    queued, asked = tables.queue.c, insertion.excluded
+    anew = {"token": None, "claims": 0, "tries": 0, "due_at": asked.due_at, "lane": asked.lane}
+    is_later = or_(queued.due_at > asked.due_at, queued.lane != asked.lane)
     return insertion.on_conflict_do_update(
         index_elements=["recipient_id"],
         set_=anew,

@@ -10,10 +10,22 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection
 
-from postroom.storage.ledger import DOUBTS, Claim, Lease, Result, decoded, distinct_batches
+from postroom.storage.ledger import (
+    DOUBTS,
+    LATEST_DUE_S,
+    MOST_STRAYS,
+    Claim,
+    Lease,
+    Result,
+    claims_of,
+    distinct_batches,
+    fitted,
+    strays_of,
+)
 from postroom.storage.models import Tables
 from postroom.values.states import RecipientState
 
@@ -22,18 +34,50 @@ _ACCEPTED = RecipientState.ACCEPTED
 #: Works from SQLite 3.35 on; ``unixepoch('subsec')`` would need 3.42.
 _NOW = "((julianday('now') - 2440587.5) * 86400.0)"
 
-_DUE = """
-SELECT json_group_array(json_array(
-    q.recipient_id, q.message_id, r.address, r.name, r.variables, q.claims + 1, q.tries,
-    q.intent, s.reason, {now}, r.attempts, {doubts}))
+_CLAIMED = """
 FROM (
-    SELECT recipient_id, message_id, claims, tries, intent FROM {queue}
-    WHERE lane = ? AND due_at <= {now}
-    ORDER BY due_at, recipient_id LIMIT ?
+    SELECT recipient_id, message_id, lane, claims, tries, intent FROM {queue}
+    WHERE %s LIMIT ?
 ) AS q
-JOIN {recipient} AS r ON r.id = q.recipient_id
+LEFT JOIN {recipient} AS r ON r.id = q.recipient_id AND r.message_id = q.message_id
 LEFT JOIN {suppression} AS s ON s.address_key = r.address_key
 """
+
+_DUE = _CLAIMED % "lane = ? AND due_at <= {now} ORDER BY due_at, recipient_id"
+
+_DUE_AT_ONCE = (
+    """
+SELECT json_group_array(json_array(
+    q.recipient_id, q.message_id, r.address, r.name, r.variables, q.claims + 1, q.tries,
+    q.intent, s.reason, q.lane, {now}, r.attempts, {doubts}))
+"""
+    + _DUE
+)
+
+
+def _as_is(column: str) -> str:
+    """Return a column of any type as the driver can always fetch it: texts as their bytes."""
+    return f"CASE typeof({column}) WHEN 'text' THEN CAST({column} AS BLOB) ELSE {column} END"
+
+
+_ONE_BY_ONE = "SELECT " + ", ".join(
+    [
+        *map(_as_is, ("q.recipient_id", "q.message_id", "r.address", "r.name", "r.variables")),
+        *map(_as_is, ("q.claims", "q.tries", "q.intent", "s.reason", "q.lane")),
+        "{now}",
+        _as_is("r.attempts"),
+        "{doubts}",
+    ]
+)
+
+_DUE_ONE_BY_ONE = _ONE_BY_ONE + _DUE
+
+#: In SQLite any column may hold anything: what is no number comes after all numbers.
+_STRAYS = _ONE_BY_ONE + _CLAIMED % (
+    f"(lane IN (0, 1, 2) AND due_at >= {LATEST_DUE_S}) OR ((lane < 0 OR (lane > 0 AND lane < 1) "
+    "OR (lane > 1 AND lane < 2) OR lane > 2) "
+    f"AND (due_at <= {{now}} OR due_at >= {LATEST_DUE_S}))"
+)
 
 _LEASE = """
 UPDATE {queue} SET due_at = {now} + ?, token = ?, claims = claims + 1
@@ -81,7 +125,9 @@ class SqliteLedger:
     gather_s = 0.001
 
     def __init__(self, tables: Tables) -> None:
-        self._due = _named(_DUE, tables)
+        self._due_at_once = _named(_DUE_AT_ONCE, tables)
+        self._due_one_by_one = _named(_DUE_ONE_BY_ONE, tables)
+        self._strays = _named(_STRAYS, tables)
         self._lease = _named(_LEASE, tables)
         self._stated = _named(_STATED, tables)
         self._sent = _named(_SENT, tables)
@@ -100,6 +146,9 @@ class SqliteLedger:
             for lane, limit in lease.limits.items()
             for claim in self._due_in_lane(connection, lane, limit, lease.token)
         ]
+        if lease.takes_strays:
+            rows = _rows(connection, self._strays, (MOST_STRAYS,))
+            claims.extend(strays_of(rows, lease.token))
         if claims:
             ids = json.dumps([claim.recipient_id for claim in claims])
             connection.exec_driver_sql(self._lease, (lease.lease_s, lease.token, ids))
@@ -108,29 +157,18 @@ class SqliteLedger:
     def _due_in_lane(
         self, connection: Connection, lane: int, limit: int, token: int
     ) -> list[Claim]:
-        due: str = connection.exec_driver_sql(self._due, (lane, limit)).scalar_one()
-        return [
-            Claim(
-                recipient_id=row[0],
-                message_id=row[1],
-                token=token,
-                address=row[2],
-                name=row[3],
-                variables=decoded(row[4]),
-                claims=row[5],
-                tries=row[6],
-                has_intent=bool(row[7]),
-                suppressed_because=row[8],
-                lane=lane,
-                claimed_at=row[9],
-                attempts=row[10],
-                doubts=row[11],
-            )
-            for row in sorted(json.loads(due))
-        ]
+        try:
+            due = connection.exec_driver_sql(self._due_at_once, (lane, limit)).scalar_one()
+            rows = sorted(json.loads(due))
+        except Exception:
+            # One row is enough for that: a text that is none, a blob, a number that is none.
+            # Where the fault is the database's, this fails as well.
+            rows = _rows(connection, self._due_one_by_one, (lane, limit))
+        return claims_of(rows, token)
 
     def record(self, connection: Connection, results: Sequence[Result]) -> None:
         """Write outcomes and attempts; recipients first, while the queue still has the tokens."""
+        fitted(results)
         for batch in distinct_batches(results):
             _many(connection, self._stated, [_stated(result) for result in batch])
             sent = [result.claim.recipient_id for result in batch if result.state is _ACCEPTED]
@@ -194,6 +232,21 @@ def _named(sql: str, tables: Tables) -> str:
         attempt=tables.attempt.fullname,
         suppression=tables.suppression.fullname,
     )
+
+
+def _rows(connection: Connection, sql: str, values: tuple[object, ...]) -> list[list[Any]]:
+    """Return rows of `_ONE_BY_ONE` with their texts, and as bytes what is no text."""
+    found = connection.exec_driver_sql(sql, values).fetchall()
+    return [[_text(value) for value in row] for row in sorted(found, key=lambda row: row[0])]
+
+
+def _text(value: Any) -> Any:
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value
 
 
 def _many(connection: Connection, sql: str, rows: list[tuple[object, ...]]) -> None:

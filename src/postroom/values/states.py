@@ -171,7 +171,8 @@ _MESSAGE_PRECEDENCE = (
 def message_state(recipients: Iterable[RecipientState]) -> RecipientState:
     """Derive a message's state: the least settled of its recipients' states.
 
-    A message is ``accepted`` only when every recipient is.
+    A message is ``accepted`` only when every recipient is. A state that this version does not
+    know comes first: nobody can say what it means.
 
     Raises:
         ValueError: there is no recipient.
@@ -179,4 +180,5 @@ def message_state(recipients: Iterable[RecipientState]) -> RecipientState:
     found = set(recipients)
     if not found:
         raise ValueError("expected at least one recipient, got: none")
-    return next(state for state in _MESSAGE_PRECEDENCE if state in found)
+    unknown = found.difference(_MESSAGE_PRECEDENCE)
+    return min(unknown) if unknown else next(one for one in _MESSAGE_PRECEDENCE if one in found)

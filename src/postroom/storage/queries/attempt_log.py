@@ -8,7 +8,16 @@ from typing import Any
 
 from sqlalchemy import Row, select
 
-from postroom.storage.engine import Executor
+from postroom.storage.engine import Executor, dialect_of
+from postroom.storage.lenient import (
+    member_of,
+    number_of,
+    seconds_of,
+    stored,
+    sure_date_of,
+    text_of,
+    text_or_none,
+)
 from postroom.storage.models import Tables
 from postroom.values.states import Fault, Phase, RecipientState
 
@@ -37,8 +46,9 @@ class AttemptRecord:
 def attempts(executor: Executor, tables: Tables, message_id: int) -> tuple[AttemptRecord, ...]:
     """Return every attempt for message ``message_id``, in the order they were recorded."""
     attempt, recipient = tables.attempt, tables.recipient
+    shown = [stored(column, dialect_of(executor)) for column in (*attempt.c, recipient.c.address)]
     wanted = (
-        select(attempt, recipient.c.address)
+        select(*shown)
         .join_from(attempt, recipient, recipient.c.id == attempt.c.recipient_id)
         .where(recipient.c.message_id == message_id)
         .order_by(attempt.c.id)
@@ -49,15 +59,15 @@ def attempts(executor: Executor, tables: Tables, message_id: int) -> tuple[Attem
 def _record(row: Row[Any]) -> AttemptRecord:
     return AttemptRecord(
         recipient=row.recipient_id,
-        address=row.address,
-        at=row.at,
-        relay=row.relay,
-        phase=Phase(row.phase) if row.phase else None,
-        code=row.code,
-        enhanced_code=row.enhanced_code,
-        reply=row.reply,
-        outcome=RecipientState(row.outcome),
-        fault=Fault(row.fault) if row.fault else None,
-        duration_s=row.duration_s,
-        transcript=row.transcript,
+        address=text_of(row.address),
+        at=sure_date_of(row.at),
+        relay=text_of(row.relay),
+        phase=member_of(Phase, row.phase) if row.phase else None,
+        code=number_of(row.code),
+        enhanced_code=text_or_none(row.enhanced_code),
+        reply=text_or_none(row.reply),
+        outcome=member_of(RecipientState, row.outcome),
+        fault=member_of(Fault, row.fault) if row.fault else None,
+        duration_s=seconds_of(row.duration_s),
+        transcript=text_or_none(row.transcript),
     )

@@ -10,10 +10,12 @@ from typing import Any
 from sqlalchemy import func, select
 
 from postroom.storage.engine import Executor, clock_sql, dialect_of
+from postroom.storage.lenient import member_of, number_of, stored, text_or_none
 from postroom.storage.models import Tables
 from postroom.storage.queries.messages import MessageStatus, RecipientStatus, status
 from postroom.storage.queries.totals import workers
-from postroom.values.states import OnDoubt, RecipientState
+from postroom.values.states import Lane, OnDoubt, RecipientState
+from postroom.values.unreadable import UnreadableDate
 
 #: Without a heartbeat for so long, a worker is not counted on.
 _WORKER_SILENT_S = 60.0
@@ -70,8 +72,9 @@ def explain(executor: Executor, tables: Tables, message_id: int) -> tuple[Explan
     now = _now(executor)
     seen = workers(executor, tables, now)
     places = _places(executor, tables, message_id)
-    on_doubt = select(tables.message.c.on_doubt).where(tables.message.c.id == message_id)
-    held = OnDoubt(executor.execute(on_doubt).scalar_one())
+    column = stored(tables.message.c.on_doubt, dialect_of(executor))
+    on_doubt = select(column).where(tables.message.c.id == message_id)
+    held = member_of(OnDoubt, executor.execute(on_doubt).scalar_one())
     before = _due_before(executor, tables, message, now)
     return tuple(
         _explanation(
@@ -82,10 +85,10 @@ def explain(executor: Executor, tables: Tables, message_id: int) -> tuple[Explan
                 now=now,
                 worker_seen_s=seen[0].seen_s if seen else None,
                 before=before,
-                tries=places[one.id].tries or 0,
+                tries=number_of(places[one.id].tries) or 0,
                 is_claimed=places[one.id].token is not None,
                 has_intent=bool(places[one.id].intent),
-                suppressed_because=places[one.id].reason,
+                suppressed_because=text_or_none(places[one.id].reason),
             )
         )
         for one in message.recipients
@@ -99,8 +102,9 @@ def _now(executor: Executor) -> datetime:
 
 def _places(executor: Executor, tables: Tables, message_id: int) -> dict[int, Any]:
     recipient, queue, suppression = tables.recipient, tables.queue, tables.suppression
+    columns = (recipient.c.id, queue.c.token, queue.c.tries, queue.c.intent, suppression.c.reason)
     wanted = (
-        select(recipient.c.id, queue.c.token, queue.c.tries, queue.c.intent, suppression.c.reason)
+        select(*(stored(column, dialect_of(executor)) for column in columns))
         .select_from(recipient)
         .outerjoin(queue, queue.c.recipient_id == recipient.c.id)
         .outerjoin(suppression, suppression.c.address_key == recipient.c.address_key)
@@ -111,7 +115,8 @@ def _places(executor: Executor, tables: Tables, message_id: int) -> dict[int, An
 
 def _due_before(executor: Executor, tables: Tables, message: MessageStatus, now: datetime) -> int:
     """Count who is due before the first of the message's recipients, up to a bound."""
-    if not any(one.due_at and one.due_at <= now for one in message.recipients):
+    is_due = any(one.due_at and one.due_at <= now for one in message.recipients)
+    if not is_due or message.lane not in list(Lane):
         return 0
     queue = tables.queue.c
     first = select(func.min(queue.due_at)).where(queue.message_id == message.id).scalar_subquery()
@@ -127,6 +132,10 @@ def _explanation(case: _Case) -> Explanation:
     one = case.recipient
     if one.state in _ENDINGS:
         why, next_at = _ENDINGS[one.state](case), None
+    elif one.state not in list(RecipientState):
+        why, next_at = f"its state is {one.state.value!r}, which this version does not know", None
+    elif isinstance(one.due_at, UnreadableDate):
+        why, next_at = "it is due at no time that there is: a worker sets it aside", None
     elif one.state is RecipientState.SENDING:
         why, next_at = _sending(case), case.next_at
     elif one.due_at is None:

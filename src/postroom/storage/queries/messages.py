@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, Select, func, select
 
 from postroom.storage.engine import Executor, dialect_of
 from postroom.storage.leases import derived, is_leased
+from postroom.storage.lenient import (
+    date_of,
+    member_of,
+    moment_of,
+    number_of,
+    stored,
+    subject_of,
+    sure_date_of,
+    tags_of,
+    text_of,
+    text_or_none,
+)
 from postroom.storage.models import Tables
 from postroom.values.errors import UnknownMessage
 from postroom.values.states import Fault, Kind, Lane, RecipientState, message_state
@@ -86,7 +98,8 @@ def status(executor: Executor, tables: Tables, message_id: int) -> MessageStatus
     Raises:
         UnknownMessage: there is none.
     """
-    wanted = select(*(tables.message.c[name] for name in _SHOWN))
+    dialect = dialect_of(executor)
+    wanted = select(*(stored(tables.message.c[name], dialect) for name in _SHOWN))
     row = executor.execute(wanted.where(tables.message.c.id == message_id)).one_or_none()
     if row is None:
         raise unknown(message_id)
@@ -95,15 +108,15 @@ def status(executor: Executor, tables: Tables, message_id: int) -> MessageStatus
     )
     return MessageStatus(
         id=message_id,
-        key=row.key,
-        subject=subject_of(row),
-        sender=row.sender,
-        lane=Lane(row.lane),
+        key=text_or_none(row.key),
+        subject=subject_of(row.subject, row.templates),
+        sender=text_of(row.sender),
+        lane=member_of(Lane, row.lane),
         state=message_state(one.state for one in recipients),
-        created_at=row.created_at,
-        not_before=row.not_before,
-        expires_at=row.expires_at,
-        tags=tuple(row.tags or ()),
+        created_at=sure_date_of(row.created_at),
+        not_before=date_of(row.not_before),
+        expires_at=date_of(row.expires_at),
+        tags=tags_of(row.tags),
         recipients=recipients,
     )
 
@@ -116,22 +129,13 @@ def unknown(message_id: int) -> UnknownMessage:
     )
 
 
-def subject_of(row: Any) -> str:
-    """Return the subject of a message, or the source of its template."""
-    template = (row.templates or {}).get("subject")
-    if template is None:
-        return row.subject or ""
-    return str(template["sources"].get(template["entry"], template["entry"]))
-
-
 def _recipients(executor: Executor, tables: Tables, message_id: int) -> Select[Any]:
-    recipient, queue = tables.recipient, tables.queue
+    recipient, queue, dialect = tables.recipient, tables.queue, dialect_of(executor)
+    shown = (*(recipient.c[name] for name in _SHOWN_OF_RECIPIENT), queue.c.due_at, queue.c.claims)
     return (
         select(
-            *(recipient.c[name] for name in _SHOWN_OF_RECIPIENT),
-            queue.c.due_at,
-            func.coalesce(queue.c.claims, 0).label("claims"),
-            func.coalesce(is_leased(tables, dialect_of(executor)), False).label("leased"),
+            *(stored(column, dialect) for column in shown),
+            func.coalesce(is_leased(tables, dialect), False).label("leased"),
         )
         .join_from(recipient, queue, queue.c.recipient_id == recipient.c.id, isouter=True)
         .where(recipient.c.message_id == message_id)
@@ -142,21 +146,16 @@ def _recipients(executor: Executor, tables: Tables, message_id: int) -> Select[A
 def _recipient(row: Row[Any]) -> RecipientStatus:
     return RecipientStatus(
         id=row.id,
-        address=row.address,
-        name=row.name,
-        kind=Kind(row.kind),
-        state=derived(row.state, leased=row.leased),
-        attempts=row.attempts,
-        code=row.code,
-        enhanced_code=row.enhanced_code,
-        reply=row.reply,
-        fault=Fault(row.fault) if row.fault else None,
-        updated_at=row.updated_at,
-        due_at=_moment(row.due_at),
-        claims=row.claims,
+        address=text_of(row.address),
+        name=text_of(row.name),
+        kind=member_of(Kind, row.kind),
+        state=derived(text_of(row.state), leased=row.leased),
+        attempts=number_of(row.attempts) or 0,
+        code=number_of(row.code),
+        enhanced_code=text_or_none(row.enhanced_code),
+        reply=text_or_none(row.reply),
+        fault=member_of(Fault, row.fault) if row.fault else None,
+        updated_at=sure_date_of(row.updated_at),
+        due_at=moment_of(row.due_at),
+        claims=number_of(row.claims) or 0,
     )
-
-
-def _moment(epoch_s: float | None) -> datetime | None:
-    """Return the queue's time as a date."""
-    return None if epoch_s is None else datetime.fromtimestamp(epoch_s, UTC)

@@ -7,13 +7,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Dialect, Select, cast, exists, func, select
+from sqlalchemy import ColumnElement, Dialect, Select, and_, case, cast, exists, func, select
 from sqlalchemy.dialects.postgresql import JSONB
 
 from postroom.storage.engine import Executor, dialect_of
 from postroom.storage.leases import derived, is_leased
+from postroom.storage.lenient import (
+    member_of,
+    stored,
+    subject_of,
+    sure_date_of,
+    tags_of,
+    text_of,
+    text_or_none,
+)
 from postroom.storage.models import Tables
-from postroom.storage.queries.messages import subject_of
 from postroom.values.address import Address
 from postroom.values.checks import member
 from postroom.values.states import Lane, RecipientState, message_state
@@ -79,9 +87,8 @@ def search(executor: Executor, tables: Tables, wanted: Search) -> tuple[MessageS
 
 def _page(tables: Tables, wanted: Search, dialect: Dialect) -> Select[Any]:
     message = tables.message.c
-    page = (
-        select(*(message[name] for name in _SHOWN)).order_by(message.id.desc()).limit(wanted.limit)
-    )
+    shown = [stored(message[name], dialect) for name in _SHOWN]
+    page = select(*shown).order_by(message.id.desc()).limit(wanted.limit)
     if wanted.before_id is not None:
         page = page.where(message.id < wanted.before_id)
     if wanted.lane is not None:
@@ -99,7 +106,8 @@ def _has_tag(tables: Tables, tag: str, dialect: Dialect) -> ColumnElement[bool]:
     tags = tables.message.c.tags
     if dialect.name == "postgresql":
         return cast(tags, JSONB).contains([tag])
-    each = func.json_each(tags).table_valued("value")
+    is_json = and_(func.typeof(tags) == "text", func.json_valid(tags))
+    each = func.json_each(case((is_json, tags), else_="[]")).table_valued("value")
     return exists(select(each.c.value).where(each.c.value == tag))
 
 
@@ -124,18 +132,18 @@ def _has_recipient(tables: Tables, wanted: Search, dialect: Dialect) -> ColumnEl
 def _states(
     executor: Executor, tables: Tables, ids: Sequence[int]
 ) -> dict[int, dict[RecipientState, int]]:
-    recipient, queue = tables.recipient, tables.queue
-    leased = func.coalesce(is_leased(tables, dialect_of(executor)), False)
+    recipient, queue, dialect = tables.recipient, tables.queue, dialect_of(executor)
+    leased = func.coalesce(is_leased(tables, dialect), False)
     counted = (
-        select(recipient.c.message_id, recipient.c.state, leased, func.count())
+        select(recipient.c.message_id, stored(recipient.c.state, dialect), leased, func.count())
         .join_from(recipient, queue, queue.c.recipient_id == recipient.c.id, isouter=True)
         .where(recipient.c.message_id.in_(ids))
         .group_by(recipient.c.message_id, recipient.c.state, leased)
     )
     found: dict[int, dict[RecipientState, int]] = {}
-    for message_id, stored, is_held, number in executor.execute(counted):
+    for message_id, state_stored, is_held, number in executor.execute(counted):
         states = found.setdefault(message_id, {})
-        state = derived(stored, leased=is_held)
+        state = derived(text_of(state_stored), leased=is_held)
         states[state] = states.get(state, 0) + number
     return found
 
@@ -143,12 +151,12 @@ def _states(
 def _summary(row: Any, states: Mapping[RecipientState, int]) -> MessageSummary:
     return MessageSummary(
         id=row.id,
-        key=row.key,
-        subject=subject_of(row),
-        sender=row.sender,
-        lane=Lane(row.lane),
-        tags=tuple(row.tags or ()),
-        created_at=row.created_at,
+        key=text_or_none(row.key),
+        subject=subject_of(row.subject, row.templates),
+        sender=text_of(row.sender),
+        lane=member_of(Lane, row.lane),
+        tags=tags_of(row.tags),
+        created_at=sure_date_of(row.created_at),
         state=message_state(states),
         recipients=sum(states.values()),
         by_state=states,

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Row, func, literal, select
 
 from postroom.storage.engine import Executor, clock_sql, dialect_of
-from postroom.storage.leases import is_leased
-from postroom.storage.models import Tables
-from postroom.values.states import RecipientState
+from postroom.storage.leases import derived, is_leased
+from postroom.storage.lenient import number_of, stored, sure_date_of, text_of, text_or_none
+from postroom.storage.models import Tables, Utc
+from postroom.values.states import Fault, RecipientState
+from postroom.values.unreadable import UnreadableDate
 
 #: Attempts that are looked at first for those of the last minute; ten times as many next.
 _LATEST = 1_000
@@ -37,7 +41,8 @@ class Counts:
     """Recipients by state, and what is going on.
 
     ``due`` recipients could be claimed at this moment, the oldest of them for ``oldest_due_s``
-    already; ``in_flight`` are held by a worker.
+    already; ``in_flight`` are held by a worker; ``set_aside`` ended by a fault of ours: rows that
+    cannot be read, workers that died over them. `Search` and ``explain`` say more.
     """
 
     by_state: Mapping[RecipientState, int]
@@ -46,6 +51,7 @@ class Counts:
     in_flight: int
     accepted_last_minute: int
     workers: tuple[WorkerStatus, ...]
+    set_aside: int = 0
 
 
 def counts(executor: Executor, tables: Tables) -> Counts:
@@ -57,8 +63,10 @@ def counts(executor: Executor, tables: Tables) -> Counts:
     ).one()
     in_flight = _in_flight(executor, tables)
     now = datetime.fromtimestamp(now_s, UTC)
+    by_state, set_aside = _by_state(executor, tables, in_flight)
     return Counts(
-        by_state=_by_state(executor, tables, in_flight),
+        by_state=by_state,
+        set_aside=set_aside,
         due=due,
         oldest_due_s=None if oldest_s is None else max(0.0, now_s - oldest_s),
         in_flight=sum(in_flight.values()),
@@ -69,26 +77,36 @@ def counts(executor: Executor, tables: Tables) -> Counts:
 
 def _in_flight(executor: Executor, tables: Tables) -> dict[str, int]:
     """Count what workers hold by its stored state."""
-    queue, recipient = tables.queue, tables.recipient
+    queue, recipient, dialect = tables.queue, tables.recipient, dialect_of(executor)
     held = (
-        select(recipient.c.state, func.count())
+        select(stored(recipient.c.state, dialect), func.count())
         .join_from(queue, recipient, recipient.c.id == queue.c.recipient_id)
-        .where(is_leased(tables, dialect_of(executor)))
+        .where(is_leased(tables, dialect))
         .group_by(recipient.c.state)
     )
-    return {row[0]: row[1] for row in executor.execute(held)}
+    return {text_of(state): number for state, number in executor.execute(held)}
 
 
 def _by_state(
     executor: Executor, tables: Tables, in_flight: Mapping[str, int]
-) -> dict[RecipientState, int]:
-    state = tables.recipient.c.state
-    found = {
-        RecipientState(stored): number - in_flight.get(stored, 0)
-        for stored, number in executor.execute(select(state, func.count()).group_by(state))
-    }
+) -> tuple[dict[RecipientState, int], int]:
+    """Count by state, and those that were set aside."""
+    recipient, dialect = tables.recipient.c, dialect_of(executor)
+    columns = stored(recipient.state, dialect), stored(recipient.fault, dialect)
+    counted = select(*columns, func.count()).group_by(recipient.state, recipient.fault)
+    found: Counter[RecipientState] = Counter()
+    set_aside = 0
+    for text, fault, number in executor.execute(counted):
+        state = derived(text_of(text), leased=False)
+        found[state] += number
+        if state is RecipientState.REJECTED and text_or_none(fault) == Fault.OURSELVES:
+            set_aside += number
+    for text, number in in_flight.items():
+        found[derived(text, leased=False)] -= number
     found[RecipientState.SENDING] = sum(in_flight.values())
-    return {state: found[state] for state in RecipientState if found.get(state, 0) > 0}
+    odd = [state for state in found if state not in list(RecipientState)]
+    by_state = {state: found[state] for state in (*RecipientState, *odd) if found[state] > 0}
+    return by_state, set_aside
 
 
 def _accepted_since(executor: Executor, tables: Tables, since: datetime) -> int:
@@ -99,10 +117,12 @@ def _accepted_since(executor: Executor, tables: Tables, since: datetime) -> int:
         latest = select(attempt.at, attempt.outcome).order_by(attempt.id.desc()).limit(looked_at)
         rows = latest.subquery()
         is_accepted = (rows.c.at > since) & (rows.c.outcome == RecipientState.ACCEPTED.value)
-        number, oldest, accepted = executor.execute(
-            select(func.count(), func.min(rows.c.at), func.count().filter(is_accepted))
+        # The database compares: a date that Python does not have would not come out of it.
+        reaches_back = func.min(rows.c.at) <= literal(since, Utc())
+        number, reaches, accepted = executor.execute(
+            select(func.count(), reaches_back, func.count().filter(is_accepted))
         ).one()
-        if number < looked_at or oldest <= since:
+        if number < looked_at or reaches:
             return int(accepted)
         looked_at *= 10
 
@@ -110,16 +130,20 @@ def _accepted_since(executor: Executor, tables: Tables, since: datetime) -> int:
 def workers(executor: Executor, tables: Tables, now: datetime) -> tuple[WorkerStatus, ...]:
     """Return every worker that has not said goodbye, the one seen last first."""
     worker = tables.worker
-    rows = executor.execute(select(worker).order_by(worker.c.seen_at.desc(), worker.c.id))
-    return tuple(
-        WorkerStatus(
-            id=row.id,
-            host=row.host,
-            pid=row.pid,
-            version=row.version,
-            started_at=row.started_at,
-            seen_at=row.seen_at,
-            seen_s=max(0.0, (now - row.seen_at).total_seconds()),
-        )
-        for row in rows
+    shown = [stored(column, dialect_of(executor)) for column in worker.c]
+    rows = executor.execute(select(*shown).order_by(worker.c.seen_at.desc(), worker.c.id))
+    return tuple(sorted((_worker(row, now) for row in rows), key=lambda one: one.seen_s))
+
+
+def _worker(row: Row[Any], now: datetime) -> WorkerStatus:
+    seen_at = sure_date_of(row.seen_at)
+    since = datetime.min.replace(tzinfo=UTC) if isinstance(seen_at, UnreadableDate) else seen_at
+    return WorkerStatus(
+        id=text_of(row.id),
+        host=text_of(row.host),
+        pid=number_of(row.pid) or 0,
+        version=text_of(row.version),
+        started_at=sure_date_of(row.started_at),
+        seen_at=seen_at,
+        seen_s=max(0.0, (now - since).total_seconds()),
     )
