@@ -1,17 +1,18 @@
 """What every test may ask for: databases, engines, servers, and the long form.
 
-``database_url`` runs a test on SQLite and on PostgreSQL, on a fresh and empty database each;
+``database_url`` runs a test on SQLite and on PostgreSQL, on an empty database of its own each;
 ``engine``, ``worker_engine`` and ``session`` add the tables.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from sqlalchemy import URL, Engine, create_engine
+from sqlalchemy import URL, Engine, create_engine, inspect
 from sqlalchemy.orm import Session
 
 from postroom.storage import engine as engines
@@ -20,6 +21,7 @@ from tests.services.postfix import Postfix, SmtpSink
 from tests.services.postgresql import Postgresql
 from tests.services.programs import MISSING, PACKAGES
 from tests.services.redis import Redis
+from tests.services.reusable import ReusableDatabase
 
 # No deadline: on a machine with other work to do, time says nothing about an example.
 settings.register_profile("short", deadline=None, print_blob=True)
@@ -85,23 +87,54 @@ def smtp_sink() -> Iterator[SmtpSink]:
     sink.remove()
 
 
-@pytest.fixture
-def sqlite_url(tmp_path: Path) -> URL:
-    """A SQLite database of this test's own."""
-    return URL.create("sqlite", database=str(tmp_path / "outbox.sqlite"))
+def _create_tables(url: URL) -> None:
+    engine = create_engine(url)
+    engines.prepare_sqlite(engine)
+    schema.create(engine)
+    engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def blank_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file that holds our tables and nothing else, to be copied."""
+    path = tmp_path_factory.mktemp("blank") / "outbox.sqlite"
+    _create_tables(URL.create("sqlite", database=str(path)))
+    return path
+
+
+@pytest.fixture(scope="session")
+def reusable_database(postgres: Postgresql) -> Iterator[ReusableDatabase]:
+    """A PostgreSQL database with our tables, emptied between the tests that it is lent to."""
+    database = ReusableDatabase(postgres, _create_tables, kept=(schema.VERSION_TABLE,))
+    yield database
+    database.drop()
 
 
 @pytest.fixture
-def postgresql_url(postgres: Postgresql) -> Iterator[URL]:
-    """A PostgreSQL database of this test's own."""
-    url = postgres.create_database()
-    yield url
-    postgres.drop_database(url)
+def sqlite_url(request: pytest.FixtureRequest, tmp_path: Path) -> URL:
+    """A SQLite database of this test's own: empty, or with our tables for ``engine``."""
+    path = tmp_path / "outbox.sqlite"
+    if "engine" in request.fixturenames:
+        shutil.copyfile(request.getfixturevalue("blank_sqlite"), path)
+    return URL.create("sqlite", database=str(path))
+
+
+@pytest.fixture
+def postgresql_url(request: pytest.FixtureRequest, postgres: Postgresql) -> Iterator[URL]:
+    """A PostgreSQL database of this test's own: empty, or with our tables for ``engine``."""
+    if "engine" in request.fixturenames:
+        database: ReusableDatabase = request.getfixturevalue("reusable_database")
+        yield database.lend()
+        database.take_back()
+    else:
+        url = postgres.create_database()
+        yield url
+        postgres.drop_database(url)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest) -> URL:
-    """A fresh, empty database: the test runs once on SQLite and once on PostgreSQL."""
+    """A database of this test's own, which runs once on SQLite and once on PostgreSQL."""
     url: URL = request.getfixturevalue(f"{request.param}_url")
     return url
 
@@ -111,7 +144,8 @@ def engine(database_url: URL) -> Iterator[Engine]:
     """An application's engine on a database that holds our tables."""
     application = create_engine(database_url)
     engines.prepare_sqlite(application)
-    schema.create(application)
+    if not inspect(application).has_table(schema.VERSION_TABLE):
+        schema.create(application)
     yield application
     application.dispose()
 

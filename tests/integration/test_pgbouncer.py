@@ -43,8 +43,9 @@ def pgbouncer(postgres: Postgresql) -> Iterator[PgBouncer]:
 
 
 @pytest.fixture
-def database_url(pgbouncer: PgBouncer, postgresql_url: URL) -> URL:
-    return pgbouncer.url(postgresql_url)
+def database_url(pgbouncer: PgBouncer, postgresql_url: URL) -> Iterator[URL]:
+    yield pgbouncer.url(postgresql_url)
+    pgbouncer.let_go()
 
 
 @pytest.fixture

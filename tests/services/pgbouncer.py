@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psycopg
 from sqlalchemy import URL
 
 from tests.services.daemon import Daemon
@@ -24,6 +25,7 @@ listen_port = {port}
 unix_socket_dir =
 auth_type = scram-sha-256
 auth_file = {users}
+admin_users = postroom
 pool_mode = transaction
 default_pool_size = {sessions}
 max_client_conn = 100
@@ -59,6 +61,20 @@ class PgBouncer:
     def url(self, database: URL) -> URL:
         """Return the URL by which ``database`` is reached through us."""
         return database.set(port=self.port)
+
+    def let_go(self) -> None:
+        """Close the sessions that nobody uses at this moment."""
+        # Its console takes what is sent as one text only, as this kind of cursor does.
+        with psycopg.connect(
+            host="127.0.0.1",
+            port=self.port,
+            user="postroom",
+            password=PASSWORD,
+            dbname="pgbouncer",
+            autocommit=True,
+            cursor_factory=psycopg.ClientCursor,
+        ) as console:
+            console.execute("RECONNECT")
 
     def remove(self) -> None:
         """Stop it and forget it."""
