@@ -2,15 +2,20 @@
 #   PYTHON=python3.13 make test      another interpreter (after `make clean`)
 #   SQLALCHEMY=2.0 make test         the other supported SQLAlchemy, in an environment of its own
 #   ARGS='-k address -x' make test   options for pytest, the demo or the bench
+#   JOBS=8 make test                 more tests at once
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 export SQLALCHEMY
+# Tests start hundreds of Python processes: each reads what the first one has compiled.
+unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv$(if $(SQLALCHEMY),-sqlalchemy-$(SQLALCHEMY))
 BIN := $(VENV)/bin
-JOBS ?= 2
+# Twice the cores of a small machine: every second test waits, for a server or for a deadline.
+JOBS ?= 4
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-.PHONY: help env services demo shop test lint format types bench faults lock build clean
+.PHONY: help env services demo shop test coverage lint format types bench faults lock build clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | expand -t 12
@@ -21,8 +26,11 @@ demo: env ## place an order, deliver its mail to a local inbox, show what happen
 shop: env ## open the example shop with a local inbox; PORT=8000, ENGINE=threads or celery
 	@$(BIN)/python -m examples.shop --port $(or $(PORT),8000) --engine $(or $(ENGINE),threads) $(ARGS)
 
-test: env services ## every test but the long forms, with branch coverage
-	@$(BIN)/python -m pytest -n $(JOBS) --cov --cov-report=term $(ARGS)
+test: env services ## every test but the long forms
+	@$(PYTEST) $(ARGS)
+
+coverage: env services ## the same, and which lines and branches they miss; takes half as long again
+	@$(PYTEST) --cov --cov-report=term $(ARGS)
 
 lint: env ## ruff: rules and formatting
 	@$(BIN)/ruff check .
