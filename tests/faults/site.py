@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -64,6 +65,7 @@ class Site:
         with self.worker() as worker:
             self.wait_for_mails(until)
             worker.kill()
+        assert worker.returncode == -signal.SIGKILL, "it had ended before it was killed"
 
     def finish(self) -> None:
         """Let one worker do the rest."""

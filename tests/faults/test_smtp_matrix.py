@@ -20,7 +20,7 @@ from postroom.values.states import Fault, Phase, RecipientState
 from tests.faults.speaking import Speaker, mail
 
 PATIENT = "command_timeout=10s&connect_timeout=10s&body_timeout=10s&dot_timeout=10s"
-IMPATIENT = "command_timeout=400ms&connect_timeout=400ms&body_timeout=400ms&dot_timeout=400ms"
+IMPATIENT = "command_timeout=150ms&connect_timeout=150ms&body_timeout=150ms&dot_timeout=150ms"
 
 #: More than the sockets of both sides hold, so that a relay that does not read is noticed.
 BIG = 12 * 1024 * 1024

@@ -42,10 +42,22 @@ def rabbitmq() -> Iterator[RabbitMQ]:
 
 on_both = pytest.mark.parametrize("shop", ["sqlite", "postgresql"], indirect=True)
 with_each_broker = pytest.mark.parametrize("broker", ["redis_server", "rabbitmq"], indirect=True)
+#: Every database and every broker: they know nothing of each other.
+on_both_with_each_broker = pytest.mark.parametrize(
+    ("shop", "broker"), [("sqlite", "redis_server"), ("postgresql", "rabbitmq")], indirect=True
+)
 
 
-@with_each_broker
-@pytest.mark.parametrize("pool", ["solo", "threads", "prefork"])
+@pytest.mark.parametrize(
+    ("pool", "broker"),
+    [
+        ("solo", "redis_server"),
+        ("threads", "redis_server"),
+        ("prefork", "redis_server"),
+        ("prefork", "rabbitmq"),
+    ],
+    indirect=["broker"],
+)
 def test_a_commit_is_all_it_takes(shop: Shop, pool: str) -> None:
     with shop.workers(pool, 2):
         shop.order(3)
@@ -72,8 +84,7 @@ def test_a_budget_that_is_used_up_is_given_again(shop: Shop) -> None:
         shop.assert_each_came_once()
 
 
-@on_both
-@with_each_broker
+@on_both_with_each_broker
 def test_messages_that_come_time_and_again_send_nothing_twice(shop: Shop) -> None:
     with shop.workers("prefork", 3):
         shop.order(40)
@@ -84,8 +95,7 @@ def test_messages_that_come_time_and_again_send_nothing_twice(shop: Shop) -> Non
         shop.assert_each_came_once()
 
 
-@on_both
-@with_each_broker
+@on_both_with_each_broker
 def test_a_broker_that_forgets_everything_costs_no_mail(shop: Shop) -> None:
     shop.set(shop_sweep_s="1")
     with shop.workers("prefork", 2, beat=True):

@@ -117,7 +117,7 @@ def readers() -> Iterator[dict[str, Reader]]:
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @settings(
-    max_examples=max(2_000, settings().max_examples),
+    max_examples=max(500, settings().max_examples),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(wish=drafts(), to=one_of(just(ANN), addresses()))

@@ -370,7 +370,8 @@ def test_where_it_is_strict_every_mail_has_to_be_looked_at(
 ) -> None:
     pytester.makeini("[pytest]\npostroom_strict = true\n")
     pytester.makepyfile(APPLICATION)
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", *options)
+    run = pytester.runpytest_subprocess if options else pytester.runpytest_inprocess
+    result = run("-p", "no:cacheprovider", *options)
     result.assert_outcomes(passed=5, failed=3)
     result.stdout.fnmatch_lines_random(
         ["*FAILED *::test_says_nothing*", "*FAILED *::test_says_half*", "*its own failure*"]
@@ -380,7 +381,7 @@ def test_where_it_is_strict_every_mail_has_to_be_looked_at(
 
 def test_where_it_is_not_strict_nobody_has_to_look(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(APPLICATION)
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
     result.assert_outcomes(passed=7, failed=1)
 
 
@@ -401,7 +402,7 @@ def test_a_project_that_uses_none_of_it_loads_none_of_it(pytester: pytest.Pytest
 def test_the_page_on_testing_does_what_it_says(pytester: pytest.Pytester) -> None:
     write_files("flask.md", pytester.path)
     write_files("testing.md", pytester.path)
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
     result.assert_outcomes(passed=4)
 
 
@@ -411,7 +412,7 @@ def test_the_page_shows_the_difference_as_it_is() -> None:
 
 def test_the_plugin_can_be_left_out(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_asks(outbox_mail): ...")
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:postroom")
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-p", "no:postroom")
     result.assert_outcomes(errors=1)
 
 

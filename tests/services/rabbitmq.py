@@ -15,7 +15,11 @@ from tests.services.waiting import free_port, listens
 
 #: Debian's ``rabbitmq-server`` on the PATH insists on a user of its own; what it calls does not.
 _SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
-_ERLANG = "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}"
+#: Erlang's threads wait for work by trying again and again; tests have better use for the cores.
+_ERLANG = (
+    "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1} "
+    "+sbwt none +sbwtdcpu none +sbwtdio none"
+)
 
 
 class RabbitMQ:
