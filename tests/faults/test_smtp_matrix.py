@@ -19,8 +19,10 @@ from postroom.values.relay import Relay
 from postroom.values.states import Fault, Phase, RecipientState
 from tests.faults.speaking import Speaker, mail
 
-PATIENT = "command_timeout=10s&connect_timeout=10s&body_timeout=10s&dot_timeout=10s"
-IMPATIENT = "command_timeout=150ms&connect_timeout=150ms&body_timeout=150ms&dot_timeout=150ms"
+#: Long enough for every step that is not stuck, on a machine with other work to do.
+PATIENT_S = 10.0
+#: What ends a stuck step.
+IMPATIENT_S = 0.15
 
 #: More than the sockets of both sides hold, so that a relay that does not read is noticed.
 BIG = 12 * 1024 * 1024
@@ -74,8 +76,24 @@ def relay(
         yield relay
 
 
+def timeouts(fault: str, phase: Phase) -> dict[str, float]:
+    """Return the deadline of each step; only the one that gets stuck is short."""
+    patient = dict.fromkeys(
+        ("connect_timeout", "command_timeout", "body_timeout", "dot_timeout"), PATIENT_S
+    )
+    if (fault, phase) not in SLOW:
+        return patient
+    stuck = {
+        Phase.CONNECT: ("connect_timeout", "command_timeout"),
+        Phase.STARTTLS: ("connect_timeout", "command_timeout"),
+        Phase.BODY: ("body_timeout",),
+        Phase.DOT: ("dot_timeout",),
+    }.get(phase, ("command_timeout",))
+    return patient | dict.fromkeys(stuck, IMPATIENT_S)
+
+
 def relay_for(relay: FaultyRelay, ca: Path, fault: str, phase: Phase, *, tls: bool) -> Relay:
-    options = [IMPATIENT if (fault, phase) in SLOW else PATIENT]
+    options = [f"{name}={time_s}s" for name, time_s in timeouts(fault, phase).items()]
     if relay.abilities.tls is not None:
         options.append(f"ca={ca}" if tls else "tls=opportunistic")
     return Relay.parse(relay.url + ("&" if "?" in relay.url else "?") + "&".join(options))
