@@ -11,6 +11,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -51,16 +52,25 @@ def test_nothing_is_lost_whatever_happens_to_workers_and_broker(
     kills_wanted, mails = (100, 100_000) if full else (6, 4_000)
     kills = 0
     troubles: list[Callable[[], None]] = [shop.broker.flush, shop.broker.restart, lambda: None]
+
+    def have_arrived(count: int) -> bool:
+        shop.supervise()
+        return len(shop.relay.accepted) >= count
+
+    def is_done() -> bool:
+        shop.supervise()
+        return shop.is_done()
+
     with shop.workers("prefork", PROCESSES, beat=True):
         shop.order(mails)
         for step in range(kills_wanted):
             arrived = mails * (step + 1) // (kills_wanted + 2)
-            shop.relay.wait_for(arrived, timeout_s=300)
+            wait_for(partial(have_arrived, arrived), f"{arrived} mails", 300)
             if victims := wait_for(shop.at_work, "somebody at work", 60):
                 os.kill(luck.choice(sorted(victims)), signal.SIGKILL)
                 kills += 1
             luck.choice(troubles)()
-        wait_for(shop.is_done, "every outcome", 600)
+        wait_for(is_done, "every outcome", 600)
     copies = Counter(mail.recipients[0] for mail in read_journal(tmp_path / "journal"))
     twice = copies.total() - len(copies)
     with capsys.disabled():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +52,7 @@ class Shop:
     outbox: Outbox
     app: Celery
     addresses: list[str] = field(default_factory=list)
+    _start_again: list[tuple[Daemon, Callable[[], None]]] = field(default_factory=list)
 
     def set(self, **settings: str) -> None:
         for name, value in settings.items():
@@ -73,18 +74,35 @@ class Shop:
     def workers(self, pool: str, processes: int = 1, *, beat: bool = False) -> Iterator[Daemon]:
         worker = Daemon("celery")
         beating = ["-B", "-s", str(worker.folder / "beat")] if beat else []
-        try:
+
+        def start() -> None:
+            before = worker.log.read_text().count(" ready.") if worker.log.exists() else 0
             worker.start(
                 *(sys.executable, "-m", "celery", "--workdir", str(ROOT)),
                 *("-A", "tests.integration.celery_app", "worker", "-P", pool, "-c", str(processes)),
                 *("--without-mingle", "--without-gossip", "-l", "info", *beating),
-                is_ready=lambda: " ready." in worker.log.read_text(),
+                is_ready=lambda: worker.log.read_text().count(" ready.") > before,
             )
+
+        try:
+            start()
+            self._start_again.append((worker, start))
             yield worker
         finally:
+            self._start_again.clear()
             # Shown only where the test failed.
             print(worker.log.read_text()[-6000:])
             worker.remove()
+
+    def supervise(self) -> None:
+        """Start workers again that have ended, as systemd does; for tests that hurt the broker.
+
+        Celery's main process ends where Redis goes away while it holds a message that it has not
+        yet acknowledged: on closing the connection it wants to give the message back.
+        """
+        for worker, start in self._start_again:
+            if worker.has_ended:
+                start()
 
     def copies(self) -> Counter[str]:
         return Counter(mail.recipients[0] for mail in self.relay.accepted)

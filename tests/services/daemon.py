@@ -66,9 +66,14 @@ class Daemon:
         wait_for(lambda: self._has_ended() or is_ready(), f"{self.name} to be ready")
 
     def _has_ended(self) -> bool:
-        if self._child is not None and self._child.poll() is not None:
+        if self.has_ended:
             raise RuntimeError(f"{self.name} ended by itself: {self.log.read_text()[-2000:]}")
         return False
+
+    @property
+    def has_ended(self) -> bool:
+        """Return whether the program, once started, is no longer there."""
+        return self._child is not None and self._child.poll() is not None
 
     @property
     def pid(self) -> int:
