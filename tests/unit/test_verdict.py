@@ -30,11 +30,12 @@ def verdict(
     attempts: int = 0,
     doubts: int = 0,
     pause_s: float = 7,
+    is_resting: bool = False,
     **message: Any,
 ) -> Result:
     verdicts = Verdicts(doubt_s=900, random=lambda: 0.5)
     one = claim(1, tries=tries, attempts=attempts, doubts=doubts)
-    spoken = replace(SPOKEN, pause_s=pause_s)
+    spoken = replace(SPOKEN, pause_s=pause_s, is_resting=pause_s > 0 or is_resting)
     return verdicts.result(one, stored_message(**message), outcome, spoken)
 
 
@@ -86,6 +87,12 @@ def test_while_the_relay_rests_a_recipient_waits_for_it_and_hardly_longer() -> N
     long_rest = verdict(deferred(Fault.RELAY), attempts=50, pause_s=300)
     assert (long_rest.state, long_rest.counts) == ("deferred", False)
     assert 300 <= long_rest.due_in_s <= 360
+
+
+def test_where_another_relay_of_the_route_may_take_it_a_recipient_hardly_waits() -> None:
+    result = verdict(deferred(Fault.RELAY), attempts=50, pause_s=0, is_resting=True)
+    assert (result.state, result.counts) == ("deferred", False)
+    assert result.due_in_s == pytest.approx(1, rel=0.2)
 
 
 def test_a_fault_that_stays_with_one_recipient_counts_from_the_sixth_attempt_on() -> None:

@@ -47,6 +47,7 @@ class Reporter:
         spoken = self._spoken(transaction)
         if failed:
             spoken.transcript = transcript()
+            spoken.is_resting = self._outlet.breaker.pause_s() > 0
             spoken.pause_s = transaction.job.pause_s()
         message = transaction.job.mail.message
         results = [
@@ -75,6 +76,7 @@ class Reporter:
             relay=self._outlet.relay.name,
             at=utc_now(),
             duration_s=0.0,
+            is_resting=self._outlet.breaker.pause_s() > 0,
             pause_s=job.pause_s(),
         )
         message = job.mail.message

@@ -33,12 +33,17 @@ _LONGEST_DOUBT_S = 4 * 3600.0
 
 @dataclass(slots=True, kw_only=True)
 class Spoken:
-    """The circumstances of one attempt; ``pause_s`` is how long its relay now rests."""
+    """The circumstances of one attempt.
+
+    ``is_resting`` says that its relay now rests, ``pause_s`` how long its whole route does: 0 where
+    another relay may take the mail.
+    """
 
     relay: str
     at: datetime
     duration_s: float
     transcript: str = ""
+    is_resting: bool = False
     pause_s: float = 0.0
 
 
@@ -146,11 +151,13 @@ def _is_hopeless(claim: Claim, outcome: Outcome, spoken: Spoken) -> bool:
     a fault that never passes.
     """
     is_deferred = outcome.state is _DEFERRED
-    return is_deferred and spoken.pause_s <= 0 and claim.attempts >= _PATIENCE
+    return is_deferred and not spoken.is_resting and claim.attempts >= _PATIENCE
 
 
 def _pause_s(claim: Claim, spoken: Spoken) -> float:
-    longest_s = _LONGEST_RESTING_S if spoken.pause_s > 0 else _LONGEST_PAUSE_S
+    if spoken.is_resting and spoken.pause_s <= 0:
+        return _LEAST_PAUSE_S  # another relay of the route takes it
+    longest_s = _LONGEST_RESTING_S if spoken.is_resting else _LONGEST_PAUSE_S
     return min(_doubled(_LEAST_PAUSE_S, claim.attempts), longest_s)
 
 
