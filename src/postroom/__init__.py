@@ -39,6 +39,7 @@ from postroom.values.errors import (
     RelayTimeout,
     SchemaError,
     TemplateError,
+    TemplateTooSlow,
     TLSError,
     UnknownMessage,
 )
@@ -46,7 +47,7 @@ from postroom.values.message import Message, Recipient
 from postroom.values.relay import Relay
 from postroom.values.states import Fault, Lane, OnDoubt, Phase, RecipientState
 from postroom.values.tabular import CsvStyle
-from postroom.values.template import Template
+from postroom.values.template import RenderBudget, Template
 from postroom.version import __version__
 
 __all__ = [
@@ -86,12 +87,14 @@ __all__ = [
     "Relay",
     "RelayError",
     "RelayTimeout",
+    "RenderBudget",
     "Routing",
     "SchemaError",
     "Search",
     "TLSError",
     "Template",
     "TemplateError",
+    "TemplateTooSlow",
     "UnknownMessage",
     "Worker",
     "WorkerConfig",

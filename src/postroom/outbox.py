@@ -56,7 +56,8 @@ class Outbox(Records):
     ``engine`` (also an `AsyncEngine`) is needed only where this process delivers as well;
     ``users`` where recipients are given by user id: a mapped class with an ``email`` attribute,
     or ``select(User.id, User.email)``. ``templates`` is a folder, several, or a Jinja loader or
-    environment. ``notify`` wakes workers on PostgreSQL at once. With ``redirect_all_to`` every
+    environment; ``worker`` says how a worker works, and what rendering may take here as well.
+    ``notify`` wakes workers on PostgreSQL at once. With ``redirect_all_to`` every
     mail goes to that one address, with a header that names whom it was for: for staging. ``redis``
     is the URL of a Redis through which workers share the rates and breakers of relays.
 
@@ -83,17 +84,18 @@ class Outbox(Records):
     ) -> None:
         self._schema = schema
         self._tables = tables(schema)
+        config = worker or WorkerConfig()
         self._post = Post(
             synchronous(engine),
             self._tables,
             relay,
-            worker or WorkerConfig(),
+            config,
             redirect_all_to=_address(redirect_all_to),
             board=None if redis is None else Blackboard(redis),
         )
         self._terms = Terms(
             sender=_address(sender),
-            templates=Templates.of(templates, inline_css=inline_css),
+            templates=Templates.of(templates, inline_css=inline_css, budget=config.render_budget),
             people=None if users is None else People.of(users),
             max_message_bytes=max_message_bytes,
             notify=notify,

@@ -26,6 +26,7 @@ from postroom.values.address import Address
 from postroom.values.config import WorkerConfig
 from postroom.values.errors import ConfigError
 from postroom.values.states import Lane, OnDoubt
+from postroom.values.template import DEFAULT_BUDGET, RenderBudget
 
 __all__ = ["PREFIX", "LogFormat", "LogLevel", "Settings"]
 
@@ -128,6 +129,12 @@ class Settings(BaseSettings):
         default=False,
         description="Whether style sheets in HTML are written into its elements, for mail readers "
         "that know no style sheets; needs the extra css.",
+    )
+    template_seconds: float = Field(
+        default=DEFAULT_BUDGET.seconds,
+        gt=0,
+        description="How long the templates of one message may take to render before it is "
+        "refused, in seconds.",
     )
     max_message_bytes: int = Field(
         default=25 * 1024 * 1024,
@@ -293,4 +300,5 @@ class Settings(BaseSettings):
             max_resends=self.max_resends,
             max_claims=self.max_claims,
             lane_weights={**_WORKER.lane_weights, **self.lanes},
+            render_budget=RenderBudget(seconds=self.template_seconds),
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 
 from postroom.values.errors import ConfigError
 from postroom.values.states import Lane
+from postroom.values.template import DEFAULT_BUDGET, RenderBudget
 
 _LANE_WEIGHTS = {Lane.URGENT: 8, Lane.NORMAL: 4, Lane.BULK: 1}
 
@@ -38,6 +39,8 @@ class WorkerConfig:
     max_claims: int = 5
     #: How lanes share a claim when all of them have mail waiting.
     lane_weights: Mapping[Lane, int] = field(default_factory=lambda: dict(_LANE_WEIGHTS))
+    #: What the templates of one message may take to render, at delivery and at enqueue.
+    render_budget: RenderBudget = DEFAULT_BUDGET
 
     def __post_init__(self) -> None:
         """Refuse numbers that would stop the worker from working."""

@@ -12,7 +12,7 @@ from postroom.values.address import Address
 from postroom.values.checks import address_of, addresses_of, storable
 from postroom.values.errors import MessageError
 from postroom.values.message import Disposition, Draft, Message, Part, rendered_subject
-from postroom.values.template import Template, Templates, TemplateSource, freeze
+from postroom.values.template import Meter, Template, Templates, TemplateSource, freeze
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,11 @@ def drafted(
         MessageError: there is no sender, a template fails, or renders to what cannot be sent.
     """
     frozen = partial(
-        _frozen, templates=occasion.templates, has_variables=has_variables, inline=_inline(parts)
+        _frozen,
+        templates=occasion.templates,
+        has_variables=has_variables,
+        inline=_inline(parts),
+        meter=occasion.templates.budget.meter(),
     )
     subject = frozen(message.subject, html=False) or ""
     text, html = frozen(message.text, html=False), frozen(message.html, html=True)
@@ -78,10 +82,13 @@ def _frozen(
     templates: Templates,
     has_variables: bool,
     inline: Mapping[str, str],
+    meter: Meter,
 ) -> str | TemplateSource | None:
     if value is None:
         return None
-    return freeze(value, templates, html=html, has_variables=has_variables, inline=inline)
+    return freeze(
+        value, templates, html=html, has_variables=has_variables, inline=inline, meter=meter
+    )
 
 
 def _inline(parts: Sequence[Part]) -> dict[str, str]:

@@ -10,6 +10,7 @@
     │   ├── AttachmentError
     │   ├── MessageTooLarge
     │   └── TemplateError
+    │       └── TemplateTooSlow           it takes more than its budget allows
     ├── KeyConflict                       the key stands for a message with other content
     ├── UnknownMessage (also LookupError) there is no message with this id
     ├── RelayError                        the conversation with a relay failed
@@ -70,6 +71,10 @@ class MessageTooLarge(MessageError):
 
 class TemplateError(MessageError):
     """A template that does not parse or render; the text names file and line."""
+
+
+class TemplateTooSlow(TemplateError):
+    """Rendering took more time or more steps than its `RenderBudget` allows."""
 
 
 class KeyConflict(PostroomError):

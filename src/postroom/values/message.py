@@ -34,7 +34,13 @@ from postroom.values.envelope import DeliveryNotice
 from postroom.values.errors import InvalidHeader, MessageError
 from postroom.values.headers import checked_text
 from postroom.values.states import Lane, OnDoubt
-from postroom.values.template import Template, TemplateSource, bundle
+from postroom.values.template import (
+    DEFAULT_BUDGET,
+    RenderBudget,
+    Template,
+    TemplateSource,
+    bundle,
+)
 
 __all__ = ["Disposition", "Draft", "Message", "Part", "Recipient"]
 
@@ -202,19 +208,24 @@ class Draft:
             isinstance(field, TemplateSource) for field in (self.subject, self.text, self.html)
         )
 
-    def rendered(self, variables: Mapping[str, Any]) -> Draft:
+    def rendered(
+        self, variables: Mapping[str, Any], budget: RenderBudget = DEFAULT_BUDGET
+    ) -> Draft:
         """Return the draft with every template rendered for one recipient.
 
-        HTML alone gets its text beside it.
+        HTML alone gets its text beside it. ``budget`` is for subject, text and HTML together; the
+        same call may be made again with a larger one.
 
         Raises:
             TemplateError: a template fails; the text names file and line.
+            TemplateTooSlow: the templates take more than ``budget``.
             InvalidHeader: the subject came out as something that is no header.
         """
         if not self.is_templated:
             return self
+        meter = budget.meter()
         subject, text, html = (
-            field.render(variables) if isinstance(field, TemplateSource) else field
+            field.render(variables, meter) if isinstance(field, TemplateSource) else field
             for field in (self.subject, self.text, self.html)
         )
         if text is None and html is not None:

@@ -12,7 +12,8 @@ import jinja2
 from jinja2.defaults import DEFAULT_NAMESPACE
 
 from postroom.values.errors import ConfigError, TemplateError
-from postroom.values.template.errors import located
+from postroom.values.template.budget import DEFAULT_BUDGET, RenderBudget
+from postroom.values.template.errors import compiling
 from postroom.values.template.sandbox import Sandbox, syntax_of
 from postroom.values.template.template import STRING, Choice, Template
 
@@ -37,19 +38,27 @@ class Templates:
         *,
         inline_css: bool = False,
         ambient: Callable[[], Mapping[str, Any]] = dict,
+        budget: RenderBudget | None = None,
     ) -> None:
         """Read as ``base`` does; move CSS into the elements of all HTML where ``inline_css``.
 
         ``ambient`` returns what every template is given where its own context says nothing. It
-        is asked whenever one is frozen.
+        is asked whenever one is frozen. ``budget`` bounds what is rendered at enqueue.
         """
         self.base = base
         self.inline_css = inline_css
         self.ambient = ambient
+        self.budget = budget or DEFAULT_BUDGET
         self._compiled = lru_cache(maxsize=256)(self._compile)
 
     @classmethod
-    def of(cls, source: TemplatesLike | Templates | None, *, inline_css: bool = False) -> Templates:
+    def of(
+        cls,
+        source: TemplatesLike | Templates | None,
+        *,
+        inline_css: bool = False,
+        budget: RenderBudget | None = None,
+    ) -> Templates:
         """Return the templates in a folder, in several, or of a Jinja loader or environment.
 
         Of an environment, the loader, filters, tests, globals and syntax are taken over as they
@@ -63,7 +72,7 @@ class Templates:
             return source
         if not isinstance(source, jinja2.Environment):
             source = jinja2.Environment(loader=_loader(source), autoescape=True)
-        return cls(source, inline_css=inline_css)
+        return cls(source, inline_css=inline_css, budget=budget)
 
     def find(self, template: Template, *, is_html: bool) -> jinja2.Template | None:
         """Return ``template`` compiled, None where only its sibling exists.
@@ -93,11 +102,10 @@ class Templates:
         sandbox = self._sandboxes[is_html]
         for name in names if sandbox.loader is not None else ():
             try:
-                return sandbox.get_template(name)
+                with compiling(name):
+                    return sandbox.get_template(name)
             except jinja2.TemplateNotFound:
                 continue
-            except jinja2.TemplateSyntaxError as error:
-                raise located(error, name) from error
             except (OSError, UnicodeError) as error:
                 raise TemplateError(f"expected {name} to be readable, got: {error}") from error
         return None

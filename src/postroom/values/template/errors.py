@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 import jinja2
 from jinja2.exceptions import SecurityError
 
-from postroom.values.errors import TemplateError
+from postroom.values.errors import TemplateError, TemplateTooSlow
+
+
+@contextmanager
+def compiling(name: str) -> Iterator[None]:
+    """Turn what Jinja and Python raise about a source into a ``TemplateError``.
+
+    Python's own compiler gives up on what is nested too deeply, in four ways.
+    """
+    try:
+        yield
+    except jinja2.TemplateSyntaxError as error:
+        raise located(error, name) from error
+    except (RecursionError, MemoryError, SyntaxError, OverflowError) as error:
+        raise TemplateError(
+            f"{name}: it is nested too deeply to be compiled ({type(error).__name__}); use fewer "
+            "loops, brackets or conditions within each other"
+        ) from error
 
 
 def located(error: Exception, name: str) -> TemplateError:
@@ -22,7 +41,8 @@ def located(error: Exception, name: str) -> TemplateError:
             f"got: {_one_line(error.message or '')}"
         )
     where = _place(error.__traceback__) or name
-    return TemplateError(f"{where}: {_reason(error)}")
+    kind = TemplateTooSlow if isinstance(error, TemplateTooSlow) else TemplateError
+    return kind(f"{where}: {_reason(error)}")
 
 
 def _place(traceback: TracebackType | None) -> str | None:
@@ -49,6 +69,8 @@ def _reason(error: Exception) -> str:
                 f"expected every variable to be given, got: {_one_line(str(error))}; give it to "
                 "the Template or as a recipient's variable"
             )
+        case RecursionError():
+            return "it includes or calls itself without an end, or is nested too deeply"
         case SecurityError():
             return f"expected what the sandbox allows, got: {_one_line(str(error))}"
         case _:

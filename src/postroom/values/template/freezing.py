@@ -10,6 +10,7 @@ import jinja2
 
 from postroom.values.css import inlined
 from postroom.values.errors import TemplateError
+from postroom.values.template.budget import Meter
 from postroom.values.template.environment import Templates, own_globals
 from postroom.values.template.jsonable import pack
 from postroom.values.template.references import Needed, References, references, undeclared
@@ -30,17 +31,20 @@ def freeze(
     html: bool,
     has_variables: bool,
     inline: Mapping[str, str] = _NOTHING,
+    meter: Meter | None = None,
 ) -> str | TemplateSource | None:
     """Return ``value`` as it is stored; nothing that happens to a file later changes it.
 
     A string is literal and never rendered. A template is rendered now, or frozen for delivery
     where recipients bring variables. ``inline`` maps the names of the message's inline
-    attachments to their content ids. None is returned only for the text or the HTML of a bundle
-    that has just the other.
+    attachments to their content ids. ``meter`` counts what rendering takes; without one it is what
+    the templates' budget allows. None is returned only for the text or the HTML of a bundle that
+    has just the other.
 
     Raises:
         TemplateError: the template is missing, or does not parse or render; or it is to be
             rendered at delivery and needs what only the application has.
+        TemplateTooSlow: rendering takes more than the budget allows.
     """
     css = html and templates.inline_css
     if isinstance(value, str):
@@ -55,7 +59,8 @@ def freeze(
             inline=dict(inline),
             inline_css=css,
         )
-    output = render(found, {**templates.ambient(), **value.context}, inline)
+    meter = meter or templates.budget.meter()
+    output = render(found, {**templates.ambient(), **value.context}, inline, meter)
     return inlined(output) if css else output
 
 

@@ -10,7 +10,7 @@ import jinja2
 from jinja2 import meta, nodes
 
 from postroom.values.errors import TemplateError
-from postroom.values.template.errors import located
+from postroom.values.template.errors import compiling
 from postroom.values.template.sandbox import Sandbox, Syntax
 
 _Reference = nodes.Extends | nodes.Include | nodes.Import | nodes.FromImport
@@ -57,19 +57,26 @@ def undeclared(source: str, name: str, syntax: Syntax) -> frozenset[str]:
     Raises:
         TemplateError: it does not parse, or uses an unknown filter or test.
     """
-    try:
-        return frozenset(meta.find_undeclared_variables(_tree(source, name, syntax)))
-    except jinja2.TemplateSyntaxError as error:
-        error.name = name  # Jinja does not tell its introspection what it looks at
-        raise located(error, name) from error
+    tree = _tree(source, name, syntax)
+    sandbox = tree.environment
+    assert isinstance(sandbox, Sandbox)
+    with compiling(name):
+        try:
+            # Metered, because what is constant in it is computed for this.
+            return frozenset(meta.find_undeclared_variables(sandbox.metered(tree)))
+        except jinja2.TemplateSyntaxError as error:
+            error.name = name  # Jinja does not tell its introspection what it looks at
+            raise
 
 
 def _tree(source: str, name: str, syntax: Syntax) -> nodes.Template:
+    sandbox = Sandbox(is_html=True, syntax=syntax)
     try:
-        return Sandbox(is_html=True, syntax=syntax).parse(source, name)
-    except jinja2.TemplateSyntaxError as error:
+        with compiling(name):
+            return sandbox.parse(source, name)
+    except TemplateError as error:
         raise TemplateError(
-            f"{located(error, name)} (it is rendered at delivery, where no extensions of the "
+            f"{error} (it is rendered at delivery, where no extensions of the "
             "application's environment are known)"
         ) from error
 

@@ -9,31 +9,50 @@ from typing import Any
 import jinja2
 
 from postroom.values.errors import TemplateError
+from postroom.values.template.budget import DEFAULT_BUDGET, Meter
 from postroom.values.template.errors import located
 
-#: Variables and inline attachments of the rendering under way. A context variable, because
-#: macros of an imported file see an environment's globals but not the context.
-_current: ContextVar[tuple[Mapping[str, Any], Mapping[str, str]]] = ContextVar("postroom_rendering")
+#: Variables and inline attachments of the rendering under way, and what is left of its budget. A
+#: context variable, because macros of an imported file see an environment's globals but not the
+#: context.
+_current: ContextVar[tuple[Mapping[str, Any], Mapping[str, str], Meter]] = ContextVar(
+    "postroom_rendering"
+)
 
 
 def render(
-    template: jinja2.Template, variables: Mapping[str, Any], inline: Mapping[str, str]
+    template: jinja2.Template,
+    variables: Mapping[str, Any],
+    inline: Mapping[str, str],
+    meter: Meter,
 ) -> str:
-    """Return the output of a compiled template.
+    """Return the output of a compiled template, counted by ``meter``.
 
     Raises:
         TemplateError: it does not render; the text names file and line.
+        TemplateTooSlow: it takes more than the budget of ``meter``.
+        MemoryError: this machine has no more, which says nothing about the template.
     """
-    token = _current.set((variables, inline))
+    token = _current.set((variables, inline, meter))
     try:
         # What Template.render does, but for the traceback: Jinja would rewrite it before we
         # read file and line from it.
         parts = template.root_render_func(template.new_context(dict(variables)))
-        return template.environment.concat(parts)
+        output = meter.joined(parts)
+    except MemoryError:
+        raise
     except Exception as error:
         raise located(error, template.name or "template") from error
+    else:
+        return output
     finally:
         _current.reset(token)
+
+
+def meter() -> Meter:
+    """Return the meter of the rendering under way, or a fresh one while a template is compiled."""
+    current = _current.get(None)
+    return DEFAULT_BUDGET.meter() if current is None else current[2]
 
 
 def given(name: str) -> Any:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jinja2
 from jinja2.environment import TemplateModule
 from jinja2.ext import ExprStmtExtension, Extension, LoopControlExtension
-from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.nodes import EvalContext
+from jinja2.nodes import Template as Tree
+from jinja2.runtime import Context, LoopContext
+from jinja2.sandbox import (
+    ImmutableSandboxedEnvironment,
+    SandboxedEscapeFormatter,
+    SandboxedFormatter,
+)
+from markupsafe import Markup
 
-from postroom.values.template.errors import located
+from postroom.values.template import metering
+from postroom.values.template.errors import compiling
 from postroom.values.template.filters import FILTERS
-from postroom.values.template.rendering import inline
+from postroom.values.template.rendering import inline, meter
 
 #: How a source is read, where it is not Jinja's default: option and value, sorted.
 Syntax = tuple[tuple[str, str | bool | None], ...]
@@ -55,8 +63,20 @@ class _Compiled(jinja2.Template):
         return self.make_module()
 
 
+class _Formatter(SandboxedFormatter):
+    """``str.format`` whose widths are counted."""
+
+    def format_field(self, value: Any, format_spec: str) -> Any:
+        metering.room(metering.format_size(value, format_spec))
+        return super().format_field(value, format_spec)
+
+
+class _EscapeFormatter(_Formatter, SandboxedEscapeFormatter):
+    """The same for markup."""
+
+
 class Sandbox(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox, strict about undefined names, with our filters.
+    """Jinja's sandbox, strict about undefined names, with our filters, and metered.
 
     ``{% do %}``, ``{% break %}`` and ``{% continue %}`` are known everywhere.
 
@@ -65,6 +85,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
     """
 
     template_class = _Compiled
+    intercepted_binops = frozenset({"+", "*", "**", "%"})
 
     def __init__(
         self,
@@ -84,7 +105,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
             **options,
         )
         self.filters.update(FILTERS)
+        self.filters.update(metering.FILTERS)
         self.globals["inline"] = inline
+        self.globals["lipsum"] = metering.lorem_ipsum
 
     def compiled(self, source: str, name: str) -> jinja2.Template:
         """Return ``source`` compiled, called ``name`` in errors.
@@ -92,8 +115,71 @@ class Sandbox(ImmutableSandboxedEnvironment):
         Raises:
             TemplateError: it does not parse.
         """
-        try:
+        with compiling(name):
             code = self.compile(source, name, name)
-        except jinja2.TemplateSyntaxError as error:
-            raise located(error, name) from error
         return self.template_class.from_code(self, code, self.make_globals(None))
+
+    @staticmethod
+    def concat(pieces: Iterable[str]) -> str:
+        """Join what a macro or block wrote."""
+        return meter().joined(pieces)
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """Compute what has a bound."""
+        metering.check_operation(operator, left, right)
+        result = self.binop_table[operator](left, right)
+        return metering.held(result) if isinstance(result, list | tuple) else result
+
+    def call_filter(
+        self,
+        name: str,
+        value: Any,
+        args: Sequence[Any] | None = None,
+        kwargs: Any = None,
+        context: Context | None = None,
+        eval_ctx: EvalContext | None = None,
+    ) -> Any:
+        """Apply a filter that is named at run time, as ``map`` does."""
+        metered = metering.metered_name(name, self.filters)
+        return super().call_filter(metered, value, args, kwargs, context, eval_ctx)
+
+    # Jinja's own names begin with two underscores, so that keyword arguments meet none of them.
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
+        """Call a function, a macro or a method: a step."""
+        meter().spend()
+        owner = getattr(__obj, "__self__", None)
+        if isinstance(owner, str | bytes | int):
+            given = [*args, *kwargs.values()]
+            checked = metering.checked_arguments(__obj.__name__, owner, given)
+            args = args if kwargs else tuple(checked)
+        elif isinstance(__obj, LoopContext) and args:
+            args = (metering.counted(args[0]), *args[1:])
+        result = super().call(__context, __obj, *args, **kwargs)
+        return metering.held(result) if isinstance(result, list | tuple | dict) else result
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        """Return ``str.format`` with what it writes counted."""
+        if super().wrap_str_format(value) is None:
+            return None
+        text = value.__self__
+        is_markup = isinstance(text, Markup)
+        formatter = _EscapeFormatter(self, escape=text.escape) if is_markup else _Formatter(self)
+
+        def formatted(*args: Any, **kwargs: Any) -> str:
+            if value.__name__ == "format_map":
+                args, kwargs = (), *args
+            written: str = type(text)(formatter.vformat(text, args, kwargs))
+            return written
+
+        return formatted
+
+    def _generate(
+        self, source: Tree, name: str | None, filename: str | None, defer_init: bool = False
+    ) -> str:
+        return super()._generate(self.metered(source), name, filename, defer_init)
+
+    def metered(self, tree: Tree) -> Tree:
+        """Return a syntax tree, which is changed, that counts what it does."""
+        changed: Tree = metering.Metered(metering.metered_filters(self.filters)).visit(tree)
+        changed.set_environment(self)
+        return changed

@@ -11,7 +11,8 @@ from typing import Any
 import jinja2
 
 from postroom.values.css import inlined
-from postroom.values.template.errors import located
+from postroom.values.template.budget import DEFAULT_BUDGET, Meter
+from postroom.values.template.errors import compiling
 from postroom.values.template.jsonable import unpack
 from postroom.values.template.rendering import render
 from postroom.values.template.sandbox import Sandbox, Syntax
@@ -52,16 +53,19 @@ class TemplateSource:
         """Unpack the context once, not for each recipient."""
         object.__setattr__(self, "_variables", unpack(json.loads(self.context)))
 
-    def render(self, variables: Mapping[str, Any]) -> str:
+    def render(self, variables: Mapping[str, Any], meter: Meter | None = None) -> str:
         """Return the output for one recipient, whose variables win over the context.
 
-        ``variables`` may be as ``pack`` made them or plain.
+        ``variables`` may be as ``pack`` made them or plain. ``meter`` counts what it takes; without
+        one it is what a `RenderBudget` allows by default.
 
         Raises:
             TemplateError: it does not render; the text names file and line.
+            TemplateTooSlow: it takes more than its budget allows.
         """
+        meter = meter or DEFAULT_BUDGET.meter()
         given = {**self._variables, **unpack(dict(variables))}
-        output = render(_compiled(self.program), given, self.inline)
+        output = render(_compiled(self.program), given, self.inline, meter)
         return inlined(output) if self.inline_css else output
 
     def to_json(self) -> dict[str, Any]:
@@ -104,7 +108,5 @@ def _compiled(program: Program) -> jinja2.Template:
         syntax=program.syntax,
     )
     sandbox.globals.update(unpack(json.loads(program.globals)))
-    try:
+    with compiling(program.entry):
         return sandbox.get_template(program.entry)
-    except jinja2.TemplateSyntaxError as error:
-        raise located(error, program.entry) from error
