@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from postroom.values.plain import from_html
+from postroom.values.plain import CUT, from_html
 
 MAIL = """<!doctype html>
 <html><head><title>Order</title><style>p { color: red }</style><script>track()</script></head>
@@ -108,3 +108,55 @@ PIECES = (
 @given(st.lists(st.sampled_from(PIECES)))
 def test_tags_in_any_order_can_be_read(pieces: list[str]) -> None:
     assert "\0" not in from_html("".join(pieces))
+
+
+ROWS = "<tr><td>a<td>b" * 3000
+WIDE = "<table><tr><td>" + "y" * 3000 + "<td>b" + ROWS + "</table>"
+
+
+def test_a_table_that_padding_would_blow_up_is_read_as_blocks() -> None:
+    text = from_html(f"<p>Before</p>{WIDE}<p>After</p>")
+
+    assert text.startswith("Before\n\n" + "y" * 3000 + "\n\nb\n\na\n\nb")
+    assert text.endswith("After")
+    assert len(text) < len(WIDE)
+
+
+def test_many_tables_share_what_padding_may_take() -> None:
+    one = "<table><tr><td>" + "y" * 99 + "<td>b" + "<tr><td>a<td>b" * 30 + "</table>"
+
+    assert len(from_html(one * 60)) < 5 * len(one * 60)
+
+
+def test_a_row_of_many_lines_is_not_padded_beyond_bounds_either() -> None:
+    html = "<table><tr><td>" + "y" * 9000 + "<td>" + "a<br>" * 9000 + "</table>"
+
+    assert len(from_html(html)) < len(html)
+
+
+def test_a_text_that_nobody_would_read_is_cut_with_a_line_that_says_so() -> None:
+    text = from_html("<p>Hello there</p>" * 90_000)
+
+    assert text.startswith("Hello there\n\nHello")
+    assert text.endswith(f"\n\n{CUT}")
+    assert 900_000 < len(text) < 1_000_100
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["<table>", "<tr>", "<td>", "<td><img alt=", "<ul><li>", "<br>"]),
+            st.integers(1, 60),
+            st.sampled_from(["", "y" * 700, "a", "z z\n", "><pre>\n"]),
+        ),
+        max_size=8,
+    ),
+    st.integers(1, 12),
+)
+def test_no_nesting_of_tables_blows_a_text_up(
+    pieces: list[tuple[str, int, str]], times: int
+) -> None:
+    html = "".join((tag + content) * number for tag, number, content in pieces) * times
+
+    assert len(from_html(html)) <= 64 * 1024 + 8 * len(html)

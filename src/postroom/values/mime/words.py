@@ -28,17 +28,54 @@ def encoded(text: str) -> str:
     Readers drop the spaces between encoded-words, so that all of ``text``, its own spaces
     included, stands inside them. No character is split; words are not where there are spaces, for
     readers that show a space too many.
+
+    Nor does base64 end in padding where another word follows: GMime (Evolution, Geary, notmuch)
+    decodes neighbours as one stream, which ends at the first padding. Such a word ends where its
+    octets are a multiple of three; where no character does, it is written in Q.
     """
     octets = text.encode()
     quoted_size = len(octets) + 2 * (len(octets) - len(octets.translate(None, _UNSAFE)))
     if quoted_size <= (len(octets) + 2) // 3 * 4:
         if quoted_size <= _ROOM:
-            return f"=?utf-8?q?{''.join([_Q[octet] for octet in octets])}?="
+            return _quoted_word(octets)
         return " ".join([f"=?utf-8?q?{word}?=" for word in _quoted(text)])
-    return " ".join(
-        f"=?utf-8?b?{binascii.b2a_base64(piece, newline=False).decode()}?="
-        for piece in _pieces(octets)
-    )
+    return " ".join(_base64_words(octets))
+
+
+def _base64_words(octets: bytes) -> Iterator[str]:
+    start = 0
+    while len(octets) - start > _BASE64_ROOM:
+        end = _end(octets, start)
+        piece = octets[start:end]
+        if len(piece) % 3:
+            yield _quoted_word(piece)
+        else:
+            yield f"=?utf-8?b?{binascii.b2a_base64(piece, newline=False).decode()}?="
+        start = end
+    yield f"=?utf-8?b?{binascii.b2a_base64(octets[start:], newline=False).decode()}?="
+
+
+def _end(octets: bytes, start: int) -> int:
+    """Return where a word that begins at ``start`` ends, and a character does.
+
+    That is behind the last space whose octets are a multiple of three, else behind the last such
+    character, else (the word is then written in Q) behind the last that fits in Q.
+    """
+    whole = range(start + _BASE64_ROOM, start, -3)
+    for end in whole:
+        if octets[end - 1] == 0x20:
+            return end
+    for end in whole:
+        if octets[end] & 0xC0 != 0x80:
+            return end
+    end = start + _ROOM // 3
+    while octets[end] & 0xC0 == 0x80:
+        end -= 1
+    return end
+
+
+def _quoted_word(octets: bytes) -> str:
+    return f"=?utf-8?q?{''.join([_Q[octet] for octet in octets])}?="
 
 
 def _quoted(text: str) -> Iterator[str]:
@@ -51,16 +88,3 @@ def _quoted(text: str) -> Iterator[str]:
             word = word[whole:]
         word += quoted
     yield word
-
-
-def _pieces(octets: bytes) -> Iterator[bytes]:
-    start = 0
-    while start < len(octets):
-        end = start + _BASE64_ROOM
-        if end < len(octets):
-            # Step back to where a character begins, and to a space if there is one.
-            while octets[end] & 0xC0 == 0x80:
-                end -= 1
-            end = octets.rfind(b" ", start, end) + 1 or end
-        yield octets[start:end]
-        start = end
