@@ -89,6 +89,8 @@ def _header_violations(head: bytes, smtputf8: bool) -> Iterator[str]:
             for addr_spec in re.findall(rb"<[^<>]*>", re.sub(rb'"(?:\\.|[^"\\])*"', b"", value)):
                 if b"=?utf-8?" in addr_spec:
                     yield "an encoded-word stands in an addr-spec"
+        if re.search(rb"\?b\?[^ ?]*=\?=[ \t]+=\?", value):
+            yield f"base64 is padded before another encoded-word in {name!r}"
         if re.search(rb"[\x00-\x08\x0a-\x1f\x7f]", value):
             yield f"{name!r} holds a control character"
 

@@ -29,20 +29,48 @@ def test_the_shorter_of_q_and_base64_is_taken(text: str, words: str) -> None:
 
 
 def test_words_are_split_at_spaces_for_readers_that_show_one_too_many() -> None:
-    words = encoded("Александр Сергеевич Константинопольский").split(" ")
+    words = encoded("Мы получили ваш заказ и уже собираем его").split(" ")
 
     texts = [str(make_header(decode_header(word))) for word in words]
-    assert texts == ["Александр Сергеевич ", "Константинопольский"]
+    assert texts == ["Мы получили ваш заказ", " и уже собираем его"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Подтверждение бронирования и электронные билеты на поезд",
+        "Re: 日本語の件名はとても長いので、いくつもの語に分けられます",
+        "Επιβεβαίωση παραγγελίας και αποστολής από το κατάστημά μας",
+        "🚀🎉 a🚀🎉é🚀🎉🚀🎉 Größe 🚀🎉🚀🎉🚀🎉🚀",
+    ],
+)
+def test_base64_is_not_padded_where_another_word_follows(text: str) -> None:
+    """GMime, in Evolution, Geary and notmuch, would show nothing of what follows."""
+    first, *rest = encoded(text).split(" ")
+
+    assert rest
+    assert not any(word.endswith("=?=") for word in (first, *rest[:-1]) if "?b?" in word)
+    assert str(make_header(decode_header(" ".join((first, *rest))))) == text
 
 
 @given(line.filter(bool))
 def test_words_are_short_hold_whole_characters_and_read_back(text: str) -> None:
     words = encoded(text)
 
+    assert not re.search(r"\?b\?[^? ]*=\?= ", words)
     for word in words.split(" "):
         assert len(word) <= 75
         assert violations_of_word(word.encode()) == []
     assert str(make_header(decode_header(words.replace(" ", "\r\n ")))) == text
+
+
+@given(st.lists(st.sampled_from(["a", " ", "é", "日", "🚀"]), min_size=1).map("".join))
+def test_no_mixture_of_characters_needs_padding_or_a_split_one(text: str) -> None:
+    words = encoded(text * 5)
+
+    assert not re.search(r"\?b\?[^? ]*=\?= ", words)
+    assert [found for word in words.split(" ") for found in violations_of_word(word.encode())] == []
+    assert str(make_header(decode_header(words))) == text * 5
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))

@@ -58,20 +58,24 @@ def _base64_words(octets: bytes) -> Iterator[str]:
 def _end(octets: bytes, start: int) -> int:
     """Return where a word that begins at ``start`` ends, and a character does.
 
-    That is behind the last space whose octets are a multiple of three, else behind the last such
-    character, else (the word is then written in Q) behind the last that fits in Q.
+    That is beside the last space whose octets are a multiple of three, if it is not too near, else
+    behind the last such character, else (the word is then written in Q) behind the last that fits.
     """
     whole = range(start + _BASE64_ROOM, start, -3)
-    for end in whole:
-        if octets[end - 1] == 0x20:
+    for end in whole[: len(whole) // 2]:
+        if b" " in octets[end - 1 : end + 1]:
             return end
     for end in whole:
-        if octets[end] & 0xC0 != 0x80:
+        if _begins_character(octets[end]):
             return end
     end = start + _ROOM // 3
-    while octets[end] & 0xC0 == 0x80:
+    while not _begins_character(octets[end]):
         end -= 1
     return end
+
+
+def _begins_character(octet: int) -> bool:
+    return octet & 0xC0 != 0x80
 
 
 def _quoted_word(octets: bytes) -> str:
