@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postroom.values.errors import AttachmentError, InvalidHeader
-from postroom.values.headers import checked_header, checked_text
+from postroom.values.headers import checked_header, checked_text, unpasted
 
 UNWRITABLE = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, 0xD800)]
 
@@ -15,6 +15,24 @@ UNWRITABLE = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0
 @pytest.mark.parametrize("text", ["", "plain", "Größe – 日本語 🚀", "a\u00a0b", "e\u0301"])
 def test_printable_text_passes_as_it_is(text: str) -> None:
     assert checked_text(text, "the subject") == text
+
+
+@pytest.mark.parametrize(
+    ("pasted", "seen"),
+    [
+        ("Order\tA-1001", "Order A-1001"),
+        ("\tOrder \t \vA-1001\f", "Order A-1001"),
+        ("Order\u2028A-1001\u2029", "Order A-1001"),
+        ("Order\u00a0A-1001\u2003x", "Order\u00a0A-1001\u2003x"),
+        ("  two  spaces ", "  two  spaces "),
+        ("a\r\n\tb", "a\r\n b"),
+        ("a\x1bb", "a\x1bb"),
+    ],
+)
+def test_what_was_pasted_along_is_one_space_and_nothing_else_changes(
+    pasted: str, seen: str
+) -> None:
+    assert unpasted(pasted) == seen
 
 
 @pytest.mark.parametrize("character", UNWRITABLE, ids=ascii)

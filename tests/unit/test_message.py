@@ -168,3 +168,16 @@ def test_a_recipient_is_parsed_and_keeps_values_of_its_own() -> None:
 def test_variables_are_a_mapping(variables: Any) -> None:
     with pytest.raises(MessageError, match="variables to be a mapping"):
         Recipient("a@example.com", variables)
+
+
+def test_a_tab_pasted_into_a_subject_or_a_name_is_a_space() -> None:
+    message = Message(sender="Ann\tSmith <ann@example.com>\t", subject="Order\t\tA-1001\t")
+
+    assert message.subject == "Order A-1001"
+    assert str(message.sender) == "Ann Smith <ann@example.com>"
+
+
+@pytest.mark.parametrize("subject", ["a\nb", "a\r\tb", "a\0b", "a\x1bb"])
+def test_what_nobody_pastes_into_a_subject_is_refused(subject: str) -> None:
+    with pytest.raises(InvalidHeader, match="the subject"):
+        Message(subject=subject)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from postroom.values.domain import ascii_domain
 from postroom.values.errors import InvalidAddress
-from postroom.values.headers import checked_text, shown
+from postroom.values.headers import checked_text, shown, unpasted
 
 _ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
 _DOT_ATOM = re.compile(rf"{_ATEXT}+(?:\.{_ATEXT}+)*")
@@ -45,7 +45,7 @@ class Address:
         if reason := _objection(self.local, self.domain):
             raise _invalid(self.addr_spec, reason)
         if self.name:
-            name = checked_text(self.name, "a display name", InvalidAddress).strip(" ")
+            name = checked_text(unpasted(self.name), "a display name", InvalidAddress).strip(" ")
             object.__setattr__(self, "name", name)
 
     @classmethod
@@ -55,7 +55,7 @@ class Address:
         Raises:
             InvalidAddress: it is not exactly one address.
         """
-        text = checked_text(text, "an address", InvalidAddress).strip(" ")
+        text = checked_text(unpasted(text), "an address", InvalidAddress).strip(" ")
         if text.endswith(">"):
             name, opening, addr_spec = text[:-1].rpartition("<")
             if not opening or not name.strip(" "):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from postroom.values.errors import AttachmentError
-from postroom.values.headers import checked_text, shown
+from postroom.values.headers import checked_text, shown, unpasted
 from postroom.values.media_type import checked_media_type, media_type_of_name
 from postroom.values.source import (
     BytesSource,
@@ -35,6 +35,10 @@ from postroom.values.workbook import sheets_of, write_workbook
 #: What may stand between the angle brackets of Content-ID (RFC 2045 section 7), kept to what
 #: every reader resolves in a ``cid:`` URL without escaping.
 _CONTENT_ID = re.compile(r"[A-Za-z0-9!#$&'*+/=?^_`{|}~.@-]{1,200}")
+
+#: ``C:\\…``, ``\\…`` and ``..\\…``; what is only somewhere in a name is part of the name.
+_WINDOWS_PATH = re.compile(r"(?:[A-Za-z]:|\.{0,2})\\")
+_LONGEST_NAME = 255
 
 #: RFC 5546 section 1.4.
 _CALENDAR_METHODS = frozenset(
@@ -264,11 +268,20 @@ def _disposition(cid: str | None) -> Disposition:
 
 
 def _base_name(filename: str) -> str:
-    """Return what follows the last slash, of either kind."""
-    text = checked_text(filename, "the file name of an attachment", error=AttachmentError)
-    name = text.replace("\\", "/").rpartition("/")[2].strip()
+    """Return what people see of a file's name; see docs/bytes.md."""
+    what = "the file name of an attachment"
+    name = checked_text(unpasted(filename), what, error=AttachmentError)
+    name = name.rpartition("/")[2]
+    if _WINDOWS_PATH.match(name):
+        name = name.rpartition("\\")[2]
+    name = name.replace("\\", "_").strip()
     if name in {"", ".", ".."}:
         raise AttachmentError(f"expected an attachment to have a file name, got: {filename!r}")
+    if len(name) > _LONGEST_NAME:
+        raise AttachmentError(
+            f"the file name of an attachment has {len(name):,} characters, where no system allows "
+            f"more than {_LONGEST_NAME}: {shown(name)}; give a shorter one with filename="
+        )
     return name
 
 

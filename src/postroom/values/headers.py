@@ -69,6 +69,8 @@ MAX_NAME = 76
 
 #: Controls, DEL and C1, the line and paragraph separators, and lone surrogates.
 _UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+#: What is pasted along from spreadsheets, editors and layout programs; to people it is a space.
+_PASTED = re.compile(" *[\t\v\f\u2028\u2029][ \t\v\f\u2028\u2029]*")
 _NAME = re.compile(r"[!-9;-~]+")
 _MESSAGE_ID = re.compile(r"<[^<>\s]+>")
 
@@ -77,6 +79,19 @@ def shown(value: object) -> str:
     """Return ``value`` as an error text may show it: escaped, and of bounded length."""
     text = repr(value)
     return text if len(text) <= 100 else f"{text[:80]}… ({len(text)} characters)"
+
+
+def unpasted(text: str) -> str:
+    """Return ``text`` as a person sees it in one line, where it holds what was pasted along.
+
+    A run of tabs, vertical tabs, form feeds and line or paragraph separators (U+2028, U+2029), with
+    the spaces around it, is one space, and none at the start and the end. A no-break space stays,
+    and so do other spaces of Unicode. CR, LF and other controls are left for `checked_text` to
+    refuse: they are no slip of the hand. What is no text is returned as it is.
+    """
+    if not isinstance(text, str) or text.isprintable() or not _PASTED.search(text):
+        return text
+    return _PASTED.sub(" ", text).strip(" ")
 
 
 def checked_text(value: str, what: str, error: type[PostroomError] = InvalidHeader) -> str:

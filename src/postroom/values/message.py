@@ -32,7 +32,7 @@ from postroom.values.checks import (
 )
 from postroom.values.envelope import DeliveryNotice
 from postroom.values.errors import InvalidHeader, MessageError
-from postroom.values.headers import checked_text
+from postroom.values.headers import checked_text, unpasted
 from postroom.values.states import Lane, OnDoubt
 from postroom.values.template import (
     DEFAULT_BUDGET,
@@ -236,12 +236,12 @@ class Draft:
 def _subject(subject: str | Template) -> str | Template:
     if isinstance(subject, Template):
         return subject
-    return checked_text(subject, "the subject", error=InvalidHeader)
+    return checked_text(unpasted(subject), "the subject", error=InvalidHeader)
 
 
 def rendered_subject(subject: str) -> str:
     """A template file ends in a line break, which is not meant."""
-    return checked_text(subject.strip(), "the rendered subject", error=InvalidHeader)
+    return checked_text(unpasted(subject.strip()), "the rendered subject", error=InvalidHeader)
 
 
 def _body(body: str | Template | None, what: str) -> str | Template | None:
