@@ -166,8 +166,8 @@ def parts(draw: st.DrawFn) -> Part:
         method = "text/calendar; method=REQUEST; charset=utf-8"
         return part(event, content_type=method, disposition=Disposition.ALTERNATIVE, **shared)
     if kind == "message":
-        texts = st.sampled_from(["Plain\n", "Größe\n", ".dot\n", "x" * 2000 + "\n"])
-        message = attached_message(draw(texts))
+        texts = ["Plain\n", "Größe\n", ".dot\n", "From here on\n", "x" * 2000 + "\n"]
+        message = attached_message(draw(st.sampled_from(texts)))
         if draw(st.booleans()):
             message = message.replace(b"\r\n", b"\n")
         return part(message, content_type="message/rfc822", **shared)

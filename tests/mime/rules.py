@@ -49,6 +49,8 @@ def _violations(raw: bytes, smtputf8: bool) -> Iterator[str]:
             yield f"a line has {len(line)} octets"
         if line.startswith(b"."):
             yield "a line starts with a dot"
+        if line.startswith(b"From "):
+            yield 'a line starts with "From "'
     head, _, body = raw.partition(b"\r\n\r\n")
     if not smtputf8 and not head.isascii():
         yield "a header has 8-bit octets"

@@ -7,13 +7,18 @@ from typing import Any
 
 import jinja2
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from postroom.values.address import Address
 from postroom.values.attachment import Disposition
 from postroom.values.drafting import Occasion, drafted
 from postroom.values.errors import InvalidHeader, MessageError, TemplateError
 from postroom.values.message import Draft, Message, Part
+from postroom.values.mime import compose
 from postroom.values.template import Template, Templates, TemplateSource
+from tests.mime.drafts import line, part
+from tests.mime.rules import violations
 
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
 SHOP = Address(local="shop", domain="example.com", name="Shop")
@@ -121,3 +126,44 @@ def test_inline_images_are_found_by_their_file_name() -> None:
 def test_headers_and_thread_stand_together() -> None:
     written = draft(Message(headers={"X-A": "1"}, reply_to_message="q@example.com"))
     assert [name for name, _ in written.headers] == ["X-A", "In-Reply-To", "References"]
+
+
+HEADER_NAMES = [
+    *("List-ID", "References", "In-Reply-To", "List-Unsubscribe", "Auto-Submitted", "Importance"),
+    *("Resent-To", "Sender", "Errors-To", "Disposition-Notification-To", "X-Order", "Comments"),
+]
+_words = st.sampled_from(
+    ["a", "é", "<a@b.example>", "x" * 899, "y" * 1200, "Jörg", "=?utf-8?q?x?=", ","]
+)
+_values = st.lists(_words, min_size=1, max_size=4).map(" ".join) | line
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(HEADER_NAMES), _values), max_size=3),
+    line,
+    st.sampled_from(["text/csv", "text/csv; " + "x=" + "y" * 1200, "a/b; n=" + "z" * 480]),
+    st.booleans(),
+)
+def test_what_is_accepted_at_enqueue_can_be_written_by_the_worker(
+    headers: list[tuple[str, str]], subject: str, content_type: str, has_variables: bool
+) -> None:
+    try:
+        accepted = draft(
+            Message(subject=subject, headers=headers, text="Hello"),
+            parts=[part(b"", content_type=content_type)],
+            has_variables=has_variables,
+        )
+    except MessageError:
+        return
+    content = compose(accepted)
+    raw = content.head(to=SHOP, message_id="<a@example.com>") + b"".join(content.tail())
+    assert violations(raw, smtputf8=content.needs_smtputf8) == []
+
+
+def test_a_media_type_that_no_line_can_hold_is_refused_at_enqueue() -> None:
+    with pytest.raises(InvalidHeader, match="Content-Type"):
+        draft(
+            Message(subject=Template.from_string("{{ name }}")),
+            parts=[part(b"", content_type="text/csv; x=" + "y" * 1200)],
+            has_variables=True,
+        )

@@ -14,6 +14,7 @@ from postroom.values.attachment import Attachment
 from postroom.values.envelope import DeliveryNotice
 from postroom.values.errors import InvalidAddress, InvalidHeader, MessageError
 from postroom.values.message import Message, Recipient
+from postroom.values.mime.fields import custom_field
 from postroom.values.states import Lane, OnDoubt
 from postroom.values.template import Template
 
@@ -181,3 +182,49 @@ def test_a_tab_pasted_into_a_subject_or_a_name_is_a_space() -> None:
 def test_what_nobody_pastes_into_a_subject_is_refused(subject: str) -> None:
     with pytest.raises(InvalidHeader, match="the subject"):
         Message(subject=subject)
+
+
+ADDRESS_HEADERS = [
+    *("Mail-Followup-To", "Resent-From", "Resent-To", "Resent-Cc", "Resent-Bcc", "Resent-Sender"),
+    *("Disposition-Notification-To", "Errors-To", "Sender", "Return-Receipt-To"),
+]
+
+
+@pytest.mark.parametrize("name", ADDRESS_HEADERS)
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ("Jörg <joerg@example.com>", "=?utf-8?b?SsO2cmc=?= <joerg@example.com>"),
+        (
+            '"Müller, Eva" <eva@bücher.example>, <bob@example.com>',
+            "=?utf-8?b?TcO8bGxlciwgRXZh?= <eva@xn--bcher-kva.example>, bob@example.com",
+        ),
+        ("Ann <ann@example.com>", "Ann <ann@example.com>"),
+    ],
+)
+def test_only_the_names_in_an_address_header_are_encoded(
+    name: str, value: str, written: str
+) -> None:
+    (header,) = Message(headers={name: value}).further_headers
+
+    lines = custom_field(*header).split("\r\n")
+    assert "".join(lines) == f"{name}: {written}"
+
+
+@pytest.mark.parametrize("value", ["Jörg", "Jörg <joerg>", "Jörg <a@b.example> c@d.example", "é,"])
+def test_an_address_header_that_holds_none_is_refused(value: str) -> None:
+    with pytest.raises(InvalidHeader, match="the header Resent-To must hold addresses"):
+        Message(headers={"Resent-To": value})
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        datetime.max.replace(tzinfo=timezone(timedelta(hours=-1))),
+        datetime.min.replace(tzinfo=timezone(timedelta(hours=1))),
+    ],
+)
+@pytest.mark.parametrize("field", ["not_before", "expires_at"])
+def test_a_moment_that_utc_cannot_say_is_refused(field: str, moment: datetime) -> None:
+    with pytest.raises(MessageError, match=f"{field} must be a moment between the years"):
+        Message(**{field: moment})

@@ -56,7 +56,9 @@ def test_a_last_line_without_an_end_gets_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["Größe\n", ".dot\n..\n", "x" * 5000 + "\n", f"--=_{TOKEN}.m\n"], ids=ascii
+    "text",
+    ["Größe\n", ".dot\n..\n", "From here on\n", "x" * 5000 + "\n", f"--=_{TOKEN}.m\n"],
+    ids=ascii,
 )
 @pytest.mark.parametrize("is_html", [False, True])
 def test_a_message_that_does_not_fit_has_its_parts_encoded(text: str, is_html: bool) -> None:
@@ -91,6 +93,44 @@ def test_what_cannot_be_written_as_a_message_travels_as_a_file(octets: bytes) ->
 
     assert part.get_content_type() == "application/octet-stream"
     assert part.get_content() == octets
+
+
+def test_a_part_that_others_encoded_carelessly_is_encoded_anew() -> None:
+    octets = (
+        b"Subject: Inner\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        b"Content-Transfer-Encoding: quoted-printable\r\n\r\nFrom M=C3=BCnchen\r\n.\r\n"
+    )
+    inner = attached(written(forwarding(octets))).get_content()
+
+    assert inner.get_content().splitlines() == ["From München", "."]
+
+
+def test_the_first_line_of_a_mailbox_does_not_travel() -> None:
+    octets = b"From ann Thu Jan  1 00:00:00 1970\r\n" + PLAIN
+    inner = attached(written(forwarding(octets))).get_content()
+
+    assert inner["Subject"] == "Inner"
+    assert inner.get_unixfrom() is None
+
+
+def nested(levels: int) -> bytes:
+    """Return a message of multiparts within each other, around a text that must be encoded."""
+    head = "".join(
+        f'Content-Type: multipart/mixed; boundary="b{level}"\r\n\r\n--b{level}\r\n'
+        for level in range(levels)
+    )
+    tail = "".join(f"\r\n--b{level}--\r\n" for level in reversed(range(levels)))
+    return f"{head}Content-Type: text/plain; charset=utf-8\r\n\r\nGröße\r\n{tail}".encode()
+
+
+@pytest.mark.parametrize(
+    ("levels", "content_type"),
+    [(90, "message/rfc822"), (300, "application/octet-stream"), (5000, "application/octet-stream")],
+)
+def test_a_message_nested_too_deeply_travels_as_a_file(levels: int, content_type: str) -> None:
+    raw = written(forwarding(nested(levels)))
+
+    assert f"\r\nContent-Type: {content_type}\r\n".encode() in raw
 
 
 def test_another_type_that_may_not_be_encoded_travels_as_a_file_if_it_must() -> None:

@@ -15,6 +15,8 @@ _ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
 _DOT_ATOM = re.compile(rf"{_ATEXT}+(?:\.{_ATEXT}+)*")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _ESCAPED = re.compile(r"\\(.)")
+#: What stands between the commas outside of quotes.
+_LISTED = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^",]|"(?=[^"]*$))+')
 _SPECIAL_IN_NAME = re.compile(r"[<>@,;:]")
 
 MAX_LOCAL_OCTETS = 64
@@ -136,6 +138,20 @@ def parse_all(texts: Iterable[str]) -> list[Address]:
             wrong.append(str(error))
     if wrong:
         raise InvalidAddress(_summary(wrong))
+    return addresses
+
+
+def parse_list(text: str) -> list[Address]:
+    """Read the addresses of a header: separated by commas, each with or without a name.
+
+    Raises:
+        InvalidAddress: one of them is none.
+    """
+    addresses = []
+    for one in _LISTED.findall(text):
+        bare = one.strip(" ")
+        without_name = bare[1:-1] if bare.startswith("<") and bare.endswith(">") else bare
+        addresses.append(Address.parse(without_name))
     return addresses
 
 

@@ -28,7 +28,7 @@ from postroom.values.source import (
     Source,
     WrittenSource,
 )
-from postroom.values.tabular import CsvStyle, Rows, write_csv
+from postroom.values.tabular import CsvStyle, Rows, columns_of, encoded, write_csv
 from postroom.values.workbook import MEDIA_TYPE as EXCEL
 from postroom.values.workbook import sheets_of, write_workbook
 
@@ -88,7 +88,12 @@ class Attachment:
         )
         object.__setattr__(self, "filename", filename)
         object.__setattr__(self, "content_type", content_type)
-        object.__setattr__(self, "disposition", Disposition(self.disposition))
+        object.__setattr__(self, "disposition", _checked_disposition(self.disposition))
+        if not isinstance(self.source, Source):
+            raise AttachmentError(
+                f"the source of {filename!r} must be one of Postroom's, not {shown(self.source)}; "
+                "make the attachment with Attachment.from_path(…), from_bytes(…) or the like"
+            )
         if self.content_id is not None:
             object.__setattr__(self, "content_id", _checked_content_id(self.content_id))
 
@@ -105,7 +110,7 @@ class Attachment:
 
         With ``cid`` it is an inline part that the HTML shows as ``cid:…``; so too below.
         """
-        place = Path(path)
+        place = _checked_path(path)
         return cls(
             filename=place.name if filename is None else filename,
             source=PathSource(place),
@@ -201,7 +206,7 @@ class Attachment:
         return cls(
             filename=filename,
             source=WrittenSource(
-                partial(write_csv, supply, columns=columns, style=style or CsvStyle())
+                partial(write_csv, supply, columns=columns_of(columns), style=style or CsvStyle())
             ),
             content_type="text/csv; charset=utf-8",
         )
@@ -224,19 +229,19 @@ class Attachment:
         sheets = sheets_of(rows, filename)
         return cls(
             filename=filename,
-            source=WrittenSource(partial(write_workbook, sheets, columns=columns)),
+            source=WrittenSource(partial(write_workbook, sheets, columns=columns_of(columns))),
             content_type=EXCEL,
         )
 
     @classmethod
     def inline(cls, path: str | os.PathLike[str], *, cid: str | None = None) -> Self:
         """Carry the file at ``path`` for the HTML to show as ``cid:…``; its name by default."""
-        return cls.from_path(path, cid=Path(path).name if cid is None else cid)
+        return cls.from_path(path, cid=_checked_path(path).name if cid is None else cid)
 
     @classmethod
     def message(cls, original: bytes | ParsedMessage, *, filename: str = "message.eml") -> Self:
         """Attach a whole message (``message/rfc822``), for example one to be forwarded."""
-        content = original if isinstance(original, bytes) else original.as_bytes(policy=SMTP)
+        content = original if isinstance(original, bytes) else _octets_of(original)
         return cls.from_bytes(filename, content, content_type="message/rfc822")
 
     @classmethod
@@ -248,19 +253,51 @@ class Attachment:
         ``method`` must be the one that the object itself names. The lines of a string are ended
         by CRLF, as RFC 5545 section 3.1 wants them; bytes travel as they are.
         """
-        if method not in _CALENDAR_METHODS:
+        if not isinstance(method, str) or method not in _CALENDAR_METHODS:
             raise AttachmentError(
                 f"expected a calendar method to be one of {', '.join(sorted(_CALENDAR_METHODS))}, "
-                f"got: {method!r}"
+                f"got: {shown(method)}"
             )
         if isinstance(invitation, str):
-            invitation = "\r\n".join(re.split(r"\r?\n", invitation)).encode()
+            invitation = encoded("\r\n".join(re.split(r"\r?\n", invitation)), "an invitation")
+        elif not isinstance(invitation, bytes):
+            raise AttachmentError(f"an invitation must be text or bytes, not {shown(invitation)}")
         return cls(
             filename=filename,
             source=BytesSource(invitation),
             content_type=f"text/calendar; method={method}; charset=utf-8",
             disposition=Disposition.ALTERNATIVE,
         )
+
+
+def _checked_path(path: Any) -> Path:
+    if not isinstance(path, str | os.PathLike):
+        raise AttachmentError(f"the path of an attachment must be a path, not {shown(path)}")
+    return Path(path)
+
+
+def _octets_of(message: Any) -> bytes:
+    if not isinstance(message, ParsedMessage):
+        raise AttachmentError(
+            f"a message to attach must be bytes or an email.message.Message, not {shown(message)}"
+        )
+    try:
+        return message.as_bytes(policy=SMTP)
+    except Exception as error:  # whatever Python's generator makes of what others wrote
+        raise AttachmentError(
+            f"Python cannot write the message to attach ({type(error).__name__}: {error}); attach "
+            "its bytes as they were received"
+        ) from error
+
+
+def _checked_disposition(disposition: Any) -> Disposition:
+    try:
+        return Disposition(disposition)
+    except ValueError as error:
+        raise AttachmentError(
+            f"the disposition of an attachment must be one of {', '.join(Disposition)}, not "
+            f"{shown(disposition)}"
+        ) from error
 
 
 def _disposition(cid: str | None) -> Disposition:

@@ -6,14 +6,14 @@ import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from postroom.values.address import Address, parse_all
+from postroom.values.address import Address, parse_all, parse_list
 from postroom.values.envelope import DeliveryNotice
-from postroom.values.errors import InvalidHeader, MessageError
-from postroom.values.headers import SINGLE, checked_header, checked_text, shown
+from postroom.values.errors import InvalidAddress, InvalidHeader, MessageError
+from postroom.values.headers import ADDRESSES, SINGLE, checked_header, checked_text, shown
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -80,9 +80,16 @@ def aware(value: Any, what: str) -> datetime | None:
         return None
     if not isinstance(value, datetime) or value.utcoffset() is None:
         raise MessageError(
-            f"expected {what} to be a datetime with a time zone, got: {value!r}; "
+            f"expected {what} to be a datetime with a time zone, got: {shown(value)}; "
             "for example datetime.now(UTC)"
         )
+    try:
+        value.astimezone(UTC).timestamp()
+    except (OverflowError, ValueError, OSError) as error:
+        raise MessageError(
+            f"{what} must be a moment between the years 1 and 9999 in UTC, not {shown(value)}; "
+            "leave it out if there is none"
+        ) from error
     return value
 
 
@@ -120,8 +127,18 @@ def headers_of(
     for pair in items_of(pairs, "headers"):
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise InvalidHeader(f"expected a header to be a name and a value, got: {shown(pair)}")
-        checked.append(checked_header(*pair))
+        name, value = checked_header(*pair)
+        if name.lower() in ADDRESSES and not value.isascii():
+            _check_addresses(name, value)
+        checked.append((name, value))
     return tuple(checked)
+
+
+def _check_addresses(name: str, value: str) -> None:
+    try:
+        parse_list(value)
+    except InvalidAddress as error:
+        raise InvalidHeader(f"the header {name} must hold addresses: {error}") from error
 
 
 def once_each(headers: Iterable[tuple[str, str]]) -> None:

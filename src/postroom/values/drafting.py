@@ -12,6 +12,7 @@ from postroom.values.address import Address
 from postroom.values.checks import address_of, addresses_of, storable
 from postroom.values.errors import MessageError
 from postroom.values.message import Disposition, Draft, Message, Part, rendered_subject
+from postroom.values.mime import check
 from postroom.values.template import Meter, Template, Templates, TemplateSource, freeze
 
 
@@ -38,6 +39,8 @@ def drafted(
     ``has_variables`` says that recipients bring some.
     The draft is for separate copies; replace ``to``, ``cc`` and ``together`` for another.
 
+    What a worker could not write is refused here: nothing is accepted now and rejected later.
+
     Raises:
         MessageError: there is no sender, a template fails, or renders to what cannot be sent.
     """
@@ -52,7 +55,7 @@ def drafted(
     text, html = frozen(message.text, html=False), frozen(message.html, html=True)
     if text is None and isinstance(html, str):
         text = plain.from_html(html)
-    return Draft(
+    draft = Draft(
         token=occasion.token,
         date=occasion.date,
         sender=_sender(message, occasion),
@@ -63,6 +66,8 @@ def drafted(
         reply_to=addresses_of(message.reply_to, "reply_to"),
         attachments=tuple(parts),
     )
+    check(draft)
+    return draft
 
 
 def _sender(message: Message, occasion: Occasion) -> Address:

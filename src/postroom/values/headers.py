@@ -60,6 +60,29 @@ STRUCTURED = frozenset(
     }
 )
 
+#: Fields of mailboxes, of which only the names may be encoded: RFC 5322 (Sender, Resent-…), RFC
+#: 8098 (Disposition-Notification-To), RFC 9057 (Author), RFC 5703 (Original-From), and some that no
+#: RFC has but programs know.
+ADDRESSES = frozenset(
+    {
+        "apparently-to",
+        "author",
+        "disposition-notification-to",
+        "errors-to",
+        "mail-followup-to",
+        "mail-reply-to",
+        "original-from",
+        "resent-bcc",
+        "resent-cc",
+        "resent-from",
+        "resent-reply-to",
+        "resent-sender",
+        "resent-to",
+        "return-receipt-to",
+        "sender",
+    }
+)
+
 #: May stand in a message once (RFC 5322 section 3.6, and the RFC of each).
 SINGLE = STRUCTURED | {"list-id"}
 
@@ -67,17 +90,25 @@ SINGLE = STRUCTURED | {"list-id"}
 MAX_WORD = 900
 MAX_NAME = 76
 
+#: Postfix drops what goes beyond 102,400 octets in a field (header_size_limit). Encoded, a
+#: character beyond ASCII can take seven of them.
+MAX_TEXT = 10_000
+MAX_VALUE = 50_000
+
 #: Controls, DEL and C1, the line and paragraph separators, and lone surrogates.
 _UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 #: What is pasted along from spreadsheets, editors and layout programs; to people it is a space.
 _PASTED = re.compile(" *[\t\v\f\u2028\u2029][ \t\v\f\u2028\u2029]*")
-_NAME = re.compile(r"[!-9;-~]+")
+_NAME = re.compile(r"[!-\-/-9;-~][!-9;-~]*")
 _MESSAGE_ID = re.compile(r"<[^<>\s]+>")
 
 
 def shown(value: object) -> str:
     """Return ``value`` as an error text may show it: escaped, and of bounded length."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception as error:
+        text = f"{type(value).__name__} ({type(error).__name__} in its repr)"
     return text if len(text) <= 100 else f"{text[:80]}… ({len(text)} characters)"
 
 
@@ -94,15 +125,26 @@ def unpasted(text: str) -> str:
     return _PASTED.sub(" ", text).strip(" ")
 
 
-def checked_text(value: str, what: str, error: type[PostroomError] = InvalidHeader) -> str:
+def checked_text(
+    value: str,
+    what: str,
+    error: type[PostroomError] = InvalidHeader,
+    *,
+    longest: int = MAX_TEXT,
+) -> str:
     """Return ``value`` if it can stand in one header line.
 
     Raises:
-        error: it is no ``str``, or holds CR, LF, NUL, another control character (C0, DEL, C1), a
-            line or paragraph separator, or a lone surrogate. The text calls it ``what``.
+        error: it is no ``str``, has more than ``longest`` characters, or holds CR, LF, NUL, another
+            control character (C0, DEL, C1), a line or paragraph separator, or a lone surrogate. The
+            text calls it ``what``.
     """
     if not isinstance(value, str):
         raise error(f"expected {what} to be text, got: {shown(value)}")
+    if len(value) > longest:
+        raise error(
+            f"{what} must have at most {longest:,} characters, not {len(value):,}: {shown(value)}"
+        )
     if value.isascii() and value.isprintable():
         return value
     if found := _UNWRITABLE.search(value):
@@ -122,17 +164,24 @@ def checked_header(name: str, value: str) -> tuple[str, str]:
             value cannot stand in a line, or does not fit the syntax of that field.
     """
     _check_name(name)
-    checked_text(value, f"the header {name}")
-    if name.lower() in STRUCTURED:
+    checked_text(value, f"the header {name}", longest=MAX_VALUE)
+    lower = name.lower()
+    if lower in ADDRESSES and not value.isascii():
+        return name, value  # read as addresses where addresses are known: `checks.headers_of`
+    if lower in STRUCTURED or lower in ADDRESSES:
         _check_structured(name, value)
-    if name.lower() == "list-id" and not value.rpartition("<")[2].isascii():
-        raise InvalidHeader(f"expected the id in {name} to be ASCII, got: {shown(value)}")
+    if lower == "list-id":
+        _check_list_id(name, value)
     return name, value
 
 
 def is_reserved(name: str) -> bool:
-    """Return whether the header ``name``, in lower case, is not for applications to write."""
-    return name in _RESERVED or name.startswith("content-")
+    """Return whether the header ``name``, in lower case, is not for applications to write.
+
+    Nor is one that begins with a dot: where a transport takes the dot away, ``.Subject`` becomes
+    ``Subject`` (RFC 5321 section 4.5.2).
+    """
+    return name in _RESERVED or name.startswith(("content-", "."))
 
 
 def _check_name(name: str) -> None:
@@ -140,7 +189,7 @@ def _check_name(name: str) -> None:
     if not _NAME.fullmatch(name) or len(name) > MAX_NAME:
         raise InvalidHeader(
             f"expected a header name to be at most {MAX_NAME} ASCII characters without spaces and "
-            f"colons, got: {shown(name)}"
+            f"colons, the first of them no dot, got: {shown(name)}"
         )
     lower = name.lower()
     if is_reserved(lower):
@@ -159,6 +208,15 @@ def _check_structured(name: str, value: str) -> None:
         )
     if name.lower() in {"in-reply-to", "references"}:
         _check_message_ids(name, words)
+
+
+def _check_list_id(name: str, value: str) -> None:
+    identifier = value.rpartition("<")[2].strip(" ")
+    if not identifier.isascii() or len(identifier) > MAX_WORD:
+        raise InvalidHeader(
+            f"expected the id in {name} to be ASCII, of at most {MAX_WORD} characters, "
+            f"got: {shown(value)}"
+        )
 
 
 def _check_message_ids(name: str, words: list[str]) -> None:

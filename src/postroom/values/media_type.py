@@ -9,11 +9,15 @@ from typing import Any
 import puremagic
 
 from postroom.values.errors import AttachmentError
+from postroom.values.headers import shown
 
 UNKNOWN = "application/octet-stream"
 
 #: How many of the first bytes are looked at.
 SNIFFED_BYTES = 4096
+
+#: A type and a subtype have at most 127 characters each (RFC 6838 section 4.2).
+_LONGEST = 500
 
 _WORD = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 _MEDIA_TYPE = re.compile(
@@ -118,9 +122,11 @@ def checked_media_type(value: Any) -> str:
     Raises:
         AttachmentError: it is not, or it is a ``multipart``, which has no bytes of its own.
     """
-    match = _MEDIA_TYPE.fullmatch(value) if isinstance(value, str) else None
+    is_short = isinstance(value, str) and len(value) <= _LONGEST
+    match = _MEDIA_TYPE.fullmatch(value) if is_short else None
     if match is None or match[1].lower().startswith("multipart/"):
         raise AttachmentError(
-            f"expected a media type to be like 'text/csv; charset=utf-8', got: {value!r}"
+            "expected a media type to be like 'text/csv; charset=utf-8', of at most "
+            f"{_LONGEST} characters, got: {shown(value)}"
         )
     return match[1].lower() + match[2]

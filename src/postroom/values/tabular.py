@@ -20,6 +20,7 @@ from operator import itemgetter
 from typing import Any, BinaryIO
 
 from postroom.values.errors import AttachmentError
+from postroom.values.headers import shown
 from postroom.values.source import Once
 
 #: What `table` reads: an iterable of rows, or a frame.
@@ -52,10 +53,12 @@ class CsvStyle:
 
     def __post_init__(self) -> None:
         """Refuse a delimiter that cannot be one."""
-        if len(self.delimiter) != 1 or self.delimiter in '"\r\n':
+        is_text = isinstance(self.delimiter, str)
+        if not is_text or len(self.delimiter) != 1 or self.delimiter in '"\r\n\0':
             raise AttachmentError(
-                f"expected a CSV delimiter to be one character, got: {self.delimiter!r}"
+                f"expected a CSV delimiter to be one character, got: {shown(self.delimiter)}"
             )
+        encoded(self.delimiter, "the delimiter")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,20 @@ def table(rows: Rows, columns: Sequence[str] | None = None) -> Table:
     if header is None or names is None:
         return _plain(names or header, found)
     return _plain(names, map(_choice(header, names), found))
+
+
+def columns_of(columns: Any) -> tuple[str, ...] | None:
+    """Return the names of columns.
+
+    Raises:
+        AttachmentError: they are no list of texts.
+    """
+    if columns is None:
+        return None
+    is_list = isinstance(columns, Sequence) and not isinstance(columns, str | bytes)
+    if not is_list or not all(isinstance(name, str) for name in columns):
+        raise AttachmentError(f"columns must be a list of names, not {shown(columns)}")
+    return tuple(columns)
 
 
 def _named_rows(rows: Rows) -> tuple[tuple[str, ...] | None, Iterator[Row]]:
@@ -103,8 +120,10 @@ def is_missing(value: Any) -> bool:
     """Return whether there is nothing: None, NaN, and pandas' NaT and NA."""
     if value is None:
         return True
-    if isinstance(value, float | Decimal):
+    if isinstance(value, float):
         return math.isnan(value)
+    if isinstance(value, Decimal):
+        return value.is_nan()  # of a signalling NaN, math.isnan cannot say it
     return type(value).__name__ in {"NaTType", "NAType"}
 
 
@@ -191,24 +210,29 @@ def write_csv(
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, delimiter=style.delimiter, lineterminator="\r\n")
     while some := list(islice(rows, _ROWS_A_WRITE)):
-        writer.writerows(map(_escaped, some) if style.escape_formulas else some)
+        try:
+            writer.writerows(map(_escaped, some) if style.escape_formulas else some)
+        except Exception as error:  # of a cell's own making, in its __str__
+            raise AttachmentError(
+                f"a cell cannot be written as text ({type(error).__name__}: {error})"
+            ) from error
         file.write(encoded(buffer.getvalue()))
         buffer.seek(0)
         buffer.truncate()
 
 
-def encoded(text: str) -> bytes:
+def encoded(text: str, what: str = "a cell") -> bytes:
     """Return ``text`` in UTF-8.
 
     Raises:
-        AttachmentError: it holds a lone surrogate, which has none.
+        AttachmentError: it holds a lone surrogate, which has none. The text calls it ``what``.
     """
     try:
         return text.encode()
     except UnicodeEncodeError as error:
         near = text[max(error.start - 20, 0) : error.end]
         raise AttachmentError(
-            f"expected cells to be text, got: a lone surrogate in {near!r}"
+            f"{what} must be text, and there is a lone surrogate in {near!r}; remove it"
         ) from error
 
 

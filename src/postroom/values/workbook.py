@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 from postroom.values.errors import AttachmentError, ConfigError
+from postroom.values.headers import shown
 from postroom.values.source import Once
 from postroom.values.tabular import Row, Rows, encoded, is_missing, table
 
@@ -28,6 +29,8 @@ MAX_CELL_CHARACTERS = 32_767
 #: are written as text, so that none is changed.
 _EXACT_DIGITS = 15
 _EXACT_BELOW = 10**15
+#: The largest double is about 1.8E+308, the smallest with all of its digits 2.2E-308.
+_LARGEST_EXPONENT = 307
 
 #: The same rows give the same bytes, so that the same file is stored once.
 _CREATED = dt.datetime(2000, 1, 1)  # noqa: DTZ001 - Excel's times know no zone
@@ -91,6 +94,7 @@ def _fill(book: Any, sheets: Sheets, columns: Sequence[str] | None) -> None:
 
 
 def _worksheet(book: Any, name: str) -> Any:
+    encoded(name, "the name of a sheet")
     try:
         if name:
             return book.add_worksheet(name)
@@ -98,7 +102,7 @@ def _worksheet(book: Any, name: str) -> Any:
         pass
     raise AttachmentError(
         "expected the name of a sheet to be unique, of 1 to 31 characters, without any of "
-        f"[]:*?/\\, got: {name!r}"
+        f"[]:*?/\\, got: {shown(name)}"
     )
 
 
@@ -144,7 +148,7 @@ class _Sheet:
             plain = value.replace(tzinfo=None) if hasattr(value, "tzinfo") else value
             self._sheet.write_datetime(*place, plain, self._formats[kind])
         else:
-            self._write_text(place, str(value), style)
+            self._write_text(place, _text_of(value), style)
 
     def _write_text(self, place: tuple[int, int], text: str, style: Any) -> None:
         if not text.isascii():
@@ -160,10 +164,25 @@ class _Sheet:
 def _is_exact(value: object) -> bool:
     """Return whether it is a number that Excel keeps as it is."""
     if isinstance(value, Decimal):
-        return value.is_finite() and len(value.as_tuple().digits) <= _EXACT_DIGITS
+        is_short = value.is_finite() and len(value.as_tuple().digits) <= _EXACT_DIGITS
+        return is_short and (not value or abs(value.adjusted()) <= _LARGEST_EXPONENT)
     if isinstance(value, Integral):
         return abs(int(value)) < _EXACT_BELOW
-    return isinstance(value, Real) and math.isfinite(value)
+    if not isinstance(value, Real):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a fraction beyond all floats
+        return False
+
+
+def _text_of(value: object) -> str:
+    try:
+        return str(value)
+    except Exception as error:  # of a cell's own making, in its __str__
+        raise AttachmentError(
+            f"a cell cannot be written as text ({type(error).__name__}: {error})"
+        ) from error
 
 
 def _kind_of_time(value: Any) -> str | None:

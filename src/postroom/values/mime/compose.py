@@ -11,7 +11,7 @@ from postroom.values.message import Disposition, Draft, Part
 from postroom.values.mime.content import Content
 from postroom.values.mime.entity import Entity, Segment, multipart
 from postroom.values.mime.fields import address_field, custom_field, date_field, subject_field
-from postroom.values.mime.parts import attachment, text_part
+from postroom.values.mime.parts import attachment, head, text_part
 from postroom.values.template import TemplateSource
 
 #: RFC 3834 section 5: nobody's vacation reply is wanted.
@@ -28,6 +28,7 @@ def compose(draft: Draft) -> Content:
         InvalidHeader: a header cannot be written, or one that may occur once is there twice.
         MessageError: a body holds a lone surrogate.
     """
+    _literal(draft.subject)
     headers = "".join(_headers(draft)).encode()
     segments = _joined([headers, *_body(draft)])
     return Content(
@@ -35,6 +36,21 @@ def compose(draft: Draft) -> Content:
         tail_size_bytes=sum(map(_size, segments)),
         needs_smtputf8=not headers.isascii(),
     )
+
+
+def check(draft: Draft) -> None:
+    """Refuse what `compose` would refuse in a header, or what no relay could be told.
+
+    Bodies are left out: nothing in a text that can be stored cannot be written. So is a subject
+    that is still to be rendered.
+
+    Raises:
+        InvalidHeader: a header cannot be written, or one that may occur once is there twice.
+    """
+    for _ in _headers(draft):
+        pass
+    for part in draft.attachments:
+        head(part, part.content_type, "7bit")
 
 
 def _headers(draft: Draft) -> Iterator[str]:
@@ -46,7 +62,8 @@ def _headers(draft: Draft) -> Iterator[str]:
         yield address_field("To", draft.to) if draft.to else "To: undisclosed-recipients:;\r\n"
         if draft.cc:
             yield address_field("Cc", draft.cc)
-    yield subject_field(_literal(draft.subject))
+    if isinstance(draft.subject, str):
+        yield subject_field(draft.subject)
     if draft.headers:
         yield from _custom(draft.headers)
     else:

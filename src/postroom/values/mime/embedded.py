@@ -1,13 +1,14 @@
 """Attached messages, which no encoding may wrap (RFC 2046 section 5.2.1).
 
 A message/rfc822 part is written as it is, so that it must be what the rest of our bytes are: 7-bit,
-in lines of at most 998 octets none of which begins with a dot. Where one is not, its own parts are
-encoded; what cannot even then be written so travels as a file, octet for octet.
+in lines of at most 998 octets none of which begins with a dot or with "From ". Where one is not,
+its own parts are encoded; what cannot even then be written so travels as a file, octet for octet.
 """
 
 from __future__ import annotations
 
 import email
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from email.message import Message
@@ -19,6 +20,13 @@ from postroom.values.mime.entity import Segment
 
 MAX_LINE = 998
 
+#: Python's parser and generator go four frames deeper for each level.
+MAX_LEVELS = 100
+
+_LEVEL = re.compile(rb"^content-type:\s*(?:multipart|message)/", re.IGNORECASE | re.MULTILINE)
+#: Its parts are messages without saying so.
+_DIGEST = re.compile(rb"multipart/digest", re.IGNORECASE)
+_FRAGILE = re.compile(r"^(?:\.|From )", re.MULTILINE)
 _IDENTITIES = frozenset({"", "7bit", "8bit", "binary"})
 #: Keeps headers letter for letter, however long their lines.
 _VERBATIM = compat32.clone(linesep="\r\n", max_line_length=0)
@@ -78,7 +86,7 @@ def _checked(lines: bytes, delimiter: bytes) -> bytes:
     before = b"\n" + lines
     if not lines.isascii() or b"\0" in lines or b"\r" in lines:
         raise Unfit("it is not plain text")
-    if b"\n." in before or delimiter in before:
+    if b"\n." in before or b"\nFrom " in before or delimiter in before:
         raise Unfit("a line begins like one of the transport's or of ours")
     if max(map(len, lines.split(b"\n"))) > MAX_LINE:
         raise Unfit("a line is too long")
@@ -89,6 +97,8 @@ def _recoded(octets: bytes) -> bytes:
     """Return a message with every part that is not encoded in quoted-printable."""
     if b"\r" in octets.replace(b"\r\n", b""):
         raise Unfit("a CR stands alone; the parser would take it for the end of a line")
+    if len(_LEVEL.findall(octets)) + len(_DIGEST.findall(octets)) > MAX_LEVELS:
+        raise Unfit("it may be nested too deeply for the parser")
     message = email.message_from_bytes(octets, policy=_VERBATIM)
     for part in message.walk():
         if any(not str(value).isascii() for value in part.values()):
@@ -99,7 +109,11 @@ def _recoded(octets: bytes) -> bytes:
 
 
 def _recode(part: Message) -> None:
-    if str(part.get("Content-Transfer-Encoding", "")).strip().lower() not in _IDENTITIES:
+    encoding = str(part.get("Content-Transfer-Encoding", "")).strip().lower()
+    if encoding == "quoted-printable":
+        if not _FRAGILE.search(str(part.get_payload())):
+            return
+    elif encoding not in _IDENTITIES:
         return
     octets = part.get_payload(decode=True)
     assert isinstance(octets, bytes)

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from postroom.values.address import Address
+from postroom.values.address import Address, parse_list
 from postroom.values.domain import readable_domain
 from postroom.values.errors import InvalidHeader
-from postroom.values.headers import MAX_WORD, STRUCTURED, shown
+from postroom.values.headers import ADDRESSES, MAX_WORD, STRUCTURED, shown
 from postroom.values.mime.words import encoded
 
 #: RFC 5322 asks for 78, RFC 2047 for 76 where encoded-words are: 76 is right for both.
@@ -77,9 +77,12 @@ def custom_field(name: str, value: str) -> str:
     value = value.strip(" ")
     if not value:
         return f"{name}:\r\n"
-    if name.lower() in STRUCTURED:
+    lower = name.lower()
+    if lower in ADDRESSES and not value.isascii():
+        return address_field(name, parse_list(value))
+    if lower in STRUCTURED or lower in ADDRESSES:
         return fold(f"{name}: {value}")
-    if name.lower() == "list-id":
+    if lower == "list-id":
         return fold(f"List-ID: {_list_id(value)}")
     return text_field(name, value)
 

@@ -51,9 +51,9 @@ def attachment(part: Part, boundary: str) -> Entity:
     content_type = checked_text(part.content_type, f"the content type of {part.filename}")
     if content_type.startswith(("message/", "multipart/")):
         if body := embedded(part, boundary):
-            return [_head(part, content_type, "7bit"), body]
+            return [head(part, content_type, "7bit"), body]
         content_type = "application/octet-stream"
-    return [_head(part, content_type, "base64"), Base64Stream(part)]
+    return [head(part, content_type, "base64"), Base64Stream(part)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,12 @@ class Base64Stream:
         return base64_stream.encode(self.part.open())
 
 
-def _head(part: Part, content_type: str, encoding: str) -> bytes:
+def head(part: Part, content_type: str, encoding: str) -> bytes:
+    """Return the header of an attachment, and the blank line.
+
+    Raises:
+        InvalidHeader: its media type does not fit a line.
+    """
     lines = [fold(f"Content-Type: {content_type}"), f"Content-Transfer-Encoding: {encoding}\r\n"]
     if part.disposition is not Disposition.ALTERNATIVE:
         lines.append(disposition_field(part.disposition, part.filename))
