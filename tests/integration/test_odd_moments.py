@@ -6,6 +6,7 @@ import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,7 +19,11 @@ from postroom import (
     Outbox,
     Phase,
     Receipt,
+    Recipient,
     RecipientState,
+    RecipientStatus,
+    RenderBudget,
+    Template,
     WorkerConfig,
 )
 from postroom.testing import FaultyRelay
@@ -242,3 +247,36 @@ def test_an_application_whose_logging_fails_delivers_all_the_same(
         shop.wait_for_state(fine, RecipientState.ACCEPTED)
         factory(ordinary)
         assert shop.outbox._post.is_at_work
+
+
+def test_a_template_that_takes_long_keeps_nobody_waiting_and_is_refused(
+    engine: Engine, other: FaultyRelay
+) -> None:
+    config = replace(QUICK, render_budget=RenderBudget(seconds=2, steps=10**9))
+    outbox = Outbox(other.url, engine=engine, sender="shop@example.com", worker=config)
+    loop = "{% for a in range(99999) %}"
+    endless = loop * 2 + "{% endfor %}" * 2 + "{{ n }}"
+    with Session(engine) as session, session.begin():
+        slow = outbox.enqueue(
+            session,
+            Message(subject="Slow", text=Template.from_string(endless), lane="urgent"),
+            to=[Recipient(ADA, variables={"n": 1})],
+        )
+        others = [
+            outbox.enqueue(session, Message(subject=f"{number}", text="Quick.\n"), to=[BOB])
+            for number in range(20)
+        ]
+    with outbox.running():
+        wait_for(lambda: _state(outbox, slow).state == "rejected", "the refusal", 30)
+    refused = _state(outbox, slow)
+    quick = [_state(outbox, one) for one in others]
+    outbox.close()
+    assert refused.fault is Fault.MESSAGE
+    assert "RenderBudget" in (refused.reply or "")
+    assert {one.state for one in quick} == {RecipientState.ACCEPTED}
+    assert max(one.updated_at for one in quick) < refused.updated_at
+
+
+def _state(outbox: Outbox, receipt: Receipt) -> RecipientStatus:
+    with Session(outbox.engine) as session:
+        return outbox.status(session, receipt).recipients[0]

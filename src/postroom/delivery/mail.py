@@ -22,6 +22,7 @@ from postroom.values.address import Address
 from postroom.values.envelope import Envelope
 from postroom.values.message import Draft
 from postroom.values.mime import Content, compose, message_id_for
+from postroom.values.template import DEFAULT_BUDGET, RenderBudget
 
 #: Up to this size the shared bytes of a message are kept in memory.
 IN_MEMORY_BYTES = 256 * 1024
@@ -139,15 +140,22 @@ class Mail:
             return False
         return self._is_templated or self._shared is None or not self._shared.is_whole
 
-    def address(self, claims: Sequence[Claim]) -> tuple[Envelope, Letter]:
+    def address(
+        self, claims: Sequence[Claim], budget: RenderBudget = DEFAULT_BUDGET
+    ) -> tuple[Envelope, Letter]:
         """Return envelope and payload for ``claims``: one, or several of a message sent together.
 
+        Args:
+            claims: Recipients of this message.
+            budget: What its templates may take to render, where recipients bring variables.
+
         Raises:
+            TemplateTooSlow: the templates take more than ``budget``.
             MessageError: the content cannot be composed.
         """
         message = self.message
         recipients = [Address.stored(claim.address, claim.name) for claim in claims]
-        composed = self._composed(claims[0])
+        composed = self._composed(claims[0], budget)
         own = None if message.together else recipients[0]
         recipient_id = None if message.together else claims[0].recipient_id
         letter = composed.letter(
@@ -163,21 +171,21 @@ class Mail:
         )
         return envelope, letter
 
-    def _composed(self, claim: Claim) -> _Composed:
+    def _composed(self, claim: Claim, budget: RenderBudget) -> _Composed:
         draft = self.message.draft
         if self._is_templated:
-            return _Composed(compose(self._rendered(claim)))
+            return _Composed(compose(self._rendered(claim, budget)))
         if self._shared is None:
             with self._lock:
                 if self._shared is None:
                     self._shared = _Composed(compose(draft))
         return self._shared
 
-    def _rendered(self, claim: Claim) -> Draft:
+    def _rendered(self, claim: Claim, budget: RenderBudget) -> Draft:
         # The time of this thread alone: others may hold the interpreter meanwhile.
         began = thread_time()
         try:
-            return self.message.draft.rendered(claim.variables or {})
+            return self.message.draft.rendered(claim.variables or {}, budget)
         finally:
             is_slow = thread_time() - began > SLOW_S
             self._slow_left = _SLOW_FOR if is_slow else max(self._slow_left - 1, 0)

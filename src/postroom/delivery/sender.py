@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from postroom.delivery.clock import monotonic
 from postroom.delivery.desk import Desk
@@ -18,7 +18,7 @@ from postroom.delivery.gate import Gate
 from postroom.delivery.hub import in_thread
 from postroom.delivery.job import Job
 from postroom.delivery.lines import Lines
-from postroom.delivery.mail import Letter
+from postroom.delivery.mail import SLOW_S, Letter
 from postroom.delivery.outlet import LONGEST_WAIT_S, Outlet
 from postroom.delivery.reporter import Reporter
 from postroom.delivery.transaction import Transaction
@@ -26,9 +26,16 @@ from postroom.delivery.verdict import Verdicts
 from postroom.log import Log
 from postroom.smtp.transport import Transport
 from postroom.values.envelope import Envelope
-from postroom.values.errors import Disconnected, LeaseLost, MessageError, RelayError
+from postroom.values.errors import (
+    Disconnected,
+    LeaseLost,
+    MessageError,
+    RelayError,
+    TemplateTooSlow,
+)
 from postroom.values.reply import Reply, classify, classify_error
 from postroom.values.states import OnDoubt, Phase
+from postroom.values.template import DEFAULT_BUDGET, RenderBudget
 
 log = Log("postroom.delivery")
 
@@ -46,6 +53,7 @@ class Office:
     verdicts: Verdicts
     lines: Lines
     lingers: bool
+    render_budget: RenderBudget = DEFAULT_BUDGET
 
 
 class Sender:
@@ -57,6 +65,8 @@ class Sender:
         self._throttle = outlet.throttle
         self._queue = outlet.queue
         self._office = office
+        budget = office.render_budget
+        self._loop_budget = replace(budget, seconds=min(budget.seconds, SLOW_S))
         self._reporter = Reporter(outlet, office.desk, office.verdicts)
         self._session: Transport | None = None
         #: A job that was taken and is neither settled nor a transaction yet.
@@ -162,12 +172,18 @@ class Sender:
             job=job, envelope=envelope, letter=letter, outcomes=[None] * len(job.claims)
         )
 
-    @staticmethod
-    def _addressed(job: Job) -> tuple[Envelope, Letter]:
-        # Others should not have to wait for the database, nor for a template that takes long.
-        if job.mail.is_slow_to_compose:
-            return in_thread(lambda: job.mail.address(job.claims))
-        return job.mail.address(job.claims)
+    def _addressed(self, job: Job) -> tuple[Envelope, Letter]:
+        """Compose the mail here, or aside where the other connections would have to wait for it.
+
+        A template that proves slow here is given up after 20 ms, and rendered aside from then on.
+        """
+        mail, claims = job.mail, job.claims
+        if not mail.is_slow_to_compose:
+            try:
+                return mail.address(claims, self._loop_budget)
+            except TemplateTooSlow:
+                pass
+        return in_thread(lambda: mail.address(claims, self._office.render_budget))
 
     def _session_for(self, transaction: Transaction) -> Transport | None:
         """Return a usable session; None where the transaction is settled without one."""

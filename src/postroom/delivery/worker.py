@@ -229,6 +229,7 @@ class Worker:
             ),
             lines=self._premises.lines,
             lingers=self._premises.lingers,
+            render_budget=config.render_budget,
         )
         return Instruments(
             books=Books(self._premises.engine, self._premises.tables, _heartbeat()),
