@@ -2,6 +2,10 @@
 
 Core tables under their own ``MetaData``, so that an application can merge them into its own
 Alembic history or leave them to ours.
+
+The id of a deleted message, recipient or attempt is never given to another one: a worker, a log
+or a Message-ID may still name it. PostgreSQL's sequences keep to that by themselves, SQLite only
+in tables made with AUTOINCREMENT.
 """
 
 from __future__ import annotations
@@ -37,6 +41,7 @@ PREFIX = "postroom_"
 
 #: SQLite counts rows by itself only in a column of exactly the type INTEGER.
 _Id = BigInteger().with_variant(Integer(), "sqlite")
+
 _Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 
 #: One blob chunk, and the most that is read or written of an attachment at a time.
@@ -129,6 +134,7 @@ def _message(metadata: MetaData) -> Table:
         Column("expires_at", Utc),
         Column("tags", _Json),
         Column("created_at", Utc, nullable=False, index=True),
+        sqlite_autoincrement=True,
     )
 
 
@@ -159,6 +165,7 @@ def _recipient(metadata: MetaData) -> Table:
         Column("updated_at", Utc, nullable=False),
         UniqueConstraint("message_id", "address_key"),
         Index(PREFIX + "recipient_address_key", "address_key"),
+        sqlite_autoincrement=True,
     )
 
 
@@ -206,6 +213,7 @@ def _attempt(metadata: MetaData) -> Table:
         Column("fault", String(12)),
         Column("duration_s", Double),
         Column("transcript", Text),
+        sqlite_autoincrement=True,
     )
 
 

@@ -61,6 +61,7 @@ def _messages(schema: str | None) -> None:
         sa.Column("tags", _JSON),
         sa.Column("created_at", _TIME, nullable=False, index=True),
         schema=schema,
+        sqlite_autoincrement=True,  # or ids of deleted rows are used again
     )
 
 
@@ -85,6 +86,7 @@ def _recipients(schema: str | None) -> None:
         sa.UniqueConstraint("message_id", "address_key"),
         sa.Index("postroom_recipient_address_key", "address_key"),
         schema=schema,
+        sqlite_autoincrement=True,  # or ids of deleted rows are used again
     )
 
 
@@ -121,6 +123,7 @@ def _attempts(schema: str | None) -> None:
         sa.Column("duration_s", sa.Double),
         sa.Column("transcript", sa.Text),
         schema=schema,
+        sqlite_autoincrement=True,  # or ids of deleted rows are used again
     )
 
 
