@@ -146,7 +146,7 @@ class Books:
 
     def _mails(self, connection: Connection, claims: Sequence[Claim]) -> Mapping[int, Mail]:
         """Return the messages of ``claims`` by id; one that is not there is missing."""
-        wanted = self._cache.missing({claim.message_id for claim in claims})
+        wanted = self._cache.missing(claims)
         return self._cache.add(self._load(connection, wanted))
 
     def _readable_mails(
@@ -163,7 +163,7 @@ class Books:
                 extra={"message_id": message_id},
             )
 
-        wanted = self._cache.missing({claim.message_id for claim in claims})
+        wanted = self._cache.missing(claims)
         loaded = piecewise(
             connection, wanted, lambda some: self._load(connection, some), unreadable
         )

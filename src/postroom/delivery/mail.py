@@ -192,15 +192,24 @@ class Mail:
 
 
 class MailCache:
-    """The messages lately worked on, so that a campaign is loaded and composed once."""
+    """The messages lately worked on, so that a campaign is loaded and composed once.
+
+    By id, and bound to the token of what was loaded: an id may come to stand for other content,
+    in a restored backup or in tables that were emptied under the worker.
+    """
 
     def __init__(self, *, capacity: int = 64) -> None:
         self._capacity = capacity
         self._mails: OrderedDict[int, Mail] = OrderedDict()
 
-    def missing(self, message_ids: set[int]) -> list[int]:
-        """Return which of ``message_ids`` have to be loaded."""
-        return [one for one in sorted(message_ids) if one not in self._mails]
+    def missing(self, claims: Sequence[Claim]) -> list[int]:
+        """Return which messages of ``claims`` have to be loaded; forget what they are no more."""
+        wanted = {claim.message_id: claim.message_token for claim in claims}
+        for message_id, token in wanted.items():
+            cached = self._mails.get(message_id)
+            if cached is not None and cached.message.draft.token != token:
+                del self._mails[message_id]
+        return [one for one in sorted(wanted) if one not in self._mails]
 
     def add(self, messages: Sequence[StoredMessage]) -> dict[int, Mail]:
         """Take in freshly loaded messages; return them with what was there already."""

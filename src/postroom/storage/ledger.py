@@ -56,6 +56,9 @@ class Claim:
     ``claimed_at`` the database's clock, in seconds since the epoch. ``attempts`` counts all
     attempts so far, ``doubts`` those among them that ended in doubt.
 
+    ``message_token`` is the random one of the message, None where that is gone: where ids begin
+    again (a restored backup, tables emptied under a worker), it still tells one mail from another.
+
     ``unreadable_because`` says what is wrong with rows that make no claim one could act on: it
     names the column. Such a claim is for setting aside; what could not be read of it is empty.
     """
@@ -74,6 +77,7 @@ class Claim:
     suppressed_because: str | None
     attempts: int = 0
     doubts: int = 0
+    message_token: str | None = None
     unreadable_because: str | None = None
 
 
@@ -130,7 +134,11 @@ class Ledger(Protocol):
         """Write outcomes and attempts.
 
         ``accepted`` is written whoever holds the claim by now; every other outcome only where
-        its token still holds. The attempt is written in any case: it happened.
+        its token still holds. The attempt is written in any case: it happened. But nothing is
+        written about a recipient whose message is gone, whoever has its id by now.
+
+        Rows are locked by recipient, those of the queue before the recipients themselves: a
+        decision that waits for one of them never waits in a circle.
         """
         ...
 
@@ -152,21 +160,30 @@ class Ledger(Protocol):
 
 
 def distinct_batches(results: Iterable[Result]) -> Iterator[list[Result]]:
-    """Split results so that no recipient occurs twice in one batch, in their order.
+    """Split results so that each id means one thing in a batch; sort each batch by recipient.
 
     A lease that ran out may have been claimed again by the same worker: both outcomes can wait
-    for the same commit, and one statement must not update one row twice.
+    for the same commit, and one statement must not update one row twice. A message may have the
+    id of an earlier one, and both be in hand.
     """
     batch: list[Result] = []
     seen: set[int] = set()
+    tokens: dict[int, str | None] = {}
     for result in results:
-        if result.claim.recipient_id in seen:
-            yield batch
+        claim = result.claim
+        token = tokens.setdefault(claim.message_id, claim.message_token)
+        if claim.recipient_id in seen or token != claim.message_token:
+            yield sorted(batch, key=_by_recipient)
             batch, seen = [], set()
+            tokens = {claim.message_id: claim.message_token}
         batch.append(result)
-        seen.add(result.claim.recipient_id)
+        seen.add(claim.recipient_id)
     if batch:
-        yield batch
+        yield sorted(batch, key=_by_recipient)
+
+
+def _by_recipient(result: Result) -> int:
+    return result.claim.recipient_id
 
 
 #: How many attempts of the recipient ``r`` ended in doubt; one that has none is not looked for.
@@ -188,15 +205,20 @@ def claims_of(rows: Iterable[Sequence[Any]], token: int) -> list[Claim]:
 
     Columns: recipient, message, address (None where there is no such recipient), name, variables
     as text, claims, tries, intent, why the address is suppressed, lane, the database's clock,
-    attempts, and how many of them ended in doubt.
-    A text that is none comes as bytes.
+    attempts, how many of them ended in doubt, and the message's token, which only the first of
+    its recipients in a row needs to bring. A text that is none comes as bytes.
     """
-    return [_claim(row, token) for row in rows]
+    rows = list(rows)
+    claims = [_claim(row, token) for row in rows]
+    message_tokens = {row[1]: row[13] for row in rows if type(row[13]) is str}
+    for claim in claims:
+        claim.message_token = message_tokens.get(claim.message_id)
+    return claims
 
 
 def _claim(row: Sequence[Any], token: int) -> Claim:
     recipient_id, message_id, address, name, variables, claims, tries, intent = row[:8]
-    reason, lane, at, attempts, doubts = row[8:]
+    reason, lane, at, attempts, doubts = row[8:13]
     try:
         # The types are compared as they are: this is done for every mail.
         is_sound = (
@@ -245,7 +267,7 @@ def strays_of(rows: Iterable[Sequence[Any]], token: int) -> list[Claim]:
 
 
 def _unreadable(row: Sequence[Any], token: int, because: str) -> Claim:
-    recipient_id, message_id, address, _, _, claims, _, intent, _, lane, at, _, _ = row
+    recipient_id, message_id, address, _, _, claims, _, intent, _, lane, at = row[:11]
     return Claim(
         recipient_id=recipient_id,
         message_id=message_id if type(message_id) is int else 0,

@@ -71,6 +71,7 @@ _STRAYS = f"""
     ) AS above
 """
 
+#: The token of a message comes with the first of its recipients in a row: a campaign has one.
 _CLAIM = f"""
 WITH due AS MATERIALIZED (%s), leased AS (
     UPDATE {{queue}} AS q
@@ -81,7 +82,10 @@ WITH due AS MATERIALIZED (%s), leased AS (
 )
 SELECT leased.recipient_id, leased.message_id, r.address, r.name, r.variables::text,
        leased.claims, leased.tries, leased.intent, s.reason, leased.lane, {{now}},
-       r.attempts, {{doubts}}
+       r.attempts, {{doubts}},
+       CASE WHEN lag(leased.message_id) OVER (ORDER BY leased.recipient_id)
+                 IS DISTINCT FROM leased.message_id
+            THEN (SELECT m.token FROM {{message}} AS m WHERE m.id = leased.message_id) END
 FROM leased
 LEFT JOIN {{recipient}} AS r
     ON r.id = leased.recipient_id AND r.message_id = leased.message_id
@@ -89,16 +93,23 @@ LEFT JOIN {{suppression}} AS s ON s.address_key = r.address_key
 ORDER BY leased.recipient_id
 """
 
+#: A claim that has lost its lease may have lost its recipient too, whose id another one has by
+#: now: then, and only then, ``same`` are those of the messages that still are what was claimed.
 _RECORD = """
 WITH o AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(results)s::json) AS o(
-        recipient_id bigint, token bigint, state text, at timestamptz, due_in_s float8,
-        counts bool, fault text, code smallint, enhanced_code text, reply text, relay text,
-        phase text, duration_s float8, transcript text)
+        recipient_id bigint, message_id bigint, token bigint, state text, at timestamptz,
+        due_in_s float8, counts bool, fault text, code smallint, enhanced_code text, reply text,
+        relay text, phase text, duration_s float8, transcript text)
+), same AS MATERIALIZED (
+    SELECT m.id FROM unnest(%(ids)s::bigint[], %(tokens)s::text[]) AS claimed(id, token)
+    JOIN {message} AS m ON m.id = claimed.id AND m.token = claimed.token
+    WHERE m.id = ANY(ARRAY(SELECT unnest(%(ids)s::bigint[])))
 ), ended AS (
     DELETE FROM {queue} AS q USING o
     WHERE q.recipient_id = o.recipient_id AND o.due_in_s IS NULL
-      AND (q.token = o.token OR o.state = 'accepted')
+      AND (q.token = o.token OR o.state = 'accepted' AND q.message_id = o.message_id
+                                AND o.message_id IN (SELECT id FROM same))
     RETURNING q.recipient_id
 ), again AS (
     UPDATE {queue} AS q
@@ -116,13 +127,19 @@ WITH o AS MATERIALIZED (
         updated_at = o.at
     FROM o
     WHERE r.id = o.recipient_id
-      AND (o.state = 'accepted' OR o.recipient_id IN (SELECT recipient_id FROM held))
+      AND (o.recipient_id IN (SELECT recipient_id FROM held)
+           OR o.state = 'accepted' AND r.message_id = o.message_id
+              AND o.message_id IN (SELECT id FROM same))
 )
 INSERT INTO {attempt} (recipient_id, at, relay, phase, code, enhanced_code, reply, outcome, fault,
                        duration_s, transcript)
 SELECT recipient_id, at, relay, phase, code, enhanced_code, reply, state, fault, duration_s,
        transcript
-FROM o WHERE relay IS NOT NULL
+FROM o
+WHERE relay IS NOT NULL
+  AND (recipient_id IN (SELECT recipient_id FROM held)
+       OR message_id IN (SELECT id FROM same)
+          AND (SELECT r.message_id FROM {recipient} AS r WHERE r.id = recipient_id) = message_id)
 """
 
 _HELD = """
@@ -172,7 +189,15 @@ class PostgresqlLedger:
         """Write outcomes and attempts; one statement a batch."""
         fitted(results)
         for batch in distinct_batches(results):
-            connection.exec_driver_sql(self._record, {"results": json.dumps(_rows(batch))})
+            messages = {one.claim.message_id: one.claim.message_token for one in batch}
+            connection.exec_driver_sql(
+                self._record,
+                {
+                    "results": json.dumps(_rows(batch)),
+                    "ids": list(messages),
+                    "tokens": list(messages.values()),
+                },
+            )
 
     def intend(self, connection: Connection, claims: Sequence[Claim]) -> set[int]:
         """Mark intents; return the recipients still held."""
@@ -196,6 +221,7 @@ def _named(sql: str, tables: Tables) -> str:
     return sql.format(
         now=_NOW,
         doubts=DOUBTS.format(attempt=tables.attempt.fullname),
+        message=tables.message.fullname,
         queue=tables.queue.fullname,
         recipient=tables.recipient.fullname,
         attempt=tables.attempt.fullname,
@@ -214,6 +240,7 @@ def _rows(results: Sequence[Result]) -> list[dict[str, object]]:
     return [
         {
             "recipient_id": result.claim.recipient_id,
+            "message_id": result.claim.message_id,
             "token": result.claim.token,
             "state": result.state,
             "at": result.at.isoformat(),

@@ -127,7 +127,7 @@ def join(metadata: MetaData, schema: str | None = None) -> None:
     They then belong to the application's Alembic history, and to its ``create_all``. Columns
     get SQLAlchemy's own types, so that a generated migration imports nothing of ours; JSON
     columns are therefore ``json`` on PostgreSQL, which serves as well as our ``jsonb``. On SQLite
-    a generated migration says ``sqlite_autoincrement=True`` of three tables: it has to stay.
+    a generated migration says ``sqlite_autoincrement=True`` of two tables: it has to stay.
     """
     for table in tables(schema).metadata.sorted_tables:
         for column in table.to_metadata(metadata).columns:
@@ -195,7 +195,7 @@ def _check_ids(connection: Connection, tables: Tables) -> None:
     Raises:
         SchemaError: somebody made a table in which it would; the text says how to make it.
     """
-    numbered = (tables.message, tables.recipient, tables.attempt)
+    numbered = (tables.message, tables.recipient)
     if connection.dialect.name == "postgresql":
         schema_name = tables.metadata.schema
         found = connection.execute(_SEQUENCES, {"schema": schema_name}).all()

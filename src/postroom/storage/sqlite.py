@@ -40,6 +40,7 @@ FROM (
     WHERE %s LIMIT ?
 ) AS q
 LEFT JOIN {recipient} AS r ON r.id = q.recipient_id AND r.message_id = q.message_id
+LEFT JOIN {message} AS m ON m.id = q.message_id
 LEFT JOIN {suppression} AS s ON s.address_key = r.address_key
 """
 
@@ -49,7 +50,7 @@ _DUE_AT_ONCE = (
     """
 SELECT json_group_array(json_array(
     q.recipient_id, q.message_id, r.address, r.name, r.variables, q.claims + 1, q.tries,
-    q.intent, s.reason, q.lane, {now}, r.attempts, {doubts}))
+    q.intent, s.reason, q.lane, {now}, r.attempts, {doubts}, m.token))
 """
     + _DUE
 )
@@ -67,6 +68,7 @@ _ONE_BY_ONE = "SELECT " + ", ".join(
         "{now}",
         _as_is("r.attempts"),
         "{doubts}",
+        _as_is("m.token"),
     ]
 )
 
@@ -87,8 +89,29 @@ WHERE recipient_id IN (SELECT value FROM json_each(?))
 _STATED = """
 UPDATE {recipient} SET state = ?, attempts = attempts + ?, code = ?, enhanced_code = ?,
     reply = ?, fault = ?, updated_at = ?
-WHERE id = ? AND (? = 'accepted' OR EXISTS (
-    SELECT 1 FROM {queue} AS q WHERE q.recipient_id = {recipient}.id AND q.token = ?))
+WHERE id = ?"""
+
+#: Where the claim is still held, as it nearly always is.
+_STATED_BY_HOLDER = (
+    _STATED
+    + """ AND EXISTS (
+    SELECT 1 FROM {queue} AS q WHERE q.recipient_id = {recipient}.id AND q.token = ?)
+"""
+)
+
+#: Of claims as ``[[recipient, token, message, message token], ...]``, those that are lost, and
+#: whether their recipients are still of the messages that were claimed: otherwise others have
+#: come to have their ids.
+_LOST = """
+SELECT json_group_array(json_array(json_extract(c.value, '$[0]'), EXISTS (
+    SELECT 1 FROM {recipient} AS r JOIN {message} AS m ON m.id = r.message_id
+    WHERE r.id = json_extract(c.value, '$[0]') AND r.message_id = json_extract(c.value, '$[2]')
+      AND m.token = json_extract(c.value, '$[3]'))))
+FROM json_each(?) AS c
+WHERE NOT EXISTS (
+    SELECT 1 FROM {queue} AS q
+    WHERE q.recipient_id = json_extract(c.value, '$[0]')
+      AND q.token = json_extract(c.value, '$[1]'))
 """
 
 _SENT = "DELETE FROM {queue} WHERE recipient_id IN (SELECT value FROM json_each(?))"
@@ -130,6 +153,8 @@ class SqliteLedger:
         self._strays = _named(_STRAYS, tables)
         self._lease = _named(_LEASE, tables)
         self._stated = _named(_STATED, tables)
+        self._stated_by_holder = _named(_STATED_BY_HOLDER, tables)
+        self._lost = _named(_LOST, tables)
         self._sent = _named(_SENT, tables)
         self._ended = _named(_ENDED, tables)
         self._again = _named(_AGAIN, tables)
@@ -170,8 +195,10 @@ class SqliteLedger:
         """Write outcomes and attempts; recipients first, while the queue still has the tokens."""
         fitted(results)
         for batch in distinct_batches(results):
-            _many(connection, self._stated, [_stated(result) for result in batch])
-            sent = [result.claim.recipient_id for result in batch if result.state is _ACCEPTED]
+            by_holders = [(*_stated(result), result.claim.token) for result in batch]
+            held = connection.exec_driver_sql(self._stated_by_holder, by_holders).rowcount
+            known = batch if held == len(batch) else self._late(connection, batch)
+            sent = [result.claim.recipient_id for result in known if result.state is _ACCEPTED]
             if sent:
                 connection.exec_driver_sql(self._sent, (json.dumps(sent),))
             _many(
@@ -179,7 +206,7 @@ class SqliteLedger:
                 self._ended,
                 [
                     _held(result.claim)
-                    for result in batch
+                    for result in known
                     if result.due_in_s is None and result.state is not _ACCEPTED
                 ],
             )
@@ -188,15 +215,28 @@ class SqliteLedger:
                 self._again,
                 [
                     (result.due_in_s, result.counts, result.claim.recipient_id, result.claim.token)
-                    for result in batch
+                    for result in known
                     if result.due_in_s is not None
                 ],
             )
             _many(
                 connection,
                 self._attempt,
-                [_attempt(result) for result in batch if result.relay is not None],
+                [_attempt(result) for result in known if result.relay is not None],
             )
+
+    def _late(self, connection: Connection, results: list[Result]) -> list[Result]:
+        """Write what was accepted under claims that are lost; drop results about others' ids."""
+        claims = [
+            (claim.recipient_id, claim.token, claim.message_id, claim.message_token)
+            for claim in [result.claim for result in results]
+        ]
+        found = connection.exec_driver_sql(self._lost, (json.dumps(claims),)).scalar_one()
+        lost: dict[int, int] = dict(json.loads(found))
+        known = [result for result in results if lost.get(result.claim.recipient_id, True)]
+        late = [one for one in known if one.claim.recipient_id in lost and one.state is _ACCEPTED]
+        _many(connection, self._stated, [_stated(result) for result in late])
+        return known
 
     def intend(self, connection: Connection, claims: Sequence[Claim]) -> set[int]:
         """Mark intents; return the recipients still held."""
@@ -227,6 +267,7 @@ def _named(sql: str, tables: Tables) -> str:
     return sql.format(
         now=_NOW,
         doubts=DOUBTS.format(attempt=tables.attempt.fullname),
+        message=tables.message.fullname,
         queue=tables.queue.fullname,
         recipient=tables.recipient.fullname,
         attempt=tables.attempt.fullname,
@@ -268,8 +309,6 @@ def _stated(result: Result) -> tuple[object, ...]:
         result.fault and result.fault.value,
         _stored(result.at),
         result.claim.recipient_id,
-        result.state.value,
-        result.claim.token,
     )
 
 

@@ -123,7 +123,6 @@ def _attempts(schema: str | None) -> None:
         sa.Column("duration_s", sa.Double),
         sa.Column("transcript", sa.Text),
         schema=schema,
-        sqlite_autoincrement=True,  # or ids of deleted rows are used again
     )
 
 
