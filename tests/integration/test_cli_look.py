@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
 import time
+from contextlib import closing
 
 import pytest
+from sqlalchemy import make_url
 
 from postroom.testing import FaultyRelay
 from postroom.values.states import Phase
@@ -114,3 +118,53 @@ def test_explain_says_why_and_when(used: Terminal) -> None:
 @pytest.mark.parametrize("command", ["show", "explain", "cancel", "retry", "preview"])
 def test_a_message_that_does_not_exist_is_not_found(terminal: Terminal, command: str) -> None:
     assert "99" in terminal.fails(4, command, "99")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "shown"),
+    [
+        ("not_before", "9999-12-31 23:59:59.999999", "9999-12-31 23:59:59Z"),
+        ("created_at", "0001-01-01 00:00:00.000000", "1-01-01 00:00:00Z"),
+        ("expires_at", "the day after", "unreadable: 'the day after'"),
+        ("created_at", "infinity", "unreadable: 'infinity'"),
+    ],
+)
+def test_show_survives_every_date(terminal: Terminal, column: str, value: str, shown: str) -> None:
+    terminal.run("send", "--to", ADA, "--text", "hi")
+    _write(terminal, f"UPDATE postroom_message SET {column} = ?", value)
+    _write(terminal, "UPDATE postroom_queue SET due_at = ?", 253_402_300_800.0)
+    _write(terminal, "UPDATE postroom_recipient SET updated_at = ?", value)
+    assert shown.lstrip("0") in terminal.run("show", "1").out
+    assert terminal.run("explain", "1").lines[1].startswith(f"{ADA} queued")
+    assert terminal.run("list", "--json").json[0]["subject"] == ""
+    assert terminal.run("show", "1", "--json").json["message"]["id"] == 1
+
+
+def test_what_is_no_text_is_shown_with_replacement_characters(terminal: Terminal) -> None:
+    terminal.run("send", "--to", ADA, "--subject", "Hi", "--text", "hi")
+    _write(terminal, "UPDATE postroom_message SET subject = CAST(? AS TEXT)", b"H\xff")
+    _write(
+        terminal, "UPDATE postroom_recipient SET state = 'lost', name = CAST(? AS TEXT)", b"\xff"
+    )
+    assert terminal.run("list").lines[1].endswith("lost 1 H\N{REPLACEMENT CHARACTER}")
+    assert "lost 1" in terminal.run("status").lines
+    assert "does not know" in terminal.run("explain", "1").out
+
+
+def test_status_counts_what_was_set_aside(terminal: Terminal) -> None:
+    terminal.run("send", "--to", ADA, "--text", "hi")
+    _write(terminal, "UPDATE postroom_recipient SET variables = ?", "{broken")
+    terminal.run("worker", "--drain")
+    assert any("1 of the rejected were set aside" in line for line in terminal.run("status").lines)
+    assert "recipient.variables" in terminal.run("explain", "1").out
+    _write(terminal, "UPDATE postroom_recipient SET variables = ?", None)
+    terminal.run("retry", "1")
+    terminal.run("worker", "--drain")
+    assert terminal.run("status", "--json").json["by_state"] == {"accepted": 1}
+
+
+def _write(terminal: Terminal, statement: str, value: object) -> None:
+    """Write past every check, as another program would."""
+    path = make_url(os.environ["POSTROOM_DATABASE_URL"]).database
+    with closing(sqlite3.connect(path or "")) as connection, connection:
+        connection.execute(statement, (value,))
