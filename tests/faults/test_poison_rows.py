@@ -220,9 +220,10 @@ class Hospital:
         with self.outbox.engine.connect() as connection:
             now = connection.execute(select(clock_sql(connection.dialect))).scalar_one()
             due = text(
-                "SELECT count(*) FROM postroom_queue WHERE due_at <= :soon OR lane NOT IN (0, 1, 2)"
+                "SELECT count(*) FROM postroom_queue WHERE due_at <= :now "
+                "OR (token IS NOT NULL AND due_at <= :soon) OR lane NOT IN (0, 1, 2)"
             )
-            return connection.execute(due, {"soon": now + 10}).scalar_one() == 0
+            return connection.execute(due, {"now": now, "soon": now + 10}).scalar_one() == 0
 
     def look(self, ids: list[int]) -> None:
         """Ask everything that can be asked of messages."""
