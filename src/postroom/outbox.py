@@ -34,7 +34,9 @@ from postroom.storage.order import (
 from postroom.storage.people import People
 from postroom.storage.prune import Pruned, prune
 from postroom.storage.queries import MessageStatus
+from postroom.values import settled
 from postroom.values.address import Address
+from postroom.values.checks import address_of
 from postroom.values.config import WorkerConfig
 from postroom.values.message import Message
 from postroom.values.template import Templates, TemplatesLike
@@ -82,6 +84,9 @@ class Outbox(Records):
         redirect_all_to: str | Address | None = None,
         redis: str | None = None,
     ) -> None:
+        if schema is not None:
+            settled.text(schema, "schema")
+        settled.count(max_message_bytes, "max_message_bytes", most=2**40)
         self._schema = schema
         self._tables = tables(schema)
         config = worker or WorkerConfig()
@@ -281,4 +286,4 @@ class Outbox(Records):
 
 
 def _address(given: str | Address | None) -> Address | None:
-    return Address.parse(given) if isinstance(given, str) else given
+    return None if given is None else address_of(given)

@@ -15,7 +15,7 @@ from postroom.smtp.dry_run import Console, DryRun, Folder, Void
 from postroom.smtp.plain_view import plain_view
 from postroom.values.address import Address
 from postroom.values.envelope import Envelope
-from postroom.values.errors import ConfigError, RelayError
+from postroom.values.errors import ConfigError, MessageError, RelayError
 from postroom.values.message import Draft
 from postroom.values.mime import compose
 from postroom.values.relay import Relay
@@ -113,7 +113,11 @@ def test_a_recipient_never_leads_a_file_elsewhere(
 ) -> None:
     folder = tmp_path_factory.mktemp("mail")
     session = DryRun(Folder(folder))
-    session.start(Envelope(sender="", recipients=(recipient,), size_bytes=0))
+    try:
+        envelope = Envelope(sender="", recipients=(recipient,), size_bytes=0)
+    except MessageError:
+        return  # refused long before
+    session.start(envelope)
     session.send_body([])
     session.finish()
     (path,) = folder.iterdir()

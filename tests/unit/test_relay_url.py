@@ -106,7 +106,7 @@ def test_a_token_stands_for_a_password() -> None:
         ("smtp://relay.example?tls", "options of a relay URL"),
         ("smtp://relay.example?key=me.key", "key= to come with cert="),
         ("smtps://relay.example?tls=off", "smtps:// with tls=required"),
-        ("smtp://relay.example:0", "a port from 1 to 65535"),
+        ("smtp://relay.example:0", "a whole number from 1 to 65535"),
         ("smtp://relay.example:66000", "a relay URL to be like"),
         ("smtp://", "a relay URL to be like"),
         ("smtp:///path", "a relay URL to be like"),

@@ -5,8 +5,13 @@ from __future__ import annotations
 import csv
 import io
 from collections import namedtuple
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
 
 import pandas as pd
 import polars as pl
@@ -15,8 +20,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Connection, create_engine, text
 
+from postroom.values.attachment import Attachment
 from postroom.values.errors import AttachmentError
-from postroom.values.source import Once
+from postroom.values.source import Once, WrittenSource
 from postroom.values.tabular import CsvStyle, Rows, table, write_csv
 
 
@@ -174,3 +180,45 @@ cells = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
 def test_any_text_reads_back_as_it_was(rows: list[tuple[str, str]]) -> None:
     content = written(rows).decode()
     assert [tuple(row) for row in csv.reader(io.StringIO(content, newline=""))] == rows
+
+
+HUGE = {
+    "an integer of 5,000 digits": 10**5000,
+    "a fraction beyond all floats": Fraction(10**400),
+    "a decimal beyond all floats": Decimal("1E+400"),
+    "a decimal below all floats": Decimal("1E-400"),
+    "a signalling NaN": Decimal("sNaN"),
+    "an infinite decimal": Decimal("-Infinity"),
+    "an infinite float": float("inf"),
+    "no number": float("nan"),
+    "a complex number": 1j,
+    "a lone surrogate": "a\ud800",
+    "a long text": "x" * 40_000,
+    "a moment at the end of time": datetime.max.replace(tzinfo=timezone(timedelta(hours=-9))),
+    "a long time": timedelta.max,
+    "a list": [1],
+}
+
+
+@pytest.mark.parametrize("cell", HUGE.values(), ids=HUGE)
+@pytest.mark.parametrize("make", [Attachment.csv, Attachment.excel], ids=["csv", "excel"])
+def test_no_cell_raises_what_is_not_ours(make: Callable[..., Attachment], cell: Any) -> None:
+    source = make("a", [["before", cell, "behind"]]).source
+    assert isinstance(source, WrittenSource)
+
+    with suppress(AttachmentError):
+        source.write(io.BytesIO())
+
+
+def test_a_cell_that_cannot_say_what_it_is_is_refused() -> None:
+    class Surly:
+        def __str__(self) -> str:
+            raise RuntimeError("no")
+
+    for make in (Attachment.csv, Attachment.excel):
+        source = make("a", [[Surly()]]).source
+        assert isinstance(source, WrittenSource)
+        with pytest.raises(
+            AttachmentError, match=r"as text \(RuntimeError: no\)"
+        ):
+            source.write(io.BytesIO())

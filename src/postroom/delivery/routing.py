@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from postroom.storage.contents import StoredMessage
 from postroom.values.errors import ConfigError
+from postroom.values.headers import shown
 from postroom.values.relay import Relay
 from postroom.values.route import Route, parse_route, relays_in
 from postroom.values.states import Lane
@@ -62,11 +63,18 @@ class Routing:
         """
         if isinstance(given, Routing):
             return given
-        named: Mapping[str, Any] = given if isinstance(given, Mapping) else {"": given}
+        named: Mapping[Any, Any] = given if isinstance(given, Mapping) else {"": given}
         known: dict[str, Route] = {}
         for name, one in named.items():
-            is_text = isinstance(one, str)
-            route = parse_route(one, name=name or None, known=known) if is_text else one
+            if not isinstance(name, str) or not isinstance(one, str | Route):
+                raise ConfigError(
+                    "a relay must be a URL or a route, or several of them by name, not "
+                    f"{shown(name)}: {type(one).__name__}"
+                )
+            if isinstance(one, str):
+                route = parse_route(one, name=name or None, known=known)
+            else:
+                route = one
             known[name or route.name] = route
         return cls(
             routes=tuple(known.values()),

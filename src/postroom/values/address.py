@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from postroom.values.domain import ascii_domain
 from postroom.values.errors import InvalidAddress
@@ -42,11 +43,18 @@ class Address:
 
     def __post_init__(self) -> None:
         """Normalise to NFC and refuse what no relay would take."""
+        local: Any = self.local
+        domain: Any = self.domain
+        if not (isinstance(local, str) and isinstance(domain, str)):
+            raise InvalidAddress(
+                f"the parts of an address must be text, not {shown(self.local)} and "
+                f"{shown(self.domain)}"
+            )
         if not (self.local.isascii() and self.domain.isascii()):
             self._normalise()
         if reason := _objection(self.local, self.domain):
             raise _invalid(self.addr_spec, reason)
-        if self.name:
+        if self.name != "":
             name = checked_text(unpasted(self.name), "a display name", InvalidAddress).strip(" ")
             object.__setattr__(self, "name", name)
 

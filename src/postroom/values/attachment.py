@@ -253,7 +253,7 @@ class Attachment:
         ``method`` must be the one that the object itself names. The lines of a string are ended
         by CRLF, as RFC 5545 section 3.1 wants them; bytes travel as they are.
         """
-        if not isinstance(method, str) or method not in _CALENDAR_METHODS:
+        if method not in sorted(_CALENDAR_METHODS):
             raise AttachmentError(
                 f"expected a calendar method to be one of {', '.join(sorted(_CALENDAR_METHODS))}, "
                 f"got: {shown(method)}"
@@ -291,13 +291,12 @@ def _octets_of(message: Any) -> bytes:
 
 
 def _checked_disposition(disposition: Any) -> Disposition:
-    try:
+    if isinstance(disposition, str) and disposition in list(Disposition):
         return Disposition(disposition)
-    except ValueError as error:
-        raise AttachmentError(
-            f"the disposition of an attachment must be one of {', '.join(Disposition)}, not "
-            f"{shown(disposition)}"
-        ) from error
+    raise AttachmentError(
+        f"the disposition of an attachment must be one of {', '.join(Disposition)}, not "
+        f"{shown(disposition)}"
+    )
 
 
 def _disposition(cid: str | None) -> Disposition:

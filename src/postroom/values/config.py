@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
+from postroom.values import settled
 from postroom.values.errors import ConfigError
+from postroom.values.headers import shown
 from postroom.values.states import Lane
 from postroom.values.template import DEFAULT_BUDGET, RenderBudget
 
@@ -46,8 +48,16 @@ class WorkerConfig:
         """Refuse numbers that would stop the worker from working."""
         for setting in fields(self):
             value = getattr(self, setting.name)
-            if isinstance(value, int | float) and value <= 0:
-                raise ConfigError(f"expected {setting.name} to be positive, got: {value}")
+            if setting.type == "int":
+                settled.count(value, setting.name)
+            elif setting.type == "float":
+                settled.seconds(value, setting.name)
+        settled.instance(RenderBudget, self.render_budget, "render_budget")
+        if not isinstance(self.lane_weights, Mapping):
+            raise ConfigError(f"lane_weights must be a mapping, not {shown(self.lane_weights)}")
+        for lane, weight in self.lane_weights.items():
+            settled.member(Lane, lane, "a lane")
+            settled.count(weight, f"the weight of a lane ({lane})", least=0, most=1_000_000)
         if missing := [lane.value for lane in Lane if self.lane_weights.get(lane, 0) < 1]:
             raise ConfigError(
                 f"expected a weight of at least 1 for every lane, got none for: {missing}"

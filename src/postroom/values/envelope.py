@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
+
+from postroom.values.errors import MessageError
+from postroom.values.headers import checked_text, shown
+
+_REPORTED = {"SUCCESS", "FAILURE", "DELAY"}
+_LONGEST_ENVID = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,11 +19,32 @@ class DeliveryNotice:
 
     ``notify`` holds ``NEVER`` alone, or any of ``SUCCESS``, ``FAILURE``, ``DELAY``. ``ret`` is
     ``FULL``, ``HDRS`` or empty. ``envid`` is printable US-ASCII of at most 100 characters.
+
+    Raises:
+        MessageError: a relay would not understand it.
     """
 
     notify: tuple[str, ...] = ()
     ret: str = ""
     envid: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what a relay would not understand (RFC 3461 section 4)."""
+        notify: Any = self.notify
+        is_list = isinstance(notify, tuple | list) and all(isinstance(one, str) for one in notify)
+        if not is_list or not (set(notify) <= _REPORTED or set(notify) == {"NEVER"}):
+            raise MessageError(
+                "expected notify to be NEVER, or of SUCCESS, FAILURE and DELAY, got: "
+                f"{shown(notify)}"
+            )
+        object.__setattr__(self, "notify", tuple(notify))
+        if self.ret not in ("", "FULL", "HDRS"):
+            raise MessageError(f"expected ret to be FULL, HDRS or empty, got: {shown(self.ret)}")
+        envid = checked_text(self.envid, "envid", error=MessageError)
+        if not envid.isascii() or len(envid) > _LONGEST_ENVID:
+            raise MessageError(
+                f"expected envid to be up to {_LONGEST_ENVID} ASCII characters, got: {shown(envid)}"
+            )
 
 
 # Not frozen, though nothing changes it: one is made for every mail.
@@ -35,6 +62,20 @@ class Envelope:
     size_bytes: int
     needs_smtputf8: bool = False
     notice: DeliveryNotice | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what would end a command: for the row that something else has written."""
+        if not isinstance(self.recipients, tuple):
+            raise MessageError("the recipients of an envelope must be a tuple")
+        try:
+            paths = "".join((self.sender, *self.recipients))
+        except TypeError as error:
+            raise MessageError(f"the addresses of an envelope must be text ({error})") from error
+        if not paths.isprintable() or " " in paths or "<" in paths or ">" in paths:
+            raise MessageError(
+                f"the addresses of an envelope must be words, not {shown(self.recipients)} "
+                f"from {shown(self.sender)}"
+            )
 
 
 class Payload(Protocol):

@@ -6,6 +6,7 @@ Nothing that passes here can end a line, start another header or hide from a rea
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from postroom.values.errors import InvalidHeader, PostroomError
 
@@ -112,7 +113,7 @@ def shown(value: object) -> str:
     return text if len(text) <= 100 else f"{text[:80]}… ({len(text)} characters)"
 
 
-def unpasted(text: str) -> str:
+def unpasted(text: Any) -> Any:
     """Return ``text`` as a person sees it in one line, where it holds what was pasted along.
 
     A run of tabs, vertical tabs, form feeds and line or paragraph separators (U+2028, U+2029), with

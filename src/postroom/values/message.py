@@ -32,7 +32,7 @@ from postroom.values.checks import (
 )
 from postroom.values.envelope import DeliveryNotice
 from postroom.values.errors import InvalidHeader, MessageError
-from postroom.values.headers import checked_text, unpasted
+from postroom.values.headers import checked_text, shown, unpasted
 from postroom.values.states import Lane, OnDoubt
 from postroom.values.template import (
     DEFAULT_BUDGET,
@@ -110,6 +110,7 @@ class Message:
             "in_reply_to": None if self.in_reply_to is None else message_id_of(self.in_reply_to),
             "references": tuple(map(message_id_of, items_of(self.references, "references"))),
             "envelope_sender": _envelope_sender(self.envelope_sender),
+            "together": _truth(self.together, "together"),
             "lane": member(Lane, self.lane, "the lane"),
             "relay": None if self.relay is None else _relay_name(self.relay),
             "on_doubt": member(OnDoubt, self.on_doubt, "on_doubt"),
@@ -244,6 +245,12 @@ def rendered_subject(subject: str) -> str:
     return checked_text(unpasted(subject.strip()), "the rendered subject", error=InvalidHeader)
 
 
+def _truth(value: Any, what: str) -> bool:
+    if not isinstance(value, bool):
+        raise MessageError(f"{what} must be True or False, not {shown(value)}")
+    return value
+
+
 def _body(body: str | Template | None, what: str) -> str | Template | None:
     return body if body is None or isinstance(body, Template) else storable(body, what)
 
@@ -253,20 +260,22 @@ def _attachments(attachments: Sequence[Attachment]) -> tuple[Attachment, ...]:
     for item in items:
         if not isinstance(item, Attachment):
             raise MessageError(
-                f"expected attachments to be Attachments, got: {item!r}; "
+                f"expected attachments to be Attachments, got: {shown(item)}; "
                 "for example Attachment.from_path(…)"
             )
     return items
 
 
 def _envelope_sender(sender: str | None) -> str | None:
-    return address_of(sender).envelope if sender else sender
+    return sender if sender is None or sender == "" else address_of(sender).envelope
 
 
 def _relay_name(name: str) -> str:
     text = checked_text(name, "the relay", error=MessageError)
     if not 0 < len(text) <= 64:
-        raise MessageError(f"expected the relay to be a name of up to 64 characters, got: {name!r}")
+        raise MessageError(
+            f"expected the relay to be a name of up to 64 characters, got: {shown(name)}"
+        )
     return text
 
 
@@ -275,6 +284,11 @@ def _thread_of(message: str | ParsedMessage) -> tuple[str, tuple[str, ...]]:
     if isinstance(message, str):
         answered = message_id_of(message)
         return answered, (answered,)
+    if not isinstance(message, ParsedMessage):
+        raise MessageError(
+            "reply_to_message must be a Message-ID or an email.message.Message, not "
+            f"{shown(message)}"
+        )
     answered = message_id_of(str(message["Message-ID"] or ""))
     before = str(message["References"] or message["In-Reply-To"] or "").split()
     # Others' ids are not ours to mend: what is broken is left out.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
-from postroom.values import relay_options, relay_url
+from postroom.values import relay_options, relay_url, settled
 from postroom.values.errors import ConfigError
+from postroom.values.headers import shown
 from postroom.values.rate import Rate
 from postroom.values.relay_options import Mechanism, Tls
 from postroom.values.secret import Secret
@@ -17,6 +19,7 @@ _SUBMISSION_PORT = 587  # RFC 6409: where users log in
 _RELAY_PORT = 25
 _PORTS = {"smtps": 465, "lmtp": 24}
 _HIGHEST_PORT = 65_535
+_LONGEST_PATH = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,10 +41,9 @@ class Timeouts:
     session_s: float = 3600.0
 
     def __post_init__(self) -> None:
-        """Refuse deadlines that have passed before they begin."""
-        shortest = min(self.connect_s, self.command_s, self.body_s, self.dot_s, self.session_s)
-        if shortest <= 0:
-            raise ConfigError(f"expected timeouts to be above 0 seconds, got: {shortest}")
+        """Refuse deadlines that have passed before they begin, or that no clock knows."""
+        for step in fields(self):
+            settled.seconds(getattr(self, step.name), f"the timeout {step.name}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,14 +133,14 @@ class Relay:
         )
 
     def __post_init__(self) -> None:
-        """Refuse what could only fail later, or would show a secret."""
+        """Refuse what could only fail later, would show a secret, or end a line on the wire."""
+        self._check_text()
+        self._check_kinds()
         if not 0 < len(self.name) <= _LONGEST_NAME:
             raise ConfigError(
                 f"expected a relay's name to have 1 to {_LONGEST_NAME} characters, "
-                f"got: {self.name!r}; name it with ?name=…"
+                f"got: {shown(self.name)}; name it with ?name=…"
             )
-        if not 0 < self.port <= _HIGHEST_PORT:
-            raise ConfigError(f"expected a port from 1 to {_HIGHEST_PORT}, got: {self.port}")
         if self.scheme == "smtps" and self.tls is not Tls.REQUIRED:
             raise ConfigError(f"expected smtps:// with tls=required, got: tls={self.tls}")
         if self.key and not self.cert:
@@ -159,6 +161,46 @@ class Relay:
     def has_login(self) -> bool:
         """Return whether we log in."""
         return self.username is not None
+
+    def _check_text(self) -> None:
+        """Check every text but the password, which is checked where it becomes a secret."""
+        settled.text(self.name, "a relay's name", longest=10_000, is_empty_fine=True)
+        known = (*relay_url.SCHEMES, *relay_url.DRY_SCHEMES)
+        if settled.text(self.scheme, "a relay's scheme") not in known:
+            raise ConfigError(f"a relay's scheme must be one of {', '.join(known)}")
+        settled.word(self.host, "a relay's host", is_empty_fine=True)
+        settled.text(self.path, "a relay's path", longest=_LONGEST_PATH, is_empty_fine=True)
+        for name in ("ca", "cert", "key"):
+            if (path := getattr(self, name)) is not None:
+                settled.text(path, f"the file {name}= of a relay", longest=_LONGEST_PATH)
+        if self.username is not None:
+            settled.text(self.username, "a relay's user name", longest=1000)
+        for name, what in (("ehlo_name", "ehlo"), ("source_address", "source")):
+            if (given := getattr(self, name)) is not None:
+                settled.word(given, f"the option {what} of a relay")
+        if self.min_tls not in ("1.2", "1.3"):
+            raise ConfigError(f"min_tls must be 1.2 or 1.3, not {shown(self.min_tls)}")
+
+    def _check_kinds(self) -> None:
+        """Check what is no text, and take names for the members they name."""
+        object.__setattr__(self, "tls", settled.member(Tls, self.tls, "a relay's tls"))
+        if self.auth is not None:
+            auth = settled.member(Mechanism, self.auth, "a relay's auth")
+            object.__setattr__(self, "auth", auth)
+        password: Any = self.password
+        if password is not None and not isinstance(password, Secret):
+            object.__setattr__(self, "password", Secret(password))
+        if self.token is not None and not callable(self.token):
+            raise ConfigError("a relay's token must be a callable that returns one")
+        settled.instance(bool, self.auth_over_clear, "auth_over_clear")
+        settled.count(self.port, "a port", most=_HIGHEST_PORT)
+        settled.count(self.connections, "connections")
+        settled.count(self.max_messages_per_connection, "max_messages_per_connection")
+        settled.seconds(self.idle_s, "idle_s")
+        settled.instance(Timeouts, self.timeouts, "a relay's timeouts")
+        for name in ("rate", "domain_rate"):
+            if (rate := getattr(self, name)) is not None:
+                settled.instance(Rate, rate, f"a relay's {name}")
 
     def _check_login(self) -> None:
         if self.username is None:

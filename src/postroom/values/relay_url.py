@@ -94,6 +94,8 @@ def _check_dry_run(scheme: str, place: str, path: str) -> None:
 
 
 def _refuse_controls(url: str) -> None:
+    if not isinstance(url, str):
+        raise ConfigError(f"a relay URL must be text, not {type(url).__name__}")
     # urlsplit drops CR, LF and tab silently; decoded ones would travel into commands.
     if not (url + unquote(url)).isprintable():
         raise ConfigError(

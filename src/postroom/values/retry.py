@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from postroom.values.errors import ConfigError
+from postroom.values.headers import shown
+from postroom.values.settled import LONGEST_S
 
 _MINUTE_S = 60.0
 _HOUR_S = 3600.0
@@ -24,10 +27,11 @@ class RetrySchedule:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be waited for."""
-        if any(delay < 0 for delay in self.delays_s):
-            raise ConfigError(f"expected retry delays to be 0 or more, got: {self.delays_s}")
-        if not 0 <= self.jitter < 1:
-            raise ConfigError(f"expected retry jitter to be from 0 to 1, got: {self.jitter}")
+        delays: Any = self.delays_s
+        if not isinstance(delays, tuple) or not all(map(_is_delay, delays)):
+            raise ConfigError(f"expected retry delays to be 0 or more, got: {shown(self.delays_s)}")
+        if not _is_delay(self.jitter) or self.jitter >= 1:
+            raise ConfigError(f"expected retry jitter to be from 0 to 1, got: {shown(self.jitter)}")
 
     def delay_s(self, tries: int, random: Callable[[], float]) -> float | None:
         """Return how long to wait after a failure that ``tries`` others came before.
@@ -38,6 +42,11 @@ class RetrySchedule:
         if tries >= len(self.delays_s):
             return None
         return self.delays_s[tries] * (1 + self.jitter * (2 * random() - 1))
+
+
+def _is_delay(value: object) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and 0 <= value <= LONGEST_S  # type: ignore[operator]
 
 
 #: 1, 5, 15, 30 minutes, 1, 2, 4 hours, then every 4 hours until 3 days have passed.

@@ -5,12 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from postroom.values import settled
 from postroom.values.errors import ConfigError
+from postroom.values.headers import shown
 from postroom.values.relay import Relay
 
 _TOKEN = re.compile(r"\s*(failover\(|roundrobin\(|\)|[^\s()]+|.)")
 _NAME = re.compile(r"[\w.-]+")
+#: As wide as the column in which a message names its relay.
+_LONGEST_NAME = 64
 _EXAMPLE = "failover(smtp://first.example.com smtp://second.example.com)"
 
 
@@ -21,6 +26,10 @@ class Failover:
     name: str
     members: tuple[Route, ...]
 
+    def __post_init__(self) -> None:
+        """Refuse a route that leads nowhere."""
+        _check(self.name, self.members)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundRobin:
@@ -29,8 +38,20 @@ class RoundRobin:
     name: str
     members: tuple[Route, ...]
 
+    def __post_init__(self) -> None:
+        """Refuse a route that leads nowhere."""
+        _check(self.name, self.members)
+
 
 Route = Relay | Failover | RoundRobin
+
+
+def _check(name: Any, members: Any) -> None:
+    settled.text(name, "a route's name", longest=_LONGEST_NAME)
+    is_tuple = isinstance(members, tuple)
+    if not is_tuple or not members or not all(isinstance(one, Route) for one in members):
+        raise ConfigError(f"the members of a route must be a tuple of routes, not {shown(members)}")
+
 
 _KINDS: Mapping[str, type[Failover] | type[RoundRobin]] = {
     "failover(": Failover,
@@ -49,6 +70,7 @@ def parse_route(
     Raises:
         ConfigError: it cannot be read, names an unknown route, or two of its relays share a name.
     """
+    settled.instance(str, text, "a route")
     tokens = [token for token in _TOKEN.findall(text) if not token.isspace()]
     if not tokens:
         raise _unreadable("nothing")
@@ -96,7 +118,7 @@ def _leaf(word: str, known: Mapping[str, Route], name: str | None) -> Route:
     if word not in known:
         names = ", ".join(sorted(known)) or "none"
         # What is no name may be a URL gone wrong, with a password in it.
-        got = repr(word) if _NAME.fullmatch(word) else "something else"
+        got = shown(word) if _NAME.fullmatch(word) else "something else"
         raise ConfigError(f"expected a relay URL or one of the relays {names}, got: {got}")
     return known[word]
 

@@ -59,6 +59,11 @@ class CsvStyle:
                 f"expected a CSV delimiter to be one character, got: {shown(self.delimiter)}"
             )
         encoded(self.delimiter, "the delimiter")
+        for name in ("bom", "escape_formulas"):
+            if not isinstance(getattr(self, name), bool):
+                raise AttachmentError(
+                    f"{name} must be True or False, not {shown(getattr(self, name))}"
+                )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any
 
+from postroom.values import settled
 from postroom.values.errors import ConfigError, TemplateError, TemplateTooSlow
+from postroom.values.headers import shown
 
 #: The clock is looked at once for so many steps.
 STEPS_A_LOOK = 256
@@ -44,13 +45,13 @@ class RenderBudget:
 
     def __post_init__(self) -> None:
         """Refuse bounds under which nothing could ever be rendered."""
-        for name in ("seconds", "steps", "characters"):
-            bound = getattr(self, name)
-            is_number = isinstance(bound, int | float) and not isinstance(bound, bool)
-            if not is_number or math.isnan(bound) or bound <= 0:
-                raise ConfigError(
-                    f"{name} of a RenderBudget must be a number above 0, not {bound!r}"
-                )
+        settled.seconds(self.seconds, "the seconds of a RenderBudget")
+        settled.count(self.steps, "the steps of a RenderBudget")
+        settled.count(self.characters, "the characters of a RenderBudget")
+        if not callable(self.clock):
+            raise ConfigError(
+                f"the clock of a RenderBudget must be a callable, not {shown(self.clock)}"
+            )
 
     def meter(self) -> Meter:
         """Return a fresh meter for one message; its time begins now."""

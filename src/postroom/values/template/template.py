@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from postroom.values.errors import TemplateError
+from postroom.values.headers import shown
 
 #: What a template that was given as a string is called in errors and tracebacks.
 STRING = "<string>"
@@ -49,9 +50,10 @@ class Template:
 
     def __init__(self, name: str, /, **context: Any) -> None:
         """Name a file, and give it its context."""
-        if not name or not isinstance(name, str):
+        given: Any = name
+        if not isinstance(given, str) or not given:
             raise TemplateError(
-                f"expected the template's name to be a file name, got: {name!r}; "
+                f"expected the template's name to be a file name, got: {shown(name)}; "
                 "a template that is no file is given to Template.from_string"
             )
         _fill(self, choices=(Choice(names=(name,)),), context=context)
@@ -64,7 +66,9 @@ class Template:
             TemplateError: ``source`` is not a string.
         """
         if not isinstance(source, str):
-            raise TemplateError(f"expected the template's source to be a string, got: {source!r}")
+            raise TemplateError(
+                f"expected the template's source to be a string, got: {shown(source)}"
+            )
         return _fill(object.__new__(cls), source=source, context=context)
 
     @classmethod
