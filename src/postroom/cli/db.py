@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 from postroom.cli.output import say
 from postroom.settings import Settings
 from postroom.storage import migrations, schema
+from postroom.storage.database_url import shown_url
 from postroom.storage.diagnosis import diagnosed
 from postroom.storage.engine import worker_engine
 
@@ -56,4 +57,4 @@ def _database() -> Iterator[tuple[Engine, str | None]]:
 
 
 def _tell(how: str, engine: Engine) -> None:
-    say(f"tables {how} in {engine.url.render_as_string(hide_password=True)}")
+    say(f"tables {how} in {shown_url(engine.url)}")

@@ -17,6 +17,7 @@ from postroom.cli.opening import opened
 from postroom.cli.output import say
 from postroom.settings import Settings
 from postroom.settings_file import CONFIG_VARIABLE, DEFAULT_FILE
+from postroom.storage.database_url import shown_url
 
 _WIDTH = 90
 
@@ -47,7 +48,7 @@ def init(
     if tables:
         with opened(check=False) as desk:
             desk.outbox.create_tables()
-            say(f"tables ready in {desk.engine.url.render_as_string(hide_password=True)}")
+            say(f"tables ready in {shown_url(desk.engine.url)}")
 
 
 def settings_text(chosen: Mapping[str, str]) -> str:

@@ -17,6 +17,7 @@ from postroom.cli.fleet import Fleet, launching
 from postroom.cli.opening import Opened, opened
 from postroom.log import Log
 from postroom.settings import LogFormat, LogLevel
+from postroom.storage.database_url import shown_url
 
 log = Log("postroom.worker")
 
@@ -58,7 +59,7 @@ def worker(
 def _work(desk: Opened, *, drain: bool, until_empty: bool) -> None:
     at_work = desk.outbox.worker()
     with _stopped_by_signals(at_work.stop):
-        where = desk.engine.url.render_as_string(hide_password=True)
+        where = shown_url(desk.engine.url)
         log.info("worker started", extra={"version": __version__, "database": where})
         if drain:
             at_work.drain()

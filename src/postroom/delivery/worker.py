@@ -58,7 +58,7 @@ class Premises:
     process. ``random`` returns numbers from [0, 1), ``token`` a fresh random 63-bit one.
     """
 
-    engine: Engine
+    engine: Engine = field(repr=False)  # its URL may hold a secret
     tables: Tables
     routing: Routing
     lines: Lines = field(default_factory=Lines)

@@ -15,6 +15,7 @@ from pathlib import Path
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 
+from postroom.storage.database_url import shown_url, without_secrets
 from postroom.values.errors import ConfigError
 
 #: What the database says (libpq, PostgreSQL or SQLite), and what a person can do about it.
@@ -117,12 +118,9 @@ def _text(complaint: str, url: URL) -> str:
         return (
             f"expected the database's directory to exist, got: {missing}, which does not; create it"
         )
-    reason = _reason(complaint)
-    if url.password:
-        reason = reason.replace(url.password, "***")
+    reason = without_secrets(_reason(complaint), url)
     return (
-        f"expected the database to be usable at {url.render_as_string(hide_password=True)}, "
-        f"got: {reason}; {_advice(reason)}"
+        f"expected the database to be usable at {shown_url(url)}, got: {reason}; {_advice(reason)}"
     )
 
 

@@ -160,7 +160,7 @@ def parse_url(url: URL | str) -> URL:
     """
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # a port that is no number is a ValueError, with its text
         raise ConfigError(
             "expected the database URL to be like sqlite:///shop.db or "
             "postgresql://user:password@host/name, got: something that is no URL"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ class Recorded:
 
     mail: EnqueuedMail
     deed: Deed
-    engine: Engine
+    engine: Engine = field(repr=False)  # its URL may hold a secret
     tables: Tables
     mirror: Mirror
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Protocol, TypeAlias
 
@@ -48,7 +48,7 @@ class Parts:
     """What an application gives; ``db``, or an engine and where sessions come from."""
 
     db: Database | None = None
-    engine: Engine | None = None
+    engine: Engine | None = field(default=None, repr=False)  # its URL may hold a secret
     session: Sessions | None = None
     users: Users | None = None
     relay: Relays | Routing | None = None
