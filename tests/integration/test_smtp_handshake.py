@@ -299,6 +299,36 @@ def test_a_relay_that_repeats_what_it_was_told_does_not_make_us_tell() -> None:
 
 
 @pytest.mark.parametrize(
+    "answer",
+    [
+        "535 5.7.8 unknown AUTH PLAIN AHVzZXIAaHVudGVyMiBhbmQ...",
+        "535 5.7.8 unknown AHVZZXIAAHVUDGVYMIBHBMQGYSBOYWXM",
+        "535-5.7.8 unknown AHVzZXIAaHVu\r\n535 5.7.8 dGVyMiBhbmQgYSBoYWxm",
+        "535 5.7.8 unknown user%00hunter2%20and%20a%20half",
+        "AHVzZXIAaHVudGVyMiBhbmQgYSBoYWxm",
+    ],
+)
+def test_a_relay_that_repeats_a_part_of_it_does_not_make_us_tell(answer: str) -> None:
+    with FaultyRelay(Abilities(credentials={"user": SECRET})) as relay:
+        relay.on(Phase.AUTH, answer)
+        with pytest.raises(RelayError) as refused:
+            connect(relay_at(relay, "auth=plain"))
+    kept = f"{refused.value} {refused.value.transcript} {refused.value.reply!r}".lower()
+    assert "***" in kept
+    for told in ("ahvzzxiaahvu", "dgvymibh", "hunter2"):
+        assert told not in kept
+
+
+def test_a_relay_that_repeats_credentials_later_does_not_make_us_tell() -> None:
+    with FaultyRelay(Abilities(credentials={"user": SECRET})) as relay:
+        relay.on(Phase.MAIL, f"530 5.7.0 you said {SECRET}")
+        with connected(relay, "auth=plain") as session:
+            session.start(mail("ada@example.com")[0])
+            assert "hunter2" not in str(session.opening().mail)
+            assert "hunter2" not in session.transcript
+
+
+@pytest.mark.parametrize(
     ("answer", "fault"),
     [
         ("535 5.7.8 wrong", Fault.CREDENTIALS),

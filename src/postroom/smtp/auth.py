@@ -132,9 +132,10 @@ def _exchange(connection: Connection, mechanism: Mechanism, secret: str) -> Repl
 
 def _say(connection: Connection, prefix: str, response: bytes, secret: str) -> Reply:
     encoded = base64.b64encode(response).decode("ascii")
-    # Some relays repeat the command they did not like.
-    conceal = (encoded, secret) if encoded else (secret,)
-    return connection.command(prefix + encoded, Phase.AUTH, shown=f"{prefix}***", conceal=conceal)
+    # CRAM-MD5 sends no secret, but what lets others try passwords at leisure.
+    proof = response.decode().removeprefix(f"{connection.relay.username} ")
+    connection.conceal(secret, encoded, proof if len(response) > len(proof.encode()) else "")
+    return connection.command(prefix + encoded, Phase.AUTH, shown=f"{prefix}***")
 
 
 def _decoded(challenge: str) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 
+from postroom.smtp.concealment import Concealment
 from postroom.smtp.dial import dial
 from postroom.smtp.replies import MalformedReply, ReplyParser
 from postroom.smtp.tls import context_for, explain
@@ -17,7 +18,7 @@ from postroom.values.reply import Reply
 from postroom.values.states import Phase
 
 # Python 3.11 runs a function for each look-up of a member, and these are looked up for each reply.
-_DATA, _DOT = Phase.DATA, Phase.DOT
+_AUTH, _DATA, _DOT = Phase.AUTH, Phase.DATA, Phase.DOT
 
 
 class Connection:
@@ -26,7 +27,7 @@ class Connection:
     ``clock`` is monotonic, in seconds. Nothing waits past ``ends_at``, whatever its own timeout.
     """
 
-    __slots__ = ("_clock", "_ends_at", "_replies", "_wire", "relay", "transcript")
+    __slots__ = ("_clock", "_concealment", "_ends_at", "_replies", "_wire", "relay", "transcript")
 
     def __init__(self, relay: Relay, *, clock: Callable[[], float]) -> None:
         """Connect, with TLS from the start where the relay's scheme says so.
@@ -38,6 +39,7 @@ class Connection:
         self.transcript = Transcript()
         self._clock = clock
         self._replies = ReplyParser()
+        self._concealment: Concealment | None = None
         began = clock()
         self._ends_at = began + relay.timeouts.session_s
         deadline = began + min(relay.timeouts.connect_s, relay.timeouts.session_s)
@@ -95,13 +97,20 @@ class Connection:
         except (OSError, ValueError) as error:
             raise TLSError(explain(error, self.relay), phase=phase) from error
 
-    def command(
-        self, line: str, phase: Phase, *, shown: str | None = None, conceal: tuple[str, ...] = ()
-    ) -> Reply:
+    def conceal(self, *secrets: str) -> None:
+        """Mask ``secrets`` from now on wherever the relay repeats them, or a part of them.
+
+        Args:
+            secrets: Credentials that are about to be sent, clear and as they are sent.
+        """
+        if self._concealment is None:
+            self._concealment = Concealment()
+        self._concealment.add(*secrets)
+
+    def command(self, line: str, phase: Phase, *, shown: str | None = None) -> Reply:
         """Send one command and return the reply to it.
 
-        ``shown`` stands for ``line`` in the transcript; each text in ``conceal`` is masked where
-        the relay's reply repeats it.
+        ``shown`` stands for ``line`` in the transcript.
 
         Raises:
             RelayError: the conversation broke.
@@ -109,8 +118,6 @@ class Connection:
         self.transcript.add((line if shown is None else shown).encode())
         self.write(f"{line}\r\n".encode(), self.relay.timeouts.command_s, phase)
         reply = self._read(phase)
-        if conceal:
-            reply = _concealed(reply, conceal)
         self.transcript.add(reply)
         return reply
 
@@ -187,6 +194,7 @@ class Connection:
             return None
         if reply is None or reply.code < 400:
             return None
+        reply = self._concealed(reply)
         self.transcript.add(reply)
         return reply
 
@@ -216,14 +224,19 @@ class Connection:
                 while reply is None:
                     self._replies.feed(self._wire.read(deadline))
                     reply = self._replies.next()
-            return reply
+            # Relays repeat what they refuse; the look is spared for each mail they accept.
+            return self._concealed(reply) if reply.code >= 400 or phase is _AUTH else reply
         except MalformedReply as error:
+            said = str(error) if self._concealment is None else self._concealment.text(str(error))
             raise Disconnected(
-                f"expected an SMTP reply from {self.relay.name} ({phase}), got: {error}",
+                f"expected an SMTP reply from {self.relay.name} ({phase}), got: {said}",
                 phase=phase,
             ) from None
         except OSError as error:
             raise self._failed(error, phase) from error
+
+    def _concealed(self, reply: Reply) -> Reply:
+        return reply if self._concealment is None else self._concealment.reply(reply)
 
     def _deadline(self, timeout_s: float) -> float:
         return min(self._clock() + timeout_s, self._ends_at)
@@ -240,10 +253,3 @@ class Connection:
             f"expected {self.relay.name} to keep the connection ({phase}), got: {reason}",
             phase=phase,
         )
-
-
-def _concealed(reply: Reply, secrets: tuple[str, ...]) -> Reply:
-    lines = reply.lines
-    for secret in filter(None, secrets):
-        lines = tuple(line.replace(secret, "***") for line in lines)
-    return Reply(code=reply.code, lines=lines)
