@@ -25,6 +25,7 @@ _LEAST = 4
 _ENHANCED = re.compile(r"\s*[245]\.\d{1,3}\.\d{1,3}\s")
 
 _WORD = re.compile(r"\S+")
+_NO_WORD = re.compile(r"[\W_]+")
 
 _View = Callable[[str], bool]
 #: Which characters count: all, all but spaces, or letters and digits alone.
@@ -77,6 +78,8 @@ class Concealment:
         return self._masked((text,))[0]
 
     def _masked(self, lines: tuple[str, ...]) -> tuple[str, ...]:
+        if self._is_clean(lines):
+            return lines
         marked = {place for places in self._found(lines) for place in places}
         if not marked:
             return lines
@@ -92,6 +95,16 @@ class Concealment:
             for number, line in enumerate(lines)
         )
 
+    def _is_clean(self, lines: Sequence[str]) -> bool:
+        """Return whether nothing can be found; quickly, as of most replies in ASCII it is true."""
+        said = "".join(line[_start(line) :] for line in lines).lower()
+        views = (said, "".join(said.split()), _NO_WORD.sub("", said))
+        return said.isascii() and all(
+            wanted.isdisjoint([view[at : at + size] for at in range(len(view) - size + 1)])
+            for view, runs in zip(views, self._runs, strict=True)
+            for size, wanted in runs.items()
+        )
+
     def _found(self, lines: Sequence[str]) -> Iterator[Sequence[_Place]]:
         """Yield where each run stands; it may begin in one line and end in another."""
         for view, runs in zip(_VIEWS, self._runs, strict=True):
@@ -105,8 +118,12 @@ class Concealment:
 
 def _places(lines: Sequence[str]) -> Iterator[_Place]:
     for number, line in enumerate(lines):
-        code = _ENHANCED.match(line)
-        yield from ((number, at) for at in range(code.end() if code else 0, len(line)))
+        yield from ((number, at) for at in range(_start(line), len(line)))
+
+
+def _start(line: str) -> int:
+    code = _ENHANCED.match(line)
+    return code.end() if code else 0
 
 
 def _forms(secret: str) -> Iterable[str]:
