@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import typer
 from sqlalchemy import Engine
 
-from postroom.cli.output import say
+from postroom.cli.output import complain, say
 from postroom.settings import Settings
 from postroom.storage import migrations, schema
-from postroom.storage.database_url import shown_url
+from postroom.storage.database_url import shown_url, sqlite_file
 from postroom.storage.diagnosis import diagnosed
 from postroom.storage.engine import worker_engine
+
+_OTHERS_READ = stat.S_IRGRP | stat.S_IROTH
 
 app = typer.Typer(help="Make, upgrade and check the tables.", no_args_is_help=True)
 
@@ -23,7 +28,7 @@ def create() -> None:
     """Create the tables where there are none; check them where there are."""
     with _database() as (engine, name), diagnosed(engine.url):
         schema.create(engine, name)
-        _tell("ready", engine)
+        tell("ready", engine)
 
 
 @app.command()
@@ -34,7 +39,7 @@ def upgrade() -> None:
     """
     with _database() as (engine, name):
         migrations.upgrade(engine, name)
-        _tell(f"at revision {schema.REVISION}", engine)
+        tell(f"at revision {schema.REVISION}", engine)
 
 
 @app.command()
@@ -42,7 +47,7 @@ def check() -> None:
     """Compare every table, column and index with what this version expects."""
     with _database() as (engine, name):
         migrations.check(engine, name)
-        _tell(f"as revision {schema.REVISION} makes them", engine)
+        tell(f"as revision {schema.REVISION} makes them", engine)
 
 
 @contextmanager
@@ -56,5 +61,12 @@ def _database() -> Iterator[tuple[Engine, str | None]]:
         engine.dispose()
 
 
-def _tell(how: str, engine: Engine) -> None:
+def tell(how: str, engine: Engine) -> None:
+    """Say that the tables are ``how``, and who else may read them where that is a file."""
     say(f"tables {how} in {shown_url(engine.url)}")
+    file = sqlite_file(engine.url)
+    if file is not None and os.name == "posix" and file.stat().st_mode & _OTHERS_READ:
+        complain(
+            f"{file} can be read by other users of this machine, and it holds mail:\n"
+            f"chmod 600 {shlex.quote(str(file))}"
+        )

@@ -12,12 +12,12 @@ from typing import Annotated, Any
 import typer
 from pydantic.fields import FieldInfo
 
+from postroom.cli.db import tell
 from postroom.cli.errors import CommandError, ExitCode
 from postroom.cli.opening import opened
 from postroom.cli.output import say
 from postroom.settings import Settings
 from postroom.settings_file import CONFIG_VARIABLE, DEFAULT_FILE
-from postroom.storage.database_url import shown_url
 
 _WIDTH = 90
 
@@ -48,7 +48,7 @@ def init(
     if tables:
         with opened(check=False) as desk:
             desk.outbox.create_tables()
-            say(f"tables ready in {shown_url(desk.engine.url)}")
+            tell("ready", desk.engine)
 
 
 def settings_text(chosen: Mapping[str, str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -92,9 +93,14 @@ def _write(proof: Proof, out: Path) -> None:
     if out == _STANDARD_OUTPUT:
         sys.stdout.buffer.writelines(proof.chunks())
         return
-    with out.open("wb") as file:
+    with open(out, "wb", opener=_privately) as file:
         file.writelines(proof.chunks())
     say(f"{out} written, {out.stat().st_size:,} bytes")
+
+
+def _privately(path: str, flags: int) -> int:
+    """Open a file; one that is made now is for its owner alone."""
+    return os.open(path, flags, 0o600)
 
 
 def _html_of(proof: Proof) -> str:

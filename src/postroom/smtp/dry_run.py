@@ -157,7 +157,8 @@ class Folder:
     """``file:///folder``: a file for each mail, whose names sort by time.
 
     It begins with Return-Path and Delivered-To, as a mailbox keeps the envelope (RFC 5321
-    section 4.4); the rest is the exact bytes. A file is complete as soon as it has its name.
+    section 4.4); the rest is the exact bytes. A file is complete as soon as it has its name. It is
+    for its owner alone, as is the folder where it is made now.
     """
 
     _counter = itertools.count(1)
@@ -174,7 +175,7 @@ class Folder:
         self._now = now
         self._unfinished: Path | None = None
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise ConnectError(_unwritable(error), phase=Phase.CONNECT) from error
 
@@ -186,7 +187,7 @@ class Folder:
         self._unfinished = self._folder / f".{name}"
         trace = [f"Return-Path: <{envelope.sender}>"]
         trace += [f"Delivered-To: {recipient}" for recipient in envelope.recipients]
-        with self._unfinished.open("xb") as file:
+        with open(self._unfinished, "xb", opener=_privately) as file:
             file.write("".join(f"{line}\r\n" for line in trace).encode())
             file.writelines(chunks)
 
@@ -232,6 +233,11 @@ class Console:
 
     def discard(self) -> None:
         """Do nothing: nothing was shown."""
+
+
+def _privately(path: str, flags: int) -> int:
+    """Open a file; it is made for its owner alone."""
+    return os.open(path, flags, 0o600)
 
 
 def _unwritable(error: OSError) -> str:

@@ -1,4 +1,4 @@
-"""A database URL as people may see it: whatever could be a secret is masked.
+"""A database URL as people may see it, its secrets masked; and the file that it names.
 
 SQLAlchemy masks the password before the host. A URL may hold one in other places as well: in
 ``?password=`` or ``?sslpassword=``, which libpq reads, or in the host, after an ``@`` that was not
@@ -8,7 +8,8 @@ escaped.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from urllib.parse import quote, quote_plus
+from pathlib import Path
+from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 from sqlalchemy import URL
 
@@ -59,6 +60,18 @@ def without_secrets(text: str, url: URL) -> str:
         for form in (secret, quote(secret, safe=""), quote_plus(secret)):
             text = text.replace(form, _MASK)
     return text
+
+
+def sqlite_file(url: URL) -> Path | None:
+    """Return the file of a SQLite database, which need not exist; None for any other database.
+
+    Args:
+        url: The database's URL; it may hold one of SQLite's own, as in ``sqlite:///file:a.db``.
+    """
+    if url.get_backend_name() != "sqlite":
+        return None
+    name = url.database or ""
+    return Path(unquote(urlsplit(name).path) if name.startswith("file:") else name)
 
 
 def _secrets(url: URL) -> Iterator[str]:

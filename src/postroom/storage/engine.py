@@ -6,9 +6,10 @@ we offer to do to them. What a worker claims and records goes through `worker_en
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any, TypeAlias
 
@@ -28,6 +29,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session, scoped_session
 
 from postroom.storage import deadline
+from postroom.storage.database_url import sqlite_file
 from postroom.storage.models import Utc
 from postroom.values.errors import ConfigError
 
@@ -208,6 +210,10 @@ def _sqlite_engine(url: URL) -> Engine:
     engine = create_engine(url)
     prepare_sqlite(engine)
 
+    @event.listens_for(engine, "do_connect")
+    def create_privately(dialect: Dialect, record: Any, *connect: Any) -> None:
+        _create_privately(url)
+
     @event.listens_for(engine, "connect")
     def begin_by_ourselves(connection: Any, record: Any) -> None:
         # The driver would begin by itself, deferred, and only before an INSERT or UPDATE.
@@ -219,6 +225,20 @@ def _sqlite_engine(url: URL) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _create_privately(url: URL) -> None:
+    """Make the file where there is none: it will hold mail, and the umask lets others read.
+
+    SQLite takes an empty file for an empty database, and gives its mode to those beside it
+    (https://www.sqlite.org/src/file/src/os_unix.c, findCreateFileMode). A file that stands is
+    left as it is; what is wrong with the place, SQLite says.
+    """
+    file = sqlite_file(url)
+    if file is None or url.query.get("mode") in ("ro", "rw"):
+        return
+    with suppress(OSError):
+        os.close(os.open(file.resolve(), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _is_in_memory(url: URL) -> bool:

@@ -35,7 +35,7 @@ def tell(*, keep: bool) -> None:
     """Do a day's business and show what became of its mail; with ``keep``, stay open after it."""
     folder = Path(tempfile.mkdtemp(prefix="postroom-demo-"))
     mails = folder / "inbox"
-    mails.mkdir()
+    mails.mkdir(mode=0o700)
     with listening(Inbox(folder=mails)) as port, _database(folder) as engine:
         relay = f"smtp://127.0.0.1:{port}?tls=off&name=inbox"
         outbox = Outbox(
