@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import traceback
+from types import TracebackType
 
 __all__ = ["main"]
 
@@ -19,4 +21,12 @@ def main() -> None:
             raise
         sys.stderr.write("postroom: the command needs its extra: pip install 'postroom[cli]'\n")
         sys.exit(3)
+    sys.excepthook = _told  # of --traceback
     sys.exit(run())
+
+
+def _told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print a traceback; what it quotes may be a stranger's text, which no terminal shall obey."""
+    from postroom.cli.output import clean
+
+    sys.stderr.write(clean("".join(traceback.format_exception(kind, error, trace))))

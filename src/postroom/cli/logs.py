@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from postroom.cli.output import clean
 from postroom.log import PREFIX
 from postroom.settings import LogFormat, LogLevel
 
@@ -41,8 +42,11 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line, and its traceback below where it has one."""
         pairs = (f"{name}={_quoted(value)}" for name, value in _extras(record).items())
-        line = " ".join((_time(record), record.levelname.lower(), record.getMessage(), *pairs))
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        event = clean(record.getMessage())
+        line = " ".join((_time(record), record.levelname.lower(), event, *pairs))
+        if not record.exc_info:
+            return line
+        return f"{line}\n{clean(self.formatException(record.exc_info))}"
 
 
 class JsonFormatter(logging.Formatter):
@@ -59,7 +63,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(fields, default=str)
+        return json.dumps(fields, default=str).replace("\x7f", "\\u007f")
 
 
 def _extras(record: logging.LogRecord) -> Mapping[str, Any]:

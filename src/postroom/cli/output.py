@@ -131,7 +131,36 @@ def seconds(duration_s: float) -> str:
 
 def print_json(value: object) -> None:
     """Print ``value`` as JSON: dataclasses as objects, times in ISO 8601."""
-    sys.stdout.write(json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(plain(value), indent=2, ensure_ascii=False)
+    # JSON itself escapes ESC and its like, but no C1 control, DEL, or change of direction.
+    shown = "".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in text)
+    sys.stdout.write(shown + "\n")
+
+
+def write_text(text: str) -> None:
+    """Print ``text`` as it is; cleaned where a terminal would obey it.
+
+    Args:
+        text: What is printed, line ends included.
+    """
+    sys.stdout.write(clean(text.expandtabs()) if sys.stdout.isatty() else text)
+
+
+def write_bytes(chunks: Iterable[bytes]) -> None:
+    """Print ``chunks`` byte by byte; as cleaned text where a terminal would obey them.
+
+    Args:
+        chunks: What is printed, in pieces.
+    """
+    if sys.stdout.isatty():
+        text = b"".join(chunks).decode("utf-8", "replace")
+        write_text(text.replace("\r\n", "\n"))
+    else:
+        sys.stdout.buffer.writelines(chunks)
+
+
+def _escaped(character: str) -> str:
+    return json.dumps(character)[1:-1].replace("\x7f", "\\u007f")
 
 
 def plain(value: Any) -> Any:

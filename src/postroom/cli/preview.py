@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import os
-import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ import typer
 
 from postroom.cli.browser import Browser
 from postroom.cli.errors import CommandError, ExitCode
-from postroom.cli.output import pairs, say
+from postroom.cli.output import pairs, say, write_bytes, write_text
 from postroom.cli.proofing import Sample, of_stored, of_templates
 from postroom.cli.watching import at_each_change
 from postroom.storage.proofs import Proof
@@ -36,9 +35,9 @@ class View:
         if self.out is not None:
             _write(proof, self.out)
         elif self.browser is not None:
-            self.browser.show(_self_contained(proof))
+            self.browser.show(str(proof.draft.subject), _self_contained(proof))
         elif self.html:
-            sys.stdout.write(_html_of(proof) + "\n")
+            write_text(_html_of(proof) + "\n")
         else:
             _print(proof)
 
@@ -91,7 +90,7 @@ def _show(view: View, sample: Sample, to: str | None) -> None:
 
 def _write(proof: Proof, out: Path) -> None:
     if out == _STANDARD_OUTPUT:
-        sys.stdout.buffer.writelines(proof.chunks())
+        write_bytes(proof.chunks())
         return
     with open(out, "wb", opener=_privately) as file:
         file.writelines(proof.chunks())
