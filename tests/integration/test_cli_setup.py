@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import URL, create_engine, text
 
 from postroom.settings import Settings
+from postroom.storage.models import tables
 from postroom.testing import FaultyRelay
 from tests.integration.terminal import SECRET, Terminal
 
@@ -90,13 +91,49 @@ def test_without_tables_a_command_says_what_to_run(
     assert "postroom db upgrade" in bare_terminal.fails(3, "db", "check")
 
 
+@pytest.mark.parametrize(
+    ("damage", "lacking"),
+    [
+        ("ALTER TABLE postroom_message DROP COLUMN tags", "postroom_message.tags"),
+        ("DROP TABLE postroom_suppression", "postroom_suppression"),
+    ],
+)
+def test_what_somebody_removed_from_the_tables_is_named_by_every_command(
+    bare_terminal: Terminal, database_url: URL, damage: str, lacking: str
+) -> None:
+    bare_terminal.set(database_url=shown_url(database_url))
+    bare_terminal.run("db", "create")
+    execute(database_url, damage)
+    bare_terminal.run("init", "--no-tables")
+    for command in (
+        *(("db", "upgrade"), ("db", "check"), ("db", "create"), ("init",)),
+        *(("status",), ("send", "--to", "ada@example.com", "--text", "hi"), ("worker", "--drain")),
+    ):
+        said = bare_terminal.run(*command, code=3).err
+        assert f"lack {lacking}: restore" in said, command
+
+
+def test_tables_of_which_an_application_made_some_only_are_named(
+    bare_terminal: Terminal, database_url: URL
+) -> None:
+    bare_terminal.set(database_url=shown_url(database_url))
+    engine = create_engine(database_url)
+    tables().suppression.create(engine)
+    engine.dispose()
+    for command in (("db", "upgrade"), ("db", "check"), ("db", "create"), ("status",)):
+        said = bare_terminal.fails(3, *command)
+        assert "lack postroom_" in said
+        assert "alembic revision --autogenerate" in said
+        assert "postroom db upgrade" not in said
+
+
 def test_tables_that_are_too_old_are_named(bare_terminal: Terminal, database_url: URL) -> None:
     bare_terminal.set(database_url=shown_url(database_url))
     bare_terminal.run("db", "create")
     execute(database_url, "ALTER TABLE postroom_message DROP COLUMN tags")
+    execute(database_url, "DELETE FROM postroom_alembic_version")
     said = bare_terminal.fails(3, "send", "--to", "ada@example.com", "--text", "hi")
     assert "postroom_message.tags" in said
-    assert "postroom db upgrade" in said
 
 
 def test_tables_that_are_too_new_are_named(bare_terminal: Terminal, database_url: URL) -> None:

@@ -81,6 +81,16 @@ GROUP BY t.relname
 
 _UPGRADE = "run: postroom db upgrade (or upgrade them in the application's own migrations)"
 
+#: No migration will bring back what somebody has removed since.
+_RESTORE = (
+    "restore what is missing from a backup; or, where nothing in the outbox is needed any more, "
+    f"drop every table that begins with {PREFIX} and run: postroom db upgrade"
+)
+_OWN_MIGRATION = (
+    "upgrade them in the application's own migrations, which made them "
+    "(alembic revision --autogenerate)"
+)
+
 
 def version_table(schema: str | None = None) -> Table:
     """Return Alembic's version table under our name, as Alembic itself would make it."""
@@ -178,10 +188,7 @@ def check(connection: Connection, tables: Tables) -> None:
     check_is_known(revision)
     missing = _missing(inspect(connection), tables)
     if missing:
-        raise SchemaError(
-            "expected Postroom's tables to be of this version, got: older ones without "
-            f"{', '.join(missing[:5])}; {_UPGRADE}"
-        )
+        raise SchemaError(_lacking(missing, revision))
     if revision not in (None, REVISION):
         raise SchemaError(
             f"expected Postroom's tables to be at revision {REVISION}, got: {revision}; {_UPGRADE}"
@@ -245,6 +252,16 @@ def are_present(connection: Connection, tables: Tables) -> bool:
     """Return whether any of our tables is there."""
     present = inspect(connection).get_table_names(schema=tables.metadata.schema)
     return any(table.name in present for table in tables.metadata.tables.values())
+
+
+def _lacking(missing: list[str], revision: str | None) -> str:
+    """Say what the tables lack, and what helps: an upgrade, only where there is one to do."""
+    named = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+    if revision is None:
+        return f"Postroom's tables lack {named}: {_OWN_MIGRATION}"
+    if revision == REVISION:
+        return f"Postroom's tables are at revision {revision}, but lack {named}: {_RESTORE}"
+    return f"Postroom's tables are at revision {revision}, and lack {named}: {_UPGRADE}"
 
 
 def _missing(inspector: Inspector, tables: Tables) -> list[str]:

@@ -28,7 +28,8 @@ def upgrade(engine: Engine, schema: str | None = None) -> None:
     A migration of large tables may take long: give it an engine without a deadline.
 
     Raises:
-        SchemaError: the tables are newer than this version, or the application's and too old.
+        SchemaError: the tables are newer than this version, the application's and too old, or
+            lack a table or a column that no migration will bring.
         ConfigError: the database cannot be reached or written, or Alembic is not installed.
     """
     alembic = _alembic()
@@ -41,6 +42,7 @@ def upgrade(engine: Engine, schema: str | None = None) -> None:
             return
         schemas.check_is_known(before)
         alembic.command.upgrade(_config(alembic, connection, schema), "head")
+        schemas.check(connection, ours)  # the revision says what was done, not what still stands
         _log.info("tables upgraded from %s to %s", before, schemas.REVISION)
 
 
