@@ -170,7 +170,9 @@ class Outbox(Records):
         Raises:
             MessageError: something cannot be sent; nothing was written. Subclasses say what.
             KeyConflict: the key stands for other content.
-            ConfigError: ``users`` are given and the outbox does not know where to look them up.
+            ConfigError: ``users`` are given and the outbox does not know where to look them up; or
+                ``session`` has no transaction that the mail could be part of (it is in AUTOCOMMIT
+                mode, or an engine).
         """
         order = Order(message=message, to=to, cc=cc, bcc=bcc, users=users, key=key)
         receipt = enqueue(session, self._tables, order, self._terms)

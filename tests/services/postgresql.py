@@ -18,6 +18,7 @@ PASSWORD = "only-for-tests"
 
 #: Small, but as safe as a real one: fsync stays on.
 _CONFIGURATION = {
+    "max_prepared_transactions": "4",  # for sessions of two phases
     "listen_addresses": "127.0.0.1",
     "shared_buffers": "32MB",
     "max_connections": "100",

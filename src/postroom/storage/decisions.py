@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, and_, delete, or_, select, update
 
+from postroom.storage.callers import connection_of
 from postroom.storage.engine import Executor, dialect_of, now_sql
 from postroom.storage.leases import is_busy, is_due, is_free, is_queued
 from postroom.storage.lenient import stored, text_of
@@ -170,6 +171,7 @@ def unsuppress(executor: Executor, tables: Tables, address: str | Address) -> bo
 
 def _held_message(executor: Executor, tables: Tables, message_id: int) -> Any:
     """Return what decisions need of a message, which `prune` then leaves until we commit."""
+    connection_of(executor)
     message = tables.message
     dialect = dialect_of(executor)
     columns = (message.c.id, message.c.lane, message.c.on_doubt, message.c.not_before)

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, func, insert, select
 
 from postroom.storage import blobs, recipients
 from postroom.storage.addressees import Addressees, addressees
+from postroom.storage.callers import allows_notify, check_is_session, connection_of
 from postroom.storage.contents import columns, content_hash
 from postroom.storage.engine import Executor, take_write_lock
 from postroom.storage.enlist import enlist
@@ -46,13 +47,16 @@ def enqueue(executor: Executor, tables: Tables, order: Order, terms: Terms) -> R
         MessageError: the message, a recipient or an attachment cannot be sent; nothing has been
             written. Its subclasses say what.
         KeyConflict: the key stands for other content.
-        ConfigError: users are named, and the outbox does not know where they are.
+        ConfigError: users are named, and the outbox does not know where they are; or ``executor``
+            has no transaction of the caller's (autocommit, an engine).
     """
+    check_is_session(executor)
     key = None if order.key is None else _checked_key(order.key)
     people = addressees(order, executor, terms.people)
     with spooled(order.message.attachments, terms.max_message_bytes) as files:
         row = _row(order.message, _draft(order.message, terms, people, files))
-        connection = executor if isinstance(executor, Connection) else executor.connection()
+        connection = connection_of(executor)
+        notify = terms.notify and allows_notify(connection)
         if key is not None:  # nothing else ever asks for the hash
             queries = [one.fingerprint(connection.dialect) for one in people.selections]
             content = content_hash(row, map(_attached, files), people.asked, queries)
@@ -64,9 +68,9 @@ def enqueue(executor: Executor, tables: Tables, order: Order, terms: Terms) -> R
             _attach(connection, tables, receipt.message_id, files, row["created_at"])
             place = _place(order.message, receipt, row["created_at"])
             if not people.selections:
-                recipients.add(connection, tables, people.all, place, notify=terms.notify)
+                recipients.add(connection, tables, people.all, place, notify=notify)
                 return receipt
-            count = enlist(connection, tables, people, place, notify=terms.notify)
+            count = enlist(connection, tables, people, place, notify=notify)
     return replace(receipt, count=count)
 
 

@@ -56,8 +56,8 @@ class Terms:
     """What an outbox brings to every order.
 
     ``sender`` is for messages without one. ``max_message_bytes`` bounds bodies and encoded
-    attachments together. ``notify`` wakes workers by PostgreSQL's NOTIFY, which a session that
-    uses two-phase commit must switch off.
+    attachments together. ``notify`` wakes workers by PostgreSQL's NOTIFY, but in a transaction of
+    two phases, which may hold none.
     """
 
     sender: Address | None = None
