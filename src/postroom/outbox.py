@@ -240,7 +240,7 @@ class Outbox(Records):
     def hint_with(self, hint: Callable[[], None]) -> None:
         """Call ``hint`` after each commit of a session that has made mail due.
 
-        It must neither block nor raise: the commit has happened, and its caller waits.
+        It must not block: the commit has happened, and its caller waits. What it raises is logged.
         """
         self._post.hint_with(hint)
 

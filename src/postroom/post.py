@@ -24,6 +24,7 @@ from postroom.storage.models import Tables
 from postroom.values.address import Address
 from postroom.values.config import WorkerConfig
 from postroom.values.errors import ConfigError
+from postroom.values.headers import shown
 
 log = Log("postroom.worker")
 
@@ -156,14 +157,11 @@ class Post:
             self._hints.after_commit_of(session)
 
     def _hint(self) -> None:
-        if self._worker is not None:
-            self._worker.hint()
+        worker = self._worker
+        if worker is not None:
+            _give(worker.hint)
         for hint in self._others:
-            try:
-                hint()
-            except Exception:
-                # The application has committed, and is not to hear that it failed.
-                log.exception("a hint failed; mail is found by polling")
+            _give(hint)
 
     def _begin_anew(self) -> None:
         """Leave what the parent has to the parent: closing it here would close it there."""
@@ -172,6 +170,14 @@ class Post:
         self._worker = self._engine = None
         self._is_started, self._guests = False, 0
         self._lines = Lines(connect=self._connect, board=self._board)
+
+
+def _give(hint: Callable[[], None]) -> None:
+    """Give a hint. The commit has happened: its caller must not take an error for a failed one."""
+    try:
+        hint()
+    except Exception as error:
+        log.warning("a hint failed, mail goes out with the next poll: %s", shown(error))
 
 
 def _ended(worker: Worker | None) -> bool:

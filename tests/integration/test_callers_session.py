@@ -27,7 +27,7 @@ from sqlalchemy.orm import (
 from sqlalchemy.sql import text
 
 from postroom import ConfigError, Message, Outbox
-from postroom.storage import models
+from postroom.storage import models, schema
 
 MESSAGE = Message(subject="Hello", text="Is it there?", sender="shop@example.com")
 
@@ -108,7 +108,7 @@ def test_a_session_that_commits_by_itself_is_refused(
     with Session(chosen) as session:
         if how == "of one session":
             session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
-        with pytest.raises(ConfigError, match="autocommit mode .* without it"):
+        with pytest.raises(ConfigError, match=r"autocommit mode .* without it"):
             call(outbox, session)
     with (
         chosen.connect() as connection,
@@ -154,7 +154,7 @@ def test_an_engine_that_begins_by_itself_on_sqlite_is_used(
 ) -> None:
     application = create_engine(sqlite_url, connect_args={"isolation_level": None})
     event.listen(application, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
-    Outbox(engine=application).create_tables()
+    schema.create(application)
     with Session(application) if as_session else application.connect() as caller:
         outbox.enqueue(caller, MESSAGE, to=["ada@example.com"])
         caller.rollback()
@@ -219,7 +219,7 @@ def test_a_session_whose_flush_has_failed_says_so(outbox: Outbox, engine: Engine
 
 def test_a_two_phase_session_prepares_its_mail(outbox: Outbox, postgresql_url: URL) -> None:
     application = create_engine(postgresql_url)
-    Outbox(engine=application).create_tables()
+    schema.create(application)
     with Session(application, twophase=True) as session:
         receipt = outbox.enqueue(session, MESSAGE, to=["ada@example.com"])
         session.commit()

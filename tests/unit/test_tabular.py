@@ -218,7 +218,5 @@ def test_a_cell_that_cannot_say_what_it_is_is_refused() -> None:
     for make in (Attachment.csv, Attachment.excel):
         source = make("a", [[Surly()]]).source
         assert isinstance(source, WrittenSource)
-        with pytest.raises(
-            AttachmentError, match=r"as text \(RuntimeError: no\)"
-        ):
+        with pytest.raises(AttachmentError, match=r"as text \(RuntimeError: no\)"):
             source.write(io.BytesIO())

@@ -16,6 +16,7 @@ from postroom.storage.engine import Executor
 from postroom.values.address import Address
 from postroom.values.checks import items_of
 from postroom.values.errors import ConfigError, InvalidAddress, RecipientError
+from postroom.values.headers import shown
 
 #: Bound values in one statement; asyncpg and PostgreSQL's protocol stop at 32,767.
 _IDS_A_SELECT = 10_000
@@ -48,7 +49,7 @@ class People:
         if not isinstance(mapper, Mapper):
             raise ConfigError(
                 "expected users to be a mapped class or select(User.id, User.email), "
-                f"got: {source!r}"
+                f"got: {shown(source)}"
             )
         return cls(_select_of(mapper))
 
@@ -102,7 +103,7 @@ def _converted(one: Any, kind: type) -> Any:
             pass
     if kind in (int, UUID, str) and (not isinstance(one, kind) or isinstance(one, bool)):
         raise RecipientError(
-            f"expected users to be ids like those of the table ({kind.__name__}), got: {one!r}"
+            f"expected users to be ids like those of the table ({kind.__name__}), got: {shown(one)}"
         )
     return one
 
@@ -137,15 +138,15 @@ def _select_of(mapper: Mapper[Any]) -> Any:
 
 def _address(one: Any, row: Any | None) -> Address:
     if row is None:
-        raise RecipientError(f"expected user {one!r} to exist, got: no such user")
+        raise RecipientError(f"expected user {shown(one)} to exist, got: no such user")
     if not row[1]:
-        raise RecipientError(f"expected user {one!r} to have an address, got: none")
+        raise RecipientError(f"expected user {shown(one)} to have an address, got: none")
     try:
         address = Address.parse(row[1])
         name = row[2] if len(row) > 2 else None
         return replace(address, name=str(name)) if name else address
     except InvalidAddress as error:
-        raise InvalidAddress(f"user {one!r}: {error}") from error
+        raise InvalidAddress(f"user {shown(one)}: {error}") from error
 
 
 def _summary(wrong: Sequence[str]) -> str:

@@ -131,8 +131,8 @@ class Attachment:
         """Attach ``data``."""
         if not isinstance(data, bytes | bytearray | memoryview):
             raise AttachmentError(
-                f"expected the content of {filename!r} to be bytes, got: {type(data).__name__}; "
-                "encode text first"
+                f"expected the content of {shown(filename)} to be bytes, "
+                f"got: {type(data).__name__}; encode text first"
             )
         return cls(
             filename=filename,
@@ -154,7 +154,7 @@ class Attachment:
         """Attach what is left to read of ``file``, open in binary mode; it is not closed."""
         if not callable(getattr(file, "read", None)):
             raise AttachmentError(
-                f"expected {filename!r} to come from a file open in binary mode, "
+                f"expected {shown(filename)} to come from a file open in binary mode, "
                 f"got: {type(file).__name__}"
             )
         return cls(
@@ -177,7 +177,7 @@ class Attachment:
         """Attach the pieces that ``chunks`` yields, one after the other."""
         if isinstance(chunks, str | bytes | bytearray | memoryview):
             raise AttachmentError(
-                f"expected the chunks of {filename!r} to be an iterable of bytes, "
+                f"expected the chunks of {shown(filename)} to be an iterable of bytes, "
                 f"got: {type(chunks).__name__}; use Attachment.from_bytes"
             )
         return cls(

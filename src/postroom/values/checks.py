@@ -92,14 +92,17 @@ def aware(value: Any, what: str) -> datetime | None:
 
 def member(choices: type[E], value: Any, what: str) -> E:
     """Return the member of ``choices`` that ``value`` names."""
+    if isinstance(value, choices):
+        return value
     names = [choice.value for choice in choices]
-    if not isinstance(value, str) or value not in names:
-        near = difflib.get_close_matches(shown(value).strip("'"), names, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise MessageError(
-            f"expected {what} to be one of {', '.join(names)}, got: {shown(value)}{hint}"
-        )
-    return choices(value)
+    # Asked for by name: an enumeration shows what it does not know, and an object may refuse to.
+    if isinstance(value, str) and value in names:
+        return choices(value)
+    near = difflib.get_close_matches(value, names, n=1) if isinstance(value, str) else []
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise MessageError(
+        f"expected {what} to be one of {', '.join(names)}, got: {shown(value)}{hint}"
+    )
 
 
 def delays_of(values: Iterable[float] | None) -> tuple[float, ...] | None:

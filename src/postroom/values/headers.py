@@ -105,11 +105,15 @@ _MESSAGE_ID = re.compile(r"<[^<>\s]+>")
 
 
 def shown(value: object) -> str:
-    """Return ``value`` as an error text may show it: escaped, and of bounded length."""
+    """Return ``value`` as an error text may show it: escaped, and of bounded length; never raise.
+
+    Args:
+        value: Whatever an application gave.
+    """
     try:
         text = repr(value)
-    except Exception as error:
-        text = f"{type(value).__name__} ({type(error).__name__} in its repr)"
+    except Exception:  # what the error is about is more use than this one
+        return f"a {type(value).__name__} whose repr fails"
     return text if len(text) <= 100 else f"{text[:80]}… ({len(text)} characters)"
 
 

@@ -34,14 +34,25 @@ class Serving:
             return
         with self._lock:
             if self._starter is None or self._starter.pid != os.getpid():
-                self._starter = _Starter(self._outbox)
-                self._starter.start()
+                self._starter = _started(self._outbox)
 
     def end(self) -> None:
         """Finish what is on the wire, and deliver no more from this process."""
         starter, self._starter = self._starter, None
         if starter is not None and starter.pid == os.getpid():
             starter.end()
+
+
+def _started(outbox: Outbox) -> _Starter | None:
+    """Start a thread; where there can be none now, the request goes on, and the next one tries."""
+    starter = _Starter(outbox)
+    try:
+        starter.start()
+    except RuntimeError as error:
+        atexit.unregister(starter.end)
+        log.warning("no mail is delivered from this process yet: %s", error)
+        return None
+    return starter
 
 
 class _Starter(threading.Thread):

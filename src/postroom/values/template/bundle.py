@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from postroom.values.errors import TemplateError
+from postroom.values.headers import shown
 from postroom.values.template.template import Choice, Template
 
 
@@ -31,7 +32,9 @@ def bundle(name: str, *, locale: str | None = None, context: Mapping[str, Any]) 
         TemplateError: name or locale is no part of a file name.
     """
     if not name or not isinstance(name, str):
-        raise TemplateError(f"expected the name of the templates to be a file name, got: {name!r}")
+        raise TemplateError(
+            f"expected the name of the templates to be a file name, got: {shown(name)}"
+        )
     languages = _languages(locale)
     variables = {"locale": locale, **context} if locale else context
     return Bundle(
@@ -65,8 +68,10 @@ def _languages(locale: str | None) -> tuple[tuple[str, ...], ...]:
     """
     if not locale:
         return (("",),)
+    if not isinstance(locale, str):
+        raise TemplateError(f"expected the locale to be one like de or de_AT, got: {shown(locale)}")
     subtags = locale.replace("-", "_").split("_")
     if not all(subtag.isalnum() and subtag.isascii() for subtag in subtags):
-        raise TemplateError(f"expected the locale to be one like de or de_AT, got: {locale!r}")
+        raise TemplateError(f"expected the locale to be one like de or de_AT, got: {shown(locale)}")
     spelled = ("_".join(subtags[:length]) for length in range(len(subtags), 0, -1))
     return (tuple(f".{each}" for each in spelled), ("",))

@@ -12,6 +12,7 @@ import jinja2
 from jinja2.defaults import DEFAULT_NAMESPACE
 
 from postroom.values.errors import ConfigError, TemplateError
+from postroom.values.headers import shown
 from postroom.values.template.budget import DEFAULT_BUDGET, RenderBudget
 from postroom.values.template.errors import compiling
 from postroom.values.template.sandbox import Sandbox, syntax_of
@@ -156,7 +157,7 @@ def _loader(
     if not isinstance(folders, list | tuple):
         raise ConfigError(
             "expected templates to be a folder, a list of folders, a Jinja loader or a Jinja "
-            f"environment, got: {source!r}"
+            f"environment, got: {shown(source)}"
         )
     for folder in folders:
         if not Path(folder).is_dir():

@@ -63,18 +63,26 @@ def _reason(error: Exception) -> str:
         case TemplateError():
             return str(error)
         case jinja2.TemplateNotFound():
-            return f"expected an existing template, got: {_one_line(str(error))}"
+            return f"expected an existing template, got: {_said(error)}"
         case jinja2.UndefinedError():
             return (
-                f"expected every variable to be given, got: {_one_line(str(error))}; give it to "
+                f"expected every variable to be given, got: {_said(error)}; give it to "
                 "the Template or as a recipient's variable"
             )
         case RecursionError():
             return "it includes or calls itself without an end, or is nested too deeply"
         case SecurityError():
-            return f"expected what the sandbox allows, got: {_one_line(str(error))}"
+            return f"expected what the sandbox allows, got: {_said(error)}"
         case _:
-            return f"expected to render, got: {type(error).__name__}: {_one_line(str(error))}"
+            return f"expected to render, got: {type(error).__name__}: {_said(error)}"
+
+
+def _said(error: Exception) -> str:
+    """Return what an error says; one of an application's own classes may fail at that."""
+    try:
+        return _one_line(str(error))
+    except Exception:
+        return f"a {type(error).__name__} that does not say what"
 
 
 def _one_line(text: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from postroom.values.errors import TemplateError
+from postroom.values.headers import shown
 
 #: The key of a dictionary that stands for another type. Refused in variables themselves.
 TAG = "$postroom"
@@ -94,7 +95,7 @@ def _pack_mapping(value: Mapping[Any, Any], where: str) -> dict[str, Any]:
     for key, held in value.items():
         if not isinstance(key, str) or key == TAG:
             raise TemplateError(
-                f"expected the keys of {where} to be strings other than {TAG!r}, got: {key!r}"
+                f"expected the keys of {where} to be strings other than {TAG!r}, got: {shown(key)}"
             )
         packed[_checked_text(key, where)] = _pack(held, f"{where}[{key!r}]")
     return packed

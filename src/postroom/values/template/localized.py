@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from babel import dates, numbers
 
 from postroom.values.errors import TemplateError
+from postroom.values.headers import shown
 from postroom.values.template.rendering import given
 
 #: The locale where neither the filter nor the template's variables name one: never the
@@ -57,7 +58,7 @@ def _locale(wanted: str | None) -> str:
 def _moment(value: datetime | str, zone: str | None) -> datetime:
     moment = _in_zone(value, zone)
     if not isinstance(moment, datetime):
-        raise TemplateError(f"expected a datetime, got: {value!r}, which has no time of day")
+        raise TemplateError(f"expected a datetime, got: {shown(value)}, which has no time of day")
     return moment
 
 
