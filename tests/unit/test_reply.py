@@ -1,5 +1,7 @@
 """Whom a reply blames, and what becomes of the recipient."""
 
+# ruff: noqa: E501 - replies stand as they were said
+
 from __future__ import annotations
 
 import pytest
@@ -7,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postroom.values.errors import AuthError, ConnectError, Disconnected, RelayError, RelayTimeout
-from postroom.values.reply import Outcome, Reply, classify, classify_error
+from postroom.values.reply import Outcome, Reply, classify, classify_error, is_out_of_step
 from postroom.values.states import Fault, Phase, RecipientState
 from tests.unit.real_replies import REAL_REPLIES, SOURCES, RealReply
 
@@ -70,6 +72,73 @@ def test_only_deferrals_for_the_recipients_or_the_messages_sake_count(
     text: str, counts: bool
 ) -> None:
     assert classify(Phase.RCPT, reply(text)).counts is counts
+
+
+#: Said to the conversation, by postscreen, Postfix, Exim, Haraka, sendmail, Gmail and amavis.
+OUT_OF_STEP = [
+    (Phase.RCPT, "550 5.5.1 Protocol error"),
+    (Phase.MAIL, "503 5.5.1 Error: nested MAIL command"),
+    (Phase.RCPT, "503 5.5.1 Error: need MAIL command"),
+    (
+        Phase.RCPT,
+        "503 5.5.0 <ada@example.com>: Recipient address rejected: Improper use of SMTP command pipelining",
+    ),
+    (Phase.DATA, "554 5.5.1 Error: no valid recipients"),
+    (Phase.RCPT, "554 SMTP synchronization error"),
+    (Phase.MAIL, "503 Bad sequence of commands - pipelined after end of DATA"),
+    (Phase.RCPT, "503 sender not yet given"),
+    (Phase.RCPT, "500 unrecognized command"),
+    (Phase.RCPT, "502 5.5.2 Error: command not recognized"),
+    (Phase.MAIL, "500 5.5.1 Command unrecognized"),
+    (Phase.MAIL, "451 4.5.0 SMTP protocol violation, see RFC 2821"),
+    (Phase.DOT, "521 5.5.1 Protocol error"),
+    (Phase.RCPT, "550 5.5.0 Other or undefined protocol status"),
+]
+
+
+@pytest.mark.parametrize(("phase", "text"), OUT_OF_STEP, ids=lambda value: str(value)[:40])
+def test_a_refusal_of_the_conversation_is_nobodys_fault_but_the_relays(
+    phase: Phase, text: str
+) -> None:
+    outcome = classify(phase, reply(text))
+    assert (outcome.state, outcome.fault) == (RecipientState.DEFERRED, Fault.RELAY)
+    assert not outcome.counts
+    assert is_out_of_step(phase, reply(text))
+
+
+#: Said of one address or one content, though the code is one of the protocol's.
+OF_AN_ADDRESS = [
+    (Phase.RCPT, "550 5.5.0 Requested action not taken: mailbox unavailable", Fault.RECIPIENT),
+    (Phase.RCPT, "550 5.5.1 Recipient rejected", Fault.RECIPIENT),
+    (Phase.RCPT, "501 5.5.4 Invalid Address", Fault.RECIPIENT),
+    (Phase.RCPT, "501 5.5.2 Syntax error in parameters or arguments", Fault.RECIPIENT),
+    (Phase.RCPT, "553 5.5.4 <ada>... Domain name required", Fault.RECIPIENT),
+    (Phase.RCPT, "500 5.5.2 Line too long", Fault.RECIPIENT),
+    (Phase.MAIL, "501 5.5.4 Syntax: MAIL FROM:<address>", Fault.MESSAGE),
+    (Phase.MAIL, "553 5.5.4 <shop>... Domain name required for sender address", Fault.MESSAGE),
+    (Phase.DOT, "554 5.5.0 Refused", Fault.MESSAGE),
+    (Phase.DOT, "550 5.5.2 Error: bare <LF> received", Fault.MESSAGE),
+]
+
+
+@pytest.mark.parametrize(("phase", "text", "fault"), OF_AN_ADDRESS, ids=str)
+def test_a_protocol_code_for_one_address_or_content_still_means_that_one(
+    phase: Phase, text: str, fault: Fault
+) -> None:
+    outcome = classify(phase, reply(text))
+    assert (outcome.state, outcome.fault) == (RecipientState.REJECTED, fault)
+    assert not is_out_of_step(phase, reply(text))
+
+
+@pytest.mark.parametrize("phase", [Phase.DATA, Phase.DOT])
+def test_too_many_recipients_never_reject_anybody(phase: Phase) -> None:
+    outcome = classify(phase, reply("554 Too many recipients"))
+    assert outcome.state is RecipientState.DEFERRED
+
+
+@given(PHASES, TEXTS)
+def test_a_503_never_rejects(phase: Phase, text: str) -> None:
+    assert classify(phase, Reply(code=503, lines=(text,))).state is RecipientState.DEFERRED
 
 
 def test_a_reply_reads_as_one_line_without_repeating_its_enhanced_code() -> None:

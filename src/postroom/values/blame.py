@@ -28,7 +28,8 @@ class Row:
     """One row: where it holds, what has to match, and who is to blame.
 
     ``enhanced`` and ``text`` are regular expressions; ``text`` is searched without regard to
-    case. ``is_passing`` marks replies that say 5xx and mean "later".
+    case. ``is_passing`` marks replies that say 5xx and mean "later", ``is_out_of_step`` those to
+    the conversation itself: whatever else is said on this connection would be answered the same.
     """
 
     fault: Fault
@@ -37,6 +38,7 @@ class Row:
     enhanced: str = ""
     text: str = ""
     is_passing: bool = False
+    is_out_of_step: bool = False
 
 
 def _any_of(*patterns: str) -> str:
@@ -83,6 +85,39 @@ _LOGIN = (
     ),
 )
 
+#: Said of the conversation and not of any address in it, which the text would name: the relay has
+#: lost its place, or thinks that we have. RFC 5321 section 4.2.2 has 500, 502 and 503 for it, RFC
+#: 3463 section 3.6 X.5.0 (other), X.5.1 (invalid command, or out of sequence), X.5.5 (version).
+#: Not among them: X.5.2 and X.5.4 (syntax, arguments), which relays give for an address or a
+#: parameter they cannot read, and X.5.3 (too many recipients). A few give 5.5.0 to everything:
+#: what names a mailbox, an address or the content is what it says, and so is any 5.5.0 to the dot.
+_OF_NO_ADDRESS = (
+    r"^(?!.*\b(recipients?|senders?|address(es)?|mailbox(es)?|users?|accounts?|domains?|"
+    r"too long|content|spam|polic(y|ies)|reputation)\b)"
+)
+_OUT_OF_STEP = (
+    Row(Fault.RELAY, codes=r"503", is_out_of_step=True),
+    Row(
+        Fault.RELAY,
+        codes=r"[45]",
+        text=_any_of(
+            r"\bprotocol (error|violation)|synchroni[sz]ation error",
+            r"\bcommand pipelining|pipelined (after|before|command)",
+            r"\b(bad|wrong) (command )?sequence|out of (sequence|order)|no valid recipients",
+        ),
+        is_out_of_step=True,
+    ),
+    Row(Fault.RELAY, codes=r"50[02]", text=_OF_NO_ADDRESS, is_out_of_step=True),
+    Row(Fault.RELAY, enhanced=r"[45]\.5\.[15]", text=_OF_NO_ADDRESS, is_out_of_step=True),
+    Row(
+        Fault.RELAY,
+        _MAIL | _RCPT | frozenset({Phase.DATA}),
+        enhanced=r"[45]\.5\.0",
+        text=_OF_NO_ADDRESS,
+        is_out_of_step=True,
+    ),
+)
+
 #: The sender's address or domain is not liked, wherever in the conversation that is said.
 _SENDER = (
     Row(Fault.MESSAGE, enhanced=r"[45]\.1\.[789]"),
@@ -122,19 +157,23 @@ _GREYLIST = (
     Row(Fault.RECIPIENT, _RCPT, text=r"gr[ea]y-? ?list", is_passing=True),
     Row(Fault.MESSAGE, text=r"gr[ea]y-? ?list", is_passing=True),
     Row(Fault.RECIPIENT, _RCPT, text=r"too many recipients$|per transaction", is_passing=True),
+    Row(Fault.MESSAGE, _CONTENT, text=r"too many (recipients|rcpts?)\b(?! from)", is_passing=True),
 )
 
 #: Commands, or a name of ours, that this relay does not take.
 _OURSELVES = (
     Row(Fault.OURSELVES, text=r"helo command rejected|helo/ehlo argument"),
     Row(
-        Fault.OURSELVES, codes=r"555|50[024]", enhanced=r"(?!5\.[16]\.).*", text=r"^(?!.*rejected)"
+        Fault.OURSELVES,
+        codes=r"555|50[04]",
+        enhanced=r"(?!5\.[16]\.).*",
+        text=r"^(?!.*(rejected|too long))",
     ),
 )
 
 #: Its load, its state, or its opinion of our address on the network.
 _RELAY = (
-    Row(Fault.RELAY, codes=r"421|503"),
+    Row(Fault.RELAY, codes=r"421"),
     Row(Fault.RELAY, enhanced=r"4\.7\.28|[45]\.3\.[0125]|4\.4\.[05]|4\.7\.(500|65\d)|5\.7\.606"),
     Row(
         Fault.RELAY,
@@ -168,6 +207,7 @@ TABLE: tuple[Row, ...] = (
     *_QUOTA,
     *_BEFORE_MAIL,
     *_LOGIN,
+    *_OUT_OF_STEP,
     *_SENDER,
     *_MAILBOX,
     *_GREYLIST,

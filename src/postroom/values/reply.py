@@ -118,6 +118,16 @@ def classify(phase: Phase, reply: Reply) -> Outcome:
     )
 
 
+def is_out_of_step(phase: Phase, reply: Reply) -> bool:
+    """Return whether ``reply`` refuses the conversation itself, and no address or content in it.
+
+    Nothing good can follow on that connection, and nobody but the relay is to blame.
+    """
+    if reply.code < 400:
+        return False
+    return blame(phase, reply.code, reply.enhanced, reply.text).is_out_of_step
+
+
 def classify_error(error: Failure) -> Outcome:
     """Say what a broken conversation means for the recipients it was about.
 
