@@ -44,10 +44,12 @@ def test_every_step_tells_what_it_saw(relay: FaultyRelay, authority: Authority) 
         "connect",
         "greeting",
         "extensions",
+        "pipelining",
         "TLS",
         "certificate",
         "login",
         "mail",
+        "final dot",
     ]
     assert all(step.ok for step in found.values())
     assert found["connect"].detail == f"127.0.0.1:{relay.port}"
@@ -59,6 +61,36 @@ def test_every_step_tells_what_it_saw(relay: FaultyRelay, authority: Authority) 
     assert found["login"].detail == "user by PLAIN"
     assert found["mail"].detail == "ada@example.com accepted: 250 2.0.0 accepted"
     assert len(relay.accepted) == 1
+
+
+def test_whether_the_next_mail_may_begin_with_the_final_dot_is_tried() -> None:
+    with FaultyRelay() as relay:
+        found = steps(Relay.parse(relay.url), mail=mail("ada@example.com"))
+        assert found["pipelining"].detail.startswith("announced: the next mail begins with")
+        assert "may begin" in found["final dot"].detail
+        assert found["final dot"].cause == ""
+        assert len(relay.accepted) == 1
+
+
+def test_a_relay_that_refuses_early_commands_is_found_out() -> None:
+    with FaultyRelay(Abilities(refuses_early=True)) as relay:
+        found = steps(Relay.parse(relay.url), mail=mail("ada@example.com"))
+        assert found["mail"].ok
+        assert "503 Bad sequence of commands - pipelined after" in found["final dot"].detail
+        assert "pipelining=transaction" in found["final dot"].cause
+        said = steps(
+            Relay.parse(f"{relay.url}&pipelining=transaction"), mail=mail("ada@example.com")
+        )
+        assert "final dot" not in said
+        assert "as the URL says" in said["pipelining"].detail
+        assert len(relay.accepted) == 2
+
+
+def test_a_relay_without_pipelining_is_found_out() -> None:
+    with FaultyRelay(Abilities().without("PIPELINING")) as relay:
+        found = steps(Relay.parse(relay.url), mail=mail("ada@example.com"))
+        assert found["pipelining"].detail == "not announced: one command at a time"
+        assert "final dot" not in found
 
 
 def test_without_a_mail_none_is_sent(relay: FaultyRelay, authority: Authority) -> None:

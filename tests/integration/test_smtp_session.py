@@ -166,6 +166,47 @@ def test_too_many_recipients_are_left_for_another_transaction_at_once(pipelining
         assert session.is_usable
 
 
+def test_where_data_is_refused_for_their_number_those_who_stood_are_too_many_as_well() -> None:
+    """As Exim with recipients_max_reject: 552 to the ones above its limit, and then 554 to all."""
+    with FaultyRelay() as relay, connected(relay) as session:
+        relay.on(Phase.RCPT, "552 too many recipients", address="c@example.com")
+        relay.on(Phase.RCPT, "552 too many recipients", address="d@example.com")
+        relay.on(Phase.DATA, "554 Too many recipients")
+        session.start(mail(*(f"{name}@example.com" for name in "abcd"))[0])
+        opening = session.opening()
+        assert opening.overflow == (0, 1, 2, 3)
+        assert all(outcome is not None and outcome.is_at_once for outcome in opening.outcomes())
+        assert session.max_recipients == 2
+        assert session.is_usable
+
+
+def test_where_only_data_says_too_many_half_of_them_are_tried_next() -> None:
+    with FaultyRelay() as relay, connected(relay) as session:
+        relay.on(Phase.DATA, "550 5.5.3 Too many recipients", times=1)
+        session.start(mail(*(f"{name}@example.com" for name in "abcde"))[0])
+        assert session.opening().overflow == (0, 1, 2, 3, 4)
+        assert session.max_recipients == 2
+
+
+def test_a_single_recipient_whom_data_calls_too_many_is_not_tried_again_at_once() -> None:
+    with FaultyRelay() as relay, connected(relay) as session:
+        relay.on(Phase.DATA, "554 Too many recipients")
+        session.start(mail("ada@example.com")[0])
+        [outcome] = session.opening().outcomes()
+        assert outcome is not None
+        assert outcome.state is DEFERRED
+        assert not outcome.is_at_once
+
+
+def test_a_refusal_between_them_does_not_count_against_the_limit() -> None:
+    with FaultyRelay(Abilities(max_recipients=3)) as relay, connected(relay) as session:
+        relay.on(Phase.RCPT, "550 5.1.1 unknown", address="b@example.com")
+        session.start(mail(*(f"{name}@example.com" for name in "abcdef"))[0])
+        session.opening()
+        # Three stood; the refused one may have counted, or not.
+        assert session.max_recipients == 4
+
+
 def test_one_recipient_alone_is_never_too_many() -> None:
     """Else it would be tried again at once, for ever: then it is a quota."""
     with FaultyRelay(Abilities(max_recipients=0)) as relay, connected(relay) as session:
@@ -220,6 +261,60 @@ def test_where_data_is_refused_those_who_stood_share_the_refusal() -> None:
         assert states(first) == [DEFERRED, REJECTED]
         assert states(second) == [ACCEPTED]
         assert relay.connections == 1
+
+
+def test_what_is_refused_for_having_come_with_the_dot_is_tried_again_at_once() -> None:
+    with FaultyRelay(Abilities(refuses_early=True)) as relay, speaking(relay) as speaker:
+        first, second, third = speaker.send(*(mail(f"{name}@example.com") for name in "abc"))
+        assert states([*first, *second, *third]) == [ACCEPTED, ACCEPTED, ACCEPTED]
+        received = [sent.recipients[0] for sent in relay.accepted]
+        assert received == ["a@example.com", "b@example.com", "c@example.com"]
+
+
+def test_a_session_says_that_its_early_opening_was_refused() -> None:
+    with FaultyRelay(Abilities(refuses_early=True)) as relay, connected(relay) as session:
+        envelope, content = mail("ada@example.com", "bob@example.com")
+        session.start(envelope)
+        session.opening()
+        session.send_body([content])
+        session.finish(following=envelope)
+        opening = session.opening()
+        assert session.refuses_early
+        assert all(outcome is not None and outcome.is_at_once for outcome in opening.outcomes())
+        assert not session.is_usable
+        assert len(relay.accepted) == 1
+
+
+@pytest.mark.parametrize("option", ["transaction", "off"])
+def test_the_final_dot_stands_alone_where_the_url_says_so(option: str) -> None:
+    abilities = Abilities(refuses_early=True)
+    with (
+        FaultyRelay(abilities) as relay,
+        speaking(relay, f"pipelining={option}") as speaker,
+    ):
+        outcomes = speaker.send(*(mail(f"r{n}@example.com") for n in range(5)))
+        assert {outcome.state for [outcome] in outcomes} == {ACCEPTED}
+        assert relay.connections == 1
+
+
+def test_an_early_opening_that_is_refused_by_the_way_is_refused_like_any_other() -> None:
+    """A 550 to MAIL is about the mail, wherever MAIL stood."""
+    with FaultyRelay() as relay, speaking(relay) as speaker:
+        relay.on(Phase.MAIL, "250 ok", times=1)
+        relay.on(Phase.MAIL, "550 5.7.1 not this sender", times=1)
+        first, second = speaker.send(mail("a@example.com"), mail("b@example.com"))
+        assert states([*first, *second]) == [ACCEPTED, REJECTED]
+
+
+def test_after_a_protocol_error_at_one_recipient_the_connection_is_left() -> None:
+    with FaultyRelay() as relay, connected(relay) as session:
+        relay.on(Phase.RCPT, "550 5.1.1 unknown", address="a@example.com")
+        relay.on(Phase.RCPT, "550 5.5.1 Protocol error", address="b@example.com")
+        session.start(mail("a@example.com", "b@example.com")[0])
+        outcomes = [outcome for outcome in session.opening().outcomes() if outcome]
+        assert states(outcomes) == [REJECTED, DEFERRED]
+        assert [outcome.fault for outcome in outcomes] == [Fault.RECIPIENT, Fault.RELAY]
+        assert not session.is_usable
 
 
 def test_a_relay_that_is_out_of_step_is_left() -> None:

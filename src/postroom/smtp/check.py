@@ -23,7 +23,8 @@ from postroom.values.errors import (
     TLSError,
 )
 from postroom.values.relay import Relay
-from postroom.values.reply import Outcome, classify
+from postroom.values.relay_options import Pipelining
+from postroom.values.reply import Outcome, Reply, classify
 from postroom.values.states import Phase, RecipientState
 
 _DAY_S = 86_400
@@ -42,6 +43,12 @@ _DRY_RUNS = {
     "null": "mail is discarded, and nobody gets it",
     "file": "mail is written into a folder, and nobody gets it",
     "console": "mail is shown by the worker, and nobody gets it",
+}
+
+_PIPELINING = {
+    Pipelining.FULL: "announced: the next mail begins with the final dot of the one before",
+    Pipelining.TRANSACTION: "announced: used within a mail only, as the URL says",
+    Pipelining.OFF: "announced, and not used, as the URL says",
 }
 
 _CAUSES: dict[type[RelayError], str] = {
@@ -108,6 +115,7 @@ def _conversation(
         if secure(connection, capabilities):
             capabilities = introduce(connection)
         yield Step(name="extensions", ok=True, detail=_extensions(capabilities))
+        yield Step(name="pipelining", ok=True, detail=_pipelining(capabilities, relay))
         yield from _encryption(connection.tls, relay, now)
         if relay.has_login:
             mechanism = log_in(connection, capabilities)
@@ -142,6 +150,7 @@ def _encryption(
 def _mail(session: Session, envelope: Envelope, content: bytes) -> Iterator[Step]:
     decided = session.objection(envelope)
     outcomes: list[Outcome | None]
+    early: Reply | None = None
     if decided is not None:
         outcomes = [decided] * len(envelope.recipients)
     else:
@@ -150,12 +159,40 @@ def _mail(session: Session, envelope: Envelope, content: bytes) -> Iterator[Step
         outcomes = list(opening.outcomes())
         if opening.is_open:
             session.send_body([content])
-            replies = iter(session.finish())
-            outcomes = [outcome or classify(Phase.DOT, next(replies)) for outcome in outcomes]
+            replies, early = _finished(session)
+            answers = iter(replies)
+            outcomes = [outcome or classify(Phase.DOT, next(answers)) for outcome in outcomes]
     session.quit()
     for recipient, outcome in zip(envelope.recipients, outcomes, strict=True):
         assert outcome is not None, "a mail that did not open has an outcome for everybody"
         yield _sent(recipient, outcome)
+    if early is not None:
+        yield _across_the_dot(early)
+
+
+def _finished(session: Session) -> tuple[tuple[Reply, ...], Reply | None]:
+    """Finish the mail; where the next one would be opened in the same write, try whether it can."""
+    if session.pipelining is Pipelining.FULL:
+        return session.finish_and_reset()
+    return session.finish(), None
+
+
+def _across_the_dot(reply: Reply) -> Step:
+    if reply.is_positive:
+        return Step(name="final dot", ok=True, detail="the next mail may begin in the same write")
+    return Step(
+        name="final dot",
+        ok=True,
+        detail=f"the next mail may not begin in the same write: {reply}",
+        cause="Each mail takes a round trip more. Workers find that out by themselves; "
+        "pipelining=transaction in the URL tells them before.",
+    )
+
+
+def _pipelining(capabilities: Capabilities, relay: Relay) -> str:
+    if not capabilities.has_pipelining:
+        return "not announced: one command at a time"
+    return _PIPELINING[relay.pipelining]
 
 
 def _sent(recipient: str, outcome: Outcome) -> Step:

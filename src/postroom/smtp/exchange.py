@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from postroom.smtp.capabilities import Capabilities
 from postroom.smtp.commands import opening_pieces
 from postroom.smtp.connection import Connection
 from postroom.smtp.opening import Opening
 from postroom.values.envelope import Envelope
 from postroom.values.errors import Disconnected, RelayError
-from postroom.values.reply import Reply
+from postroom.values.reply import Reply, is_out_of_step
 from postroom.values.states import Phase
 
 _CLOSING = 421
-_OUT_OF_STEP = 503
+RESET = b"RSET\r\n"
 _TERMINATOR = b".\r\n"
 # Python 3.11 runs a function for each look-up of a member, and these are looked up for each reply.
 _MAIL, _RCPT, _DATA, _BODY, _DOT = Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.BODY, Phase.DOT
@@ -22,12 +24,14 @@ class Exchange:
     """An opening from its first write to its last reply.
 
     ``resets`` has it begin with RSET, where a transaction before was left behind. ``is_reused``
-    says that the connection has carried a transaction before.
+    says that the connection has carried a transaction before. Without PIPELINING every command,
+    RSET too, waits for the reply to the one before it (RFC 2920 section 3.1).
     """
 
     __slots__ = (
         "_accepted",
         "_data",
+        "_is_begun",
         "_is_cut",
         "_is_reused",
         "_mail",
@@ -37,6 +41,7 @@ class Exchange:
         "_resets",
         "_written",
         "commands",
+        "is_early",
     )
 
     def __init__(
@@ -45,19 +50,29 @@ class Exchange:
         self._pieces = opening_pieces(envelope, capabilities)
         self._recipients = len(envelope.recipients)
         self._resets = resets
-        #: What is written before a reply is read.
-        self.commands = (b"RSET\r\n" if resets else b"") + self._pieces[0].commands
+        #: What is written before a reply is read, and how many pieces of the opening are in it.
+        self.commands, self._written = self._pieces[0].commands, 1
+        if resets and capabilities.has_pipelining:
+            self.commands = RESET + self.commands
+        elif resets:
+            self.commands, self._written = RESET, 0
         self._is_reused = is_reused
+        self._is_begun = False
+        #: It left with the final dot of the mail before, whose reply had not been read.
+        self.is_early = False
         self._is_cut = False
-        self._written = 0
         self._accepted = 0
         self._mail: Reply | None = None
         self._rcpts: list[Reply] = []
         self._data: Reply | None = None
 
-    def first_write(self) -> bytes:
-        """Return ``commands``; the caller writes them."""
-        self._written = 1
+    def first_write(self, *, is_early: bool = False) -> bytes:
+        """Return ``commands``; the caller writes them.
+
+        They are early where they leave before the reply to the mail before has been read.
+        """
+        self._is_begun = True
+        self.is_early = is_early
         return self.commands
 
     def read(self, connection: Connection) -> Opening:
@@ -66,7 +81,7 @@ class Exchange:
         Raises:
             RelayError: the conversation broke.
         """
-        if not self._written:
+        if not self._is_begun:
             write(connection, self.first_write(), _MAIL)
         if self._resets:
             self._read_reset(connection)
@@ -94,9 +109,17 @@ class Exchange:
         replies = [reply for reply in (self._mail, *self._rcpts, self._data) if reply is not None]
         if self._is_cut or any(reply.code == _CLOSING for reply in replies):
             return True
-        # After a refusal 503 only says that its command came too late.
-        refused = next((reply for reply in replies if reply.code >= 400), None)
-        return refused is not None and refused.code == _OUT_OF_STEP
+        return self._is_refused_as_such
+
+    def _answers(self) -> Iterator[tuple[Phase, Reply]]:
+        """Yield each reply that says something; after a refusal 503 only says "too late"."""
+        if self._mail is not None:
+            yield _MAIL, self._mail
+        if self._mail is not None and self._mail.is_positive:
+            for reply in self._rcpts:
+                yield _RCPT, reply
+            if self._data is not None and self._accepted:
+                yield _DATA, self._data
 
     def _read_reset(self, connection: Connection) -> None:
         reply = connection.expect(_MAIL)
@@ -139,16 +162,22 @@ class Exchange:
         """Return whether the relay waits for a body, or at least for a dot."""
         return self._data is not None and self._data.code < 400
 
+    @property
+    def _is_refused_as_such(self) -> bool:
+        return any(is_out_of_step(phase, reply) for phase, reply in self._answers())
+
     def _result(self) -> Opening:
         mail_stands = self._mail is not None and self._mail.is_positive
         missing = self._recipients - len(self._rcpts)
+        is_open = mail_stands and self._accepted > 0 and self._has_begun
         return Opening(
             mail=self._mail,
             recipients=(*self._rcpts, *(None,) * missing) if missing else tuple(self._rcpts),
             data=self._data,
             accepted=self._accepted,
-            is_open=mail_stands and self._accepted > 0 and self._has_begun,
+            is_open=is_open,
             is_reused=self._is_reused,
+            is_misplaced=self.is_early and not is_open and self._is_refused_as_such,
         )
 
     def _end_empty(self, connection: Connection, opening: Opening) -> None:

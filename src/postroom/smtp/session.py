@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from enum import Enum, auto
 
 from postroom.smtp.capabilities import Capabilities
 from postroom.smtp.connection import Connection
-from postroom.smtp.exchange import Exchange, write
+from postroom.smtp.exchange import RESET, Exchange, write
 from postroom.smtp.handshake import shake_hands
 from postroom.smtp.objection import objection_to
 from postroom.smtp.opening import Opening
 from postroom.values.envelope import Envelope
-from postroom.values.errors import ConnectError, RelayError, named
+from postroom.values.errors import ConnectError, RelayError, RelayTimeout, named
 from postroom.values.relay import Relay
+from postroom.values.relay_options import Pipelining
 from postroom.values.reply import Outcome, Reply
 from postroom.values.states import Fault, Phase
 
@@ -99,8 +101,14 @@ class Session:
         self, connection: Connection, capabilities: Capabilities, *, clock: Callable[[], float]
     ) -> None:
         relay = connection.relay
+        if relay.pipelining is Pipelining.OFF:
+            capabilities = replace(capabilities, has_pipelining=False)
         self.relay = relay
         self.capabilities = capabilities
+        #: The next opening leaves with the final dot.
+        self._is_early = capabilities.has_pipelining and relay.pipelining is Pipelining.FULL
+        #: The relay has refused an opening that came with the final dot before it.
+        self.refuses_early = False
         #: How many recipients a transaction may have, as far as the relay said; None: no limit.
         self.max_recipients = capabilities.max_recipients
         #: Transactions begun on this connection.
@@ -123,6 +131,14 @@ class Session:
         self._accepted = 0
         #: Its body, where that leaves together with the terminator.
         self._unsent = b""
+
+    @property
+    def pipelining(self) -> Pipelining:
+        """Return how much is written before a reply is read."""
+        if self._is_early:
+            return Pipelining.FULL
+        has_pipelining = self.capabilities.has_pipelining
+        return Pipelining.TRANSACTION if has_pipelining else Pipelining.OFF
 
     @property
     def takes_another(self) -> bool:
@@ -182,7 +198,12 @@ class Session:
         self._exchange = None
         self._state = _BROKEN
         self._connection.transcript.begin(exchange.commands)
-        opening = exchange.read(self._connection)
+        try:
+            opening = exchange.read(self._connection)
+        except RelayTimeout as error:
+            # Some drop unread what came with the final dot.
+            self.refuses_early = exchange.is_early and error.phase is _MAIL
+            raise
         self._accepted = opening.accepted
         if not opening.is_complete:
             self._learn(opening, exchange)
@@ -234,8 +255,8 @@ class Session:
         after = b""
         if following is not None:
             exchange = self._begin(following)
-            if self.capabilities.has_pipelining:
-                after = exchange.first_write()
+            if self._is_early:
+                after = exchange.first_write(is_early=True)
         self._state = _BROKEN
         self._connection.transcript.add(_TERMINATOR)
         replies = self._verdicts(after)
@@ -245,6 +266,28 @@ class Session:
         else:
             self._state = _STARTED
         return replies
+
+    def finish_and_reset(self) -> tuple[tuple[Reply, ...], Reply]:
+        """Finish with RSET in the same write: return the verdict, and the reply to RSET.
+
+        That shows whether the relay takes a command that comes with the final dot before it, and
+        begins nothing. The session is of no use afterwards where it does not.
+
+        Raises:
+            RelayError: with ``in_doubt`` where the terminator may have reached the relay.
+        """
+        assert self._state is _OPEN, f"finish_and_reset() on a session that is {self._state.name}"
+        self._state = _BROKEN
+        self._connection.transcript.add(_TERMINATOR)
+        replies = self._verdicts(RESET)
+        try:
+            reply = self._connection.expect(_MAIL)
+        except RelayError as error:
+            self.refuses_early = True
+            return replies, Reply(code=0, lines=(str(error),))
+        self.refuses_early = self._is_closing = not reply.is_positive
+        self._rest()
+        return replies, reply
 
     def quit(self) -> None:
         """Take leave politely where that is possible, within two seconds, and close."""
@@ -282,8 +325,10 @@ class Session:
         """Take note of what the refusals of an opening mean for the next one."""
         self._needs_reset = exchange.leaves_transaction
         self._is_closing = self._is_closing or exchange.is_over
-        if opening.overflow:
-            self.max_recipients = opening.accepted
+        self.refuses_early = self.refuses_early or opening.is_misplaced
+        most = opening.most_recipients
+        if most is not None and (self.max_recipients is None or most < self.max_recipients):
+            self.max_recipients = most
 
     def _verdicts(self, after: bytes) -> tuple[Reply, ...]:
         """Write what is left, the terminator and what comes ``after`` it; read the verdict."""

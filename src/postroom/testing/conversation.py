@@ -44,6 +44,8 @@ class Abilities:
     credentials: Mapping[str, str] = field(default_factory=dict)
     #: Further recipients of a transaction are answered 452.
     max_recipients: int | None = None
+    #: Commands that came with the final dot before them are answered 503, as Haraka does it.
+    refuses_early: bool = False
     #: How long a client waits for its answers, as if the relay were far away.
     delay_s: float = 0.0
     #: Between two bytes of a drip.
@@ -201,6 +203,9 @@ class Conversation:
             self._interrupt_body()
             self._judge(self._wire.content())
             self._forget()
+            if self._abilities.refuses_early:
+                for _unread in range(self._wire.drop_lines()):
+                    self._wire.say("503 Bad sequence of commands - pipelined after end of DATA")
 
     def _interrupt_body(self) -> None:
         entry = self._script.next(Phase.BODY, _addresses(self._recipients))

@@ -66,6 +66,12 @@ class Wire:
         del self._heard[:3]
         return b""
 
+    def drop_lines(self) -> int:
+        """Forget what the client has said and nobody has read; return how many lines it was."""
+        count = self._heard.count(b"\n")
+        self._heard.clear()
+        return count
+
     def say(self, answer: str) -> None:
         """Answer with ``answer``: a code and its text, of several lines where it has line ends."""
         code, first, *rest = answer[:3], *answer[4:].split("\n")

@@ -10,7 +10,7 @@ from postroom.values import relay_options, relay_url, settled
 from postroom.values.errors import ConfigError
 from postroom.values.headers import shown
 from postroom.values.rate import Rate
-from postroom.values.relay_options import Mechanism, Tls
+from postroom.values.relay_options import Mechanism, Pipelining, Tls
 from postroom.values.secret import Secret
 
 #: What is recorded of a relay in each attempt.
@@ -86,6 +86,8 @@ class Relay:
     #: The same for each recipient domain.
     domain_rate: Rate | None = None
     max_messages_per_connection: int = 1000
+    #: How much is written before a reply is read, where PIPELINING is announced.
+    pipelining: Pipelining = Pipelining.FULL
     #: Idle connections are closed after this; below the 10 s that SES and others allow.
     idle_s: float = 9.0
     timeouts: Timeouts = field(default_factory=Timeouts)

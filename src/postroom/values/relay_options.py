@@ -42,6 +42,17 @@ class Mechanism(StrEnum):
     OAUTHBEARER = "oauthbearer"
 
 
+class Pipelining(StrEnum):
+    """How much is written before a reply is read, where the relay announces PIPELINING."""
+
+    #: The next mail is opened in the same write as the final dot (RFC 2920 section 3.1).
+    FULL = "full"
+    #: Commands of one transaction share a write; the final dot stands alone.
+    TRANSACTION = "transaction"
+    #: Every command waits for the reply to the one before it.
+    OFF = "off"
+
+
 def _text(text: str) -> str:
     if not text:
         raise ValueError("some text")
@@ -99,6 +110,7 @@ FIELDS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "rate": ("rate", Rate.parse),
     "domain_rate": ("domain_rate", Rate.parse),
     "max_messages": ("max_messages_per_connection", _count),
+    "pipelining": ("pipelining", _member(Pipelining)),
     "idle": ("idle_s", _duration_s),
 }
 
