@@ -36,6 +36,8 @@ class Willing:
     takes_another = True
     is_usable = True
     transcript = ""
+    refuses_early = False
+    max_recipients = None
 
     def objection(self, envelope: Envelope) -> None: ...
     def start(self, envelope: Envelope) -> None: ...
@@ -82,6 +84,7 @@ class Work:
             relay,
             breaker=self.lines.breaker(relay),
             throttle=self.lines.throttle(relay),
+            limit=self.lines.limit(relay),
             queue=self.queue,
             start=lambda _: self.sender,
         )

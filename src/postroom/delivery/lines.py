@@ -6,9 +6,11 @@ import threading
 from collections.abc import Callable
 
 from postroom.delivery.clock import monotonic
+from postroom.delivery.connection_limit import ConnectionLimit
 from postroom.delivery.throttle import Throttle
 from postroom.smtp.blackboard import Blackboard
 from postroom.smtp.breaker import Breaker
+from postroom.smtp.learned import Learned
 from postroom.smtp.limiter import Limiter, RateLimiter
 from postroom.smtp.shared_breaker import SharedBreaker
 from postroom.smtp.shared_limiter import SharedLimiter
@@ -37,6 +39,8 @@ class Lines:
         self._lock = threading.Lock()
         self._breakers: dict[str, Breaker] = {}
         self._throttles: dict[str, Throttle] = {}
+        self._learned: dict[str, Learned] = {}
+        self._limits: dict[str, ConnectionLimit] = {}
         self._kept: dict[str, list[Transport]] = {}
         self._cleaning: threading.Timer | None = None
 
@@ -54,8 +58,23 @@ class Lines:
                 self._throttles[relay.name] = self._new_throttle(relay)
             return self._throttles[relay.name]
 
+    def learned(self, relay: Relay) -> Learned:
+        """Return what has been found out about ``relay``."""
+        with self._lock:
+            if relay.name not in self._learned:
+                self._learned[relay.name] = Learned(relay, clock=self._clock)
+            return self._learned[relay.name]
+
+    def limit(self, relay: Relay) -> ConnectionLimit:
+        """Return how many connections ``relay`` lets us have."""
+        with self._lock:
+            if relay.name not in self._limits:
+                limit = ConnectionLimit(relay.connections, clock=self._clock)
+                self._limits[relay.name] = limit
+            return self._limits[relay.name]
+
     def connect(self, relay: Relay) -> Transport:
-        """Return a connection that was kept, or a new one.
+        """Return a connection that was kept, or a new one, spoken to as we have learned to.
 
         Raises:
             RelayError: there is none to be had.
@@ -64,7 +83,7 @@ class Lines:
             if kept.is_usable:
                 return kept
             kept.quit()
-        return self._connect(relay)
+        return self._connect(self.learned(relay).relay)
 
     def keep(self, relay: Relay, transport: Transport) -> None:
         """Keep a connection that is not needed now, for the relay's ``idle_s`` at the most."""

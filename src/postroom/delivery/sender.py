@@ -8,7 +8,7 @@ in one of four ways, whatever raises: reported, released, put back, or at the ve
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -24,17 +24,19 @@ from postroom.delivery.reporter import Reporter
 from postroom.delivery.transaction import Transaction
 from postroom.delivery.verdict import Verdicts
 from postroom.log import Log
+from postroom.smtp.opening import at_once, has_too_many
 from postroom.smtp.transport import Transport
 from postroom.values.envelope import Envelope
 from postroom.values.errors import (
+    ConnectError,
     Disconnected,
     LeaseLost,
     MessageError,
     RelayError,
     TemplateTooSlow,
 )
-from postroom.values.reply import Reply, classify, classify_error
-from postroom.values.states import OnDoubt, Phase
+from postroom.values.reply import Outcome, Reply, classify, classify_error
+from postroom.values.states import Fault, OnDoubt, Phase
 from postroom.values.template import DEFAULT_BUDGET, RenderBudget
 
 log = Log("postroom.delivery")
@@ -42,6 +44,7 @@ log = Log("postroom.delivery")
 # Bound once: looking a member up on its class takes a function call on Python 3.11.
 _DOT = Phase.DOT
 _HOLD = OnDoubt.HOLD
+_BEFORE_LOGIN = frozenset({Phase.GREETING, Phase.EHLO})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +63,7 @@ class Sender:
     """Takes jobs from its outlet's queue until that is closed."""
 
     def __init__(self, outlet: Outlet, office: Office) -> None:
+        self._outlet = outlet
         self._relay = outlet.relay
         self._breaker = outlet.breaker
         self._throttle = outlet.throttle
@@ -68,9 +72,12 @@ class Sender:
         budget = office.render_budget
         self._loop_budget = replace(budget, seconds=min(budget.seconds, SLOW_S))
         self._reporter = Reporter(outlet, office.desk, office.verdicts)
+        self._learned = office.lines.learned(outlet.relay)
         self._session: Transport | None = None
         #: A job that was taken and is neither settled nor a transaction yet.
         self._taken: Job | None = None
+        #: The relay has no connection for this sender.
+        self._is_surplus = False
         #: The transaction at hand, and the one whose opening is already on its way.
         self._current: Transaction | None = None
         self._following: Transaction | None = None
@@ -79,16 +86,22 @@ class Sender:
     def run(self) -> None:
         """Speak one job after the other; drop the connection when there is none for a while."""
         try:
-            while not self._queue.is_closed:
+            while not (self._queue.is_closed or self._is_surplus):
                 self._take_one()
             self._hang_up()
         finally:
+            self._outlet.ended(self)
             self._ended.set()
 
     @property
     def has_ended(self) -> bool:
         """Return whether it takes no more jobs, for whatever reason."""
         return self._ended.is_set()
+
+    @property
+    def is_connected(self) -> bool:
+        """Return whether it holds a connection."""
+        return self._session is not None
 
     def join(self, timeout_s: float) -> None:
         """Wait until it has ended, ``timeout_s`` at the most; from another thread."""
@@ -116,6 +129,8 @@ class Sender:
         self._taken = job
         transaction = self._prepared(job) if self._is_admitted(job) else None
         session = None if transaction is None else self._session_for(transaction)
+        if transaction is not None and session is not None and len(job.claims) > 1:
+            transaction = self._cut_to_size(transaction, session)
         self._taken = None
         if transaction is None or session is None:
             return
@@ -185,9 +200,21 @@ class Sender:
                 pass
         return in_thread(lambda: mail.address(claims, self._office.render_budget))
 
+    def _cut_to_size(self, transaction: Transaction, session: Transport) -> Transaction | None:
+        """Return the part of ``transaction`` that the relay takes at once; put back the rest."""
+        most = self._learned.most_recipients(session.max_recipients)
+        job = transaction.job
+        if most is None or len(job.claims) <= most:
+            return transaction
+        part = self._taken = job.only(job.claims[:most])
+        self._queue.put_back(job.only(job.claims[most:]))
+        return self._prepared(part)
+
     def _session_for(self, transaction: Transaction) -> Transport | None:
         """Return a usable session; None where the transaction is settled without one."""
-        if self._session is not None and not self._session.is_usable:
+        session = self._session
+        if session is not None and (self._breaker.is_open or not session.is_usable):
+            # While the relay rests as well: it is probed on a new connection, by one of us.
             self._hang_up()
         if self._session is None:
             self._session = self._connected(transaction)
@@ -196,17 +223,41 @@ class Sender:
         return self._session
 
     def _connected(self, transaction: Transaction) -> Transport | None:
+        if not self._outlet.may_connect:
+            self._yield(transaction.job)
+            return None
         if not self._breaker.permits():
             # Due again at once: another relay of its route may take it meanwhile.
             self._office.desk.release(transaction.job.claims)
             return None
         try:
-            return in_thread(lambda: self._office.lines.connect(self._relay))
+            with self._outlet.connecting():
+                return in_thread(lambda: self._office.lines.connect(self._relay))
         except RelayError as error:
+            if self._is_crowded_out(error):
+                self._yield(transaction.job)
+                return None
             said = error.transcript
             transaction.settle_all(classify_error(error))
             self._reporter.report(transaction, lambda: said)
             return None
+
+    def _is_crowded_out(self, error: RelayError) -> bool:
+        """Return whether the relay only has no room for one more connection of ours."""
+        if self._breaker.is_open or not _turns_away(error) or not self._outlet.has_others():
+            return False
+        log.info(
+            "the relay %s takes %d connections at the moment and refused one more: %s",
+            self._relay.name,
+            self._outlet.limit.current(),
+            error.reply or error,
+        )
+        return True
+
+    def _yield(self, job: Job) -> None:
+        """Leave ``job`` to those senders that have a connection, and end."""
+        self._queue.put_back(job)
+        self._is_surplus = True
 
     def _is_objectionable(self, session: Transport, transaction: Transaction) -> bool:
         """Settle what this relay has announced it could not take; return whether it was so."""
@@ -227,6 +278,7 @@ class Sender:
         opening = session.opening()
         if not opening.is_complete:
             current.outcomes = list(opening.outcomes())
+            self._learn(session)
         if opening.is_open:
             session.send_body(current.letter.chunks())
             # Before the gate: behind it nothing may keep the dot waiting.
@@ -236,7 +288,7 @@ class Sender:
             if opening.is_complete and all(reply.is_positive for reply in replies):
                 self._reporter.accepted(current, replies)
                 return
-            current.settle([classify(_DOT, reply) for reply in replies])
+            current.settle(self._verdicts(replies))
         self._reporter.report(current, self._transcript)
 
     def _finished(self, session: Transport) -> tuple[Reply, ...]:
@@ -252,6 +304,20 @@ class Sender:
             self._reporter.unsendable(following.job, error)
             return session.finish()
 
+    def _verdicts(self, replies: Sequence[Reply]) -> list[Outcome]:
+        """Return what the replies to the final dot mean, for each recipient that stood."""
+        first = replies[0]
+        if len(replies) > 1 and not self._relay.is_lmtp and has_too_many(first):
+            self._learned.note(refuses_early=False, max_recipients=len(replies) // 2)
+            return [at_once(_DOT, first, Fault.OURSELVES)] * len(replies)
+        return [classify(_DOT, reply) for reply in replies]
+
+    def _learn(self, session: Transport) -> None:
+        """Share with the other senders what a refusal has taught this session."""
+        self._learned.note(
+            refuses_early=session.refuses_early, max_recipients=session.max_recipients
+        )
+
     def _pass_gate(self, current: Transaction) -> None:
         """Wait until the outcome can be recorded; where doubt is to be held, commit the intent."""
         claims = current.open_claims()
@@ -266,6 +332,8 @@ class Sender:
 
     def _next_on(self, session: Transport) -> Transaction | None:
         """Return the transaction to open together with this final dot, if there is one."""
+        if self._breaker.is_open:
+            return None
         while session.takes_another and (job := self._queue.take_now()) is not None:
             self._taken = job
             if not self._throttle.take(job.claims):
@@ -273,6 +341,8 @@ class Sender:
                 self._taken = None
                 return None
             following = self._prepared(job)
+            if following is not None and len(job.claims) > 1:
+                following = self._cut_to_size(following, session)
             is_next = following is not None and not self._is_objectionable(session, following)
             self._taken = None
             if is_next:
@@ -358,3 +428,13 @@ class Sender:
         elif self._session is not None:
             self._session.quit()
         self._session = None
+
+
+def _turns_away(error: RelayError) -> bool:
+    """Return whether a relay that is there has refused a connection before any mail was spoken of.
+
+    Silence is no such thing: then those that stand may be as dead.
+    """
+    if error.phase in _BEFORE_LOGIN:
+        return isinstance(error, ConnectError | Disconnected)
+    return error.phase is Phase.AUTH and error.reply is not None and error.reply.code < 500

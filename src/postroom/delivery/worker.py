@@ -264,6 +264,7 @@ class Worker:
             relay,
             breaker=self._premises.lines.breaker(relay),
             throttle=self._premises.lines.throttle(relay),
+            limit=self._premises.lines.limit(relay),
             queue=JobQueue(weights),
             start=start,
         )

@@ -66,8 +66,10 @@ class DryRun:
 
     #: There is no connection that could end or grow old.
     takes_another = is_usable = True
-    #: Nobody said anything.
+    #: Nobody said anything, or refused anything.
     transcript = ""
+    refuses_early = False
+    max_recipients = None
 
     def __init__(self, tray: Tray) -> None:
         self.transactions = 0

@@ -33,6 +33,7 @@ class Exchange:
         "_data",
         "_is_begun",
         "_is_cut",
+        "_is_early",
         "_is_reused",
         "_mail",
         "_pieces",
@@ -41,7 +42,6 @@ class Exchange:
         "_resets",
         "_written",
         "commands",
-        "is_early",
     )
 
     def __init__(
@@ -59,7 +59,7 @@ class Exchange:
         self._is_reused = is_reused
         self._is_begun = False
         #: It left with the final dot of the mail before, whose reply had not been read.
-        self.is_early = False
+        self._is_early = False
         self._is_cut = False
         self._accepted = 0
         self._mail: Reply | None = None
@@ -72,7 +72,7 @@ class Exchange:
         They are early where they leave before the reply to the mail before has been read.
         """
         self._is_begun = True
-        self.is_early = is_early
+        self._is_early = is_early
         return self.commands
 
     def read(self, connection: Connection) -> Opening:
@@ -177,7 +177,7 @@ class Exchange:
             accepted=self._accepted,
             is_open=is_open,
             is_reused=self._is_reused,
-            is_misplaced=self.is_early and not is_open and self._is_refused_as_such,
+            is_misplaced=self._is_early and not is_open and self._is_refused_as_such,
         )
 
     def _end_empty(self, connection: Connection, opening: Opening) -> None:

@@ -51,6 +51,15 @@ class Redirected:
         return self._transport.is_usable
 
     @property
+    def refuses_early(self) -> bool:
+        """Return whether an opening that came with the final dot before it was refused."""
+        return self._transport.refuses_early
+
+    @property
+    def max_recipients(self) -> None:
+        """Return None: there is only one recipient."""
+
+    @property
     def transcript(self) -> str:
         """Return what was said, to the one address."""
         return self._transport.transcript

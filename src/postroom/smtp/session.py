@@ -18,7 +18,7 @@ from postroom.smtp.handshake import shake_hands
 from postroom.smtp.objection import objection_to
 from postroom.smtp.opening import Opening
 from postroom.values.envelope import Envelope
-from postroom.values.errors import ConnectError, RelayError, RelayTimeout, named
+from postroom.values.errors import ConnectError, RelayError, named
 from postroom.values.relay import Relay
 from postroom.values.relay_options import Pipelining
 from postroom.values.reply import Outcome, Reply
@@ -198,12 +198,7 @@ class Session:
         self._exchange = None
         self._state = _BROKEN
         self._connection.transcript.begin(exchange.commands)
-        try:
-            opening = exchange.read(self._connection)
-        except RelayTimeout as error:
-            # Some drop unread what came with the final dot.
-            self.refuses_early = exchange.is_early and error.phase is _MAIL
-            raise
+        opening = exchange.read(self._connection)
         self._accepted = opening.accepted
         if not opening.is_complete:
             self._learn(opening, exchange)

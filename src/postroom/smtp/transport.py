@@ -32,6 +32,16 @@ class Transport(Protocol):
         ...
 
     @property
+    def refuses_early(self) -> bool:
+        """Return whether an opening that came with the final dot before it was refused."""
+        ...
+
+    @property
+    def max_recipients(self) -> int | None:
+        """Return how many recipients a transaction may have; None where no limit is known."""
+        ...
+
+    @property
     def transcript(self) -> str:
         """Return what was said, redacted and bounded."""
         ...
