@@ -47,8 +47,9 @@ types: env ## mypy and pyright
 bench: env services ## our figures beside smtp-source, in the short form
 	@$(BIN)/python -m bench --short $(ARGS)
 
-faults: env services ## the long form of the tests that kill and cut, and of those that try any mail
-	@$(BIN)/python -m pytest tests/faults tests/integration/test_mime_parsers.py --full -s $(ARGS)
+faults: env services ## the long form of the tests that kill, cut, press relays and try any mail
+	@$(BIN)/python -m pytest tests/faults tests/integration/test_mime_parsers.py \
+		tests/integration/test_relay_limits.py --full -s $(ARGS)
 
 lock: env ## resolve requirements.lock anew
 	@.bootstrap/bin/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 \

@@ -7,8 +7,10 @@ and unpacked without installing it, and its user is made up for it alone (nss_wr
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -36,10 +38,8 @@ tls_certificate = {certificate}
 smtputf8_advertise_hosts = *
 dsn_advertise_hosts = *
 pipelining_advertise_hosts = *
-smtp_accept_max = 0
-smtp_accept_queue_per_connection = 0
+{settings}smtp_accept_queue_per_connection = 0
 smtp_receive_timeout = 30s
-recipients_max = 5
 message_size_limit = 1M
 queue_only
 host_lookup =
@@ -81,14 +81,27 @@ cram:
 """
 
 
+_SETTINGS = {"smtp_accept_max": "0", "recipients_max": "5"}
+_ENVELOPE = re.compile(r"^\d+\n((?:\S+@\S+\n)+)", re.MULTILINE)
+
+
 class Exim:
     """An instance with its own configuration and queue; ``certificate`` holds its key too.
+
+    ``settings`` replace or join the limits that it has otherwise.
 
     It takes mail for example.com and example.net, and for whoever logs in; ``unknown@…`` is
     refused, ``later@…`` deferred. Nothing ever leaves the queue.
     """
 
-    def __init__(self, certificate: Path, *, user: str, password: str) -> None:
+    def __init__(
+        self,
+        certificate: Path,
+        *,
+        user: str = "user",
+        password: str = "pa55word",
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         if os.geteuid() != 0:
             pytest.skip("Exim's daemon is started by root only")
         program, environment = _program()
@@ -101,8 +114,10 @@ class Exim:
         for place in (self.folder, self.folder / "spool"):
             os.chown(place, owner, owner)
         config = self.folder / "exim.conf"
+        chosen = _SETTINGS | dict(settings or {})
         config.write_text(
             _CONFIG.format(
+                settings="".join(f"{name} = {value}\n" for name, value in chosen.items()),
                 folder=self.folder,
                 port=self.port,
                 certificate=certificate,
@@ -130,6 +145,14 @@ class Exim:
             + head.with_name(head.name[:-1] + "D").read_text("utf-8", "replace")
             for head in heads
         ]
+
+    def recipients(self) -> list[str]:
+        """Return whom the mails in the queue are for, oldest first."""
+        return [one for mail in self.received() for one in _ENVELOPE.findall(mail)[0].split()]
+
+    def log(self) -> str:
+        """Return what Exim wrote to its log of mail and refusals."""
+        return (self.folder / "mainlog").read_text("utf-8", "replace")
 
     def remove(self) -> None:
         """Stop the instance and forget its mail."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import signal
 from collections.abc import Mapping
@@ -18,8 +19,15 @@ from tests.services.waiting import free_port, listens
 #: Where every accepted mail ends: in one maildir, whoever it was for.
 DOMAINS = ("example.com", "example.net", "bücher.example", "xn--bcher-kva.example")
 
+#: Who listens: smtpd itself, or postscreen before it.
+_SMTPD = "127.0.0.1:{port} inet n - n - - smtpd\n"
+_POSTSCREEN = """\
+127.0.0.1:{port} inet n - n - 1 postscreen
+smtpd     pass  - - n - - smtpd
+dnsblog   unix  - - n - 0 dnsblog
+tlsproxy  unix  - - n - 0 tlsproxy
+"""
 _MASTER = """\
-127.0.0.1:{port} inet n - n - - smtpd
 cleanup   unix  n - n - 0 cleanup
 qmgr      unix  n - n 300 1 qmgr
 rewrite   unix  - - n - - trivial-rewrite
@@ -44,14 +52,18 @@ pickup    unix  n - n 60 1 pickup
 """
 
 
+_ORIGINAL = re.compile(r"^X-Original-To: (.*)$", re.MULTILINE)
+
+
 class Postfix:
     """An instance with its own configuration and queue; ``settings`` go into main.cf.
 
     It accepts mail for `DOMAINS` and stores it in a maildir; ``unknown@…`` is refused with
-    550 5.1.1, and nothing ever leaves the machine.
+    550 5.1.1, and nothing ever leaves the machine. Where it ``screens``, postscreen holds every
+    client to its deep protocol tests, this machine too.
     """
 
-    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self, settings: Mapping[str, str] | None = None, *, screens: bool = False) -> None:
         self._program = str(require("postfix"))
         if os.geteuid() != 0:
             pytest.skip("Postfix's master process runs as root only")
@@ -60,6 +72,7 @@ class Postfix:
         self.port = free_port()
         self.folder = self._daemon.folder
         self.maildir = self.folder / "mail" / "all"
+        self._screens = screens
         self._configure(settings or {})
         self.start()
 
@@ -72,7 +85,8 @@ class Postfix:
         mailboxes = "\n".join(f"@{domain} all/" for domain in DOMAINS)
         self._write("mailboxes", mailboxes)
         self._write("refused", "/^unknown@/ 550 5.1.1 User unknown\n")
-        self._write("master.cf", _MASTER.format(port=self.port))
+        listens = _POSTSCREEN if self._screens else _SMTPD
+        self._write("master.cf", listens.format(port=self.port) + _MASTER)
         values = self._defaults(owner) | dict(settings)
         self._write("main.cf", "".join(f"{name} = {value}\n" for name, value in values.items()))
 
@@ -104,6 +118,14 @@ class Postfix:
             "virtual_uid_maps": f"static:{owner.pw_uid}",
             "virtual_gid_maps": f"static:{owner.pw_gid}",
             "smtpd_client_connection_count_limit": "0",
+            "postscreen_access_list": "",
+            "postscreen_greet_wait": "1s",
+            "postscreen_pipelining_enable": "yes",
+            "postscreen_pipelining_action": "enforce",
+            "postscreen_non_smtp_command_enable": "yes",
+            "postscreen_non_smtp_command_action": "enforce",
+            "postscreen_bare_newline_enable": "yes",
+            "postscreen_bare_newline_action": "enforce",
         }
 
     def start(self) -> None:
@@ -123,6 +145,11 @@ class Postfix:
     def received(self) -> list[Path]:
         """Return the files of the mails that were delivered, oldest first."""
         return sorted((self.maildir / "new").glob("*"), key=lambda path: path.stat().st_mtime_ns)
+
+    def recipients(self) -> list[str]:
+        """Return whom each mail that was delivered was for, oldest first."""
+        texts = (path.read_text("utf-8", "replace") for path in self.received())
+        return [_ORIGINAL.findall(text)[0] for text in texts]
 
     def log(self) -> str:
         """Return what Postfix wrote to its log."""

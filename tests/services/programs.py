@@ -13,6 +13,7 @@ import pytest
 PACKAGES = {
     "Email::MIME": "libemail-mime-perl",
     "chromium": "chromium",
+    "dovecot": "dovecot-lmtpd",
     "epmd": "rabbitmq-server",
     "exim4": "exim4-daemon-light",
     "initdb": "postgresql",

@@ -1,17 +1,26 @@
-// A relay that keeps what it accepts: serve.cjs PORT CERTIFICATE USER PASSWORD FOLDER
+// A relay that keeps what it accepts: serve.cjs PORT CERTIFICATE USER PASSWORD FOLDER MAX_CLIENTS
 "use strict";
 
 const fs = require("fs");
 const path = require("path");
 const { SMTPServer } = require("smtp-server");
 
-const [port, certificate, user, password, folder] = process.argv.slice(2);
+const [port, certificate, user, password, folder, maxClients] = process.argv.slice(2);
 const pem = fs.readFileSync(certificate, "utf8");
 let received = 0;
 
 function refusal(code, text) {
   return Object.assign(new Error(text), { responseCode: code });
 }
+
+// Only the refusals are printed, for whoever counts them.
+const silent = Object.fromEntries(
+  ["trace", "info", "warn", "error", "fatal"].map((level) => [level, () => {}])
+);
+const logger = {
+  ...silent,
+  debug: (entry, text, payload) => entry.tnx === "send" && /^421/.test(payload) && console.log(payload),
+};
 
 new SMTPServer({
   name: "relay.example.com",
@@ -22,6 +31,8 @@ new SMTPServer({
   size: 1048576,
   hideDSN: false,
   disableReverseLookup: true,
+  maxClients: Number(maxClients) || Infinity,
+  logger,
   onAuth(auth, session, done) {
     const known =
       auth.username === user &&
