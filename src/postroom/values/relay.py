@@ -189,6 +189,8 @@ class Relay:
         if self.auth is not None:
             auth = settled.member(Mechanism, self.auth, "a relay's auth")
             object.__setattr__(self, "auth", auth)
+        pipelining = settled.member(Pipelining, self.pipelining, "a relay's pipelining")
+        object.__setattr__(self, "pipelining", pipelining)
         password: Any = self.password
         if password is not None and not isinstance(password, Secret):
             object.__setattr__(self, "password", Secret(password))
