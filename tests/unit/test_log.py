@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+import postroom
 from postroom import log as log_module
 from postroom.log import Log
 
@@ -86,3 +88,14 @@ def test_what_is_below_the_level_costs_no_record(caplog: pytest.LogCaptureFixtur
     log = Log("postroom.test")
     log.info("quiet")
     assert (log.isEnabledFor(logging.INFO), caplog.messages) == (False, [])
+
+
+def test_every_log_line_of_a_worker_is_a_guarded_one() -> None:
+    source = Path(postroom.__file__).parent
+    plain = {
+        str(path.relative_to(source))
+        for path in source.rglob("*.py")
+        if "logging.getLogger" in path.read_text(encoding="utf-8")
+    }
+    # The command's own set-up, and migrations, which no worker runs.
+    assert plain == {"log.py", "cli/logs.py", "storage/migrations/__init__.py"}

@@ -6,19 +6,19 @@ always fits or let go of with a line in the log, and holds nothing else up.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
 from sqlalchemy import Connection, delete
 
+from postroom.log import Log
 from postroom.storage.data_errors import reason_of
 from postroom.storage.ledger import Claim, Ledger, Result
 from postroom.storage.models import Tables
 from postroom.storage.piecewise import piecewise
 from postroom.values.states import Fault, RecipientState
 
-log = logging.getLogger("postroom.worker")
+log = Log("postroom.worker")
 
 _LARGEST_CODE = 999
 

@@ -5,14 +5,14 @@ Shared by everybody who speaks with that relay; it only ever makes us more caref
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 
+from postroom.log import Log
 from postroom.values.relay import Relay
 from postroom.values.relay_options import Pipelining
 
-log = logging.getLogger("postroom.delivery")
+log = Log("postroom.delivery")
 
 #: A limit of recipients is forgotten after this: it may have been a passing one.
 _RECIPIENTS_S = 3600.0
