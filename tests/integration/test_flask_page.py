@@ -95,6 +95,7 @@ def test_a_server_hook_begins_to_deliver(app: Flask, shop: ModuleType, folder: P
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_migrations_and_the_commands(folder: Path) -> None:
     run_lines(typed(PAGE, "db init"), folder)
     engine = create_engine(f"sqlite:///{folder}/shop.db")
