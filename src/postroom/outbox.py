@@ -12,7 +12,9 @@ from typing import Any, Unpack
 
 from sqlalchemy import Engine
 
+from postroom.delivery.clock import monotonic
 from postroom.delivery.routing import Relays, Routing
+from postroom.delivery.scheduler import run_in_thread
 from postroom.delivery.worker import Worker
 from postroom.post import Post
 from postroom.records import Records, id_of
@@ -96,7 +98,7 @@ class Outbox(Records):
             relay,
             config,
             redirect_all_to=_address(redirect_all_to),
-            board=None if redis is None else Blackboard(redis),
+            board=None if redis is None else Blackboard(redis, clock=monotonic, run=run_in_thread),
         )
         self._terms = Terms(
             sender=_address(sender),

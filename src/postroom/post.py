@@ -8,9 +8,11 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from sqlalchemy import Engine
 
+from postroom.delivery.clock import monotonic
 from postroom.delivery.lines import Lines
 from postroom.delivery.routing import Relays, Routing
 from postroom.delivery.worker import Premises, Worker
@@ -49,7 +51,8 @@ class Post:
         self._tables = tables
         self._routing = Routing.of(relay) if relay else None
         self._config = config
-        self._connect = redirecting(connect, redirect_all_to) if redirect_all_to else connect
+        direct = partial(connect, clock=monotonic)
+        self._connect = redirecting(direct, redirect_all_to) if redirect_all_to else direct
         self._board = board
         self._lines = Lines(connect=self._connect, board=board)
         self._engine: Engine | None = None

@@ -221,6 +221,11 @@ class Settings(BaseSettings):
         default=dict(_WORKER.lane_weights),
         description="How lanes share a worker while all of them have mail waiting.",
     )
+    debug_loop: bool = Field(
+        default=_WORKER.debug_loop,
+        description="Whether a worker logs what holds all its conversations up for more than "
+        "50 ms, for development; always so under `python -X dev`.",
+    )
     log_format: LogFormat = Field(
         default=LogFormat.TEXT,
         description="How the command logs: text for people, json for machines.",
@@ -301,4 +306,5 @@ class Settings(BaseSettings):
             max_claims=self.max_claims,
             lane_weights={**_WORKER.lane_weights, **self.lanes},
             render_budget=RenderBudget(seconds=self.template_seconds),
+            debug_loop=self.debug_loop,
         )

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from postroom.delivery.hub import Flag, flag
+from postroom.delivery.scheduler import Event, new_event
 from postroom.storage.ledger import Claim, Result
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ class Intent:
 
     claims: Sequence[Claim]
     held: set[int] = field(default_factory=set)
-    answered: Flag = field(default_factory=flag)
+    answered: Event = field(default_factory=new_event)
 
     def answer(self, held: set[int]) -> None:
         """Let the sender go on with what is still held."""

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 
 from postroom.delivery.batch import Batch
-from postroom.delivery.condition import Condition
+from postroom.delivery.scheduler import TaskCondition
 from postroom.storage.ledger import Claim
 from postroom.values.errors import LeaseLost
 
@@ -22,7 +22,7 @@ class Gate:
         self._max_unrecorded = max_unrecorded
         self._clock = clock
         self._lock = threading.Lock()
-        self._changed = Condition(self._lock)
+        self._changed = TaskCondition(self._lock)
         self._unrecorded = 0
         self._is_open = True
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 
 from postroom.delivery.clock import monotonic
 from postroom.delivery.connection_limit import ConnectionLimit
 from postroom.delivery.throttle import Throttle
+from postroom.smtp import transport as transports
 from postroom.smtp.blackboard import Blackboard
 from postroom.smtp.breaker import Breaker
 from postroom.smtp.learned import Learned
 from postroom.smtp.limiter import Limiter, RateLimiter
 from postroom.smtp.shared_breaker import SharedBreaker
 from postroom.smtp.shared_limiter import SharedLimiter
-from postroom.smtp.transport import Transport, connect
+from postroom.smtp.transport import Transport
 from postroom.values.rate import Rate
 from postroom.values.relay import Relay
 
@@ -29,12 +31,12 @@ class Lines:
     def __init__(
         self,
         *,
-        connect: Callable[[Relay], Transport] = connect,
+        connect: Callable[[Relay], Transport] | None = None,
         clock: Callable[[], float] = monotonic,
         board: Blackboard | None = None,
     ) -> None:
         self._board = board
-        self._connect = connect
+        self._connect = connect or partial(transports.connect, clock=monotonic)
         self._clock = clock
         self._lock = threading.Lock()
         self._breakers: dict[str, Breaker] = {}

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from postroom.delivery.condition import Condition
 from postroom.delivery.connection_limit import ConnectionLimit
 from postroom.delivery.job import Job
 from postroom.delivery.queue import JobQueue
+from postroom.delivery.scheduler import TaskCondition
 from postroom.delivery.throttle import Throttle
 from postroom.log import Log
 from postroom.smtp.breaker import Breaker
@@ -76,7 +76,7 @@ class Outlet:
         self._senders: list[SenderLike] = []
         self._connecting = 0
         self._lock = threading.Lock()
-        self._changed = Condition(self._lock)
+        self._changed = TaskCondition(self._lock)
 
     def pause_s(self) -> float:
         """Return how long nothing should be claimed for this relay; 0 where something may."""

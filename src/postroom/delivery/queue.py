@@ -6,8 +6,8 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Mapping
 
-from postroom.delivery.condition import Condition
 from postroom.delivery.job import Job
+from postroom.delivery.scheduler import TaskCondition
 
 
 class JobQueue:
@@ -24,7 +24,7 @@ class JobQueue:
         self._passes = dict.fromkeys(weights, 0.0)
         self._now = 0.0
         self._lock = threading.Lock()
-        self._changed = Condition(self._lock)
+        self._changed = TaskCondition(self._lock)
         self._waiting = 0
         self._is_closed = False
 

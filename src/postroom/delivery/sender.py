@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 from postroom.delivery.clock import monotonic
 from postroom.delivery.desk import Desk
 from postroom.delivery.gate import Gate
-from postroom.delivery.hub import in_thread
 from postroom.delivery.job import Job
 from postroom.delivery.lines import Lines
 from postroom.delivery.mail import SLOW_S, Letter
 from postroom.delivery.outlet import LONGEST_WAIT_S, Outlet
 from postroom.delivery.reporter import Reporter
+from postroom.delivery.scheduler import run_in_thread
 from postroom.delivery.transaction import Transaction
 from postroom.delivery.verdict import Verdicts
 from postroom.log import Log
@@ -198,7 +198,7 @@ class Sender:
                 return mail.address(claims, self._loop_budget)
             except TemplateTooSlow:
                 pass
-        return in_thread(lambda: mail.address(claims, self._office.render_budget))
+        return run_in_thread(lambda: mail.address(claims, self._office.render_budget))
 
     def _cut_to_size(self, transaction: Transaction, session: Transport) -> Transaction | None:
         """Return the part of ``transaction`` that the relay takes at once; put back the rest."""
@@ -232,7 +232,7 @@ class Sender:
             return None
         try:
             with self._outlet.connecting():
-                return in_thread(lambda: self._office.lines.connect(self._relay))
+                return run_in_thread(lambda: self._office.lines.connect(self._relay))
         except RelayError as error:
             if self._is_crowded_out(error):
                 self._yield(transaction.job)

@@ -18,13 +18,13 @@ from postroom.delivery.clock import monotonic, utc_now
 from postroom.delivery.desk import Desk
 from postroom.delivery.dispatch import Dispatch
 from postroom.delivery.gate import Gate
-from postroom.delivery.hub import Hub
 from postroom.delivery.ledger_thread import Instruments, LedgerThread
 from postroom.delivery.lines import Lines
 from postroom.delivery.listener import Listener
 from postroom.delivery.outlet import Outlet
 from postroom.delivery.queue import JobQueue
 from postroom.delivery.routing import Routing
+from postroom.delivery.scheduler import Scheduler
 from postroom.delivery.screening import Screening
 from postroom.delivery.sender import Office, Sender
 from postroom.delivery.until import Until
@@ -242,8 +242,10 @@ class Worker:
 
     def _dispatch(self, office: Office) -> Dispatch:
         routing = self._premises.routing
-        hub = Hub("postroom-senders")
-        outlets = {name: self._outlet(relay, office, hub) for name, relay in routing.relays.items()}
+        scheduler = Scheduler("postroom-senders", debug=self._config.debug_loop)
+        outlets = {
+            name: self._outlet(relay, office, scheduler) for name, relay in routing.relays.items()
+        }
         breakers = {name: outlet.breaker for name, outlet in outlets.items()}
         return Dispatch(
             outlets=outlets,
@@ -252,12 +254,12 @@ class Worker:
             screening=Screening(max_claims=self._config.max_claims),
         )
 
-    def _outlet(self, relay: Relay, office: Office, hub: Hub) -> Outlet:
+    def _outlet(self, relay: Relay, office: Office, scheduler: Scheduler) -> Outlet:
         weights = {lane.rank: weight for lane, weight in self._config.lane_weights.items()}
 
         def start(outlet: Outlet) -> Sender:
             sender = Sender(outlet, office)
-            hub.spawn(sender.run)
+            scheduler.spawn(sender.run)
             return sender
 
         return Outlet(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from postroom.log import Log
 from postroom.values.errors import ConfigError
@@ -22,14 +22,34 @@ _AWAY_S = 5.0
 _LEAST_PAUSE_S = 0.01
 
 
+class Run(Protocol):
+    """Calls ``call`` somewhere, and returns what it returns."""
+
+    def __call__(self, call: Callable[[], T], /) -> T:
+        """Return what ``call`` returns; raise what it raises."""
+        ...
+
+
+def _here(call: Callable[[], T], /) -> T:
+    return call()
+
+
 class Blackboard:
-    """One Redis database; thread-safe. ``clock`` is monotonic, in seconds.
+    """One Redis database; thread-safe.
+
+    Args:
+        url: where Redis is: ``redis://host:6379/0``.
+        clock: monotonic, in seconds.
+        run: where a question to Redis is asked, which takes as long as Redis is far away; at
+            once in the caller's thread, if not given.
 
     Raises:
         ConfigError: the URL cannot be made sense of, or the extra is not installed.
     """
 
-    def __init__(self, url: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, url: str, *, clock: Callable[[], float] = time.monotonic, run: Run = _here
+    ) -> None:
         try:
             import redis  # noqa: PLC0415  an optional extra
             from limits import RateLimitItemPerSecond  # noqa: PLC0415  the same
@@ -56,6 +76,7 @@ class Blackboard:
             ) from None
         self._errors = (redis.RedisError, OSError)
         self._clock = clock
+        self._run = run
         self._lock = threading.Lock()
         self._away_until: float | None = None
         self._redis = redis.Redis(connection_pool=pool)
@@ -72,7 +93,7 @@ class Blackboard:
         if self._away_until is not None and self._clock() < self._away_until:
             return otherwise
         try:
-            answer = question(self._redis)
+            answer = self._run(lambda: question(self._redis))
         except self._errors as error:
             self._lost(error)
             return otherwise

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from postroom.smtp import session
@@ -79,10 +80,14 @@ class Transport(Protocol):
         ...
 
 
-def connect(relay: Relay) -> Transport:
+def connect(relay: Relay, *, clock: Callable[[], float] = time.monotonic) -> Transport:
     """Return a connection to ``relay``, or what takes its place in a dry run.
+
+    Args:
+        relay: where to connect to, and how.
+        clock: monotonic, in seconds; all timeouts of the connection are measured by it.
 
     Raises:
         RelayError: there is none to be had.
     """
-    return dry_run(relay) if relay.is_dry_run else session.connect(relay)
+    return dry_run(relay) if relay.is_dry_run else session.connect(relay, clock=clock)

@@ -1,6 +1,7 @@
 """A connected socket that waits only where it must, and never past a deadline.
 
-It is not blocking: what the socket takes at once costs one call, and a wait is a ``poll()``.
+It is not blocking: what the socket takes at once costs one call, and only waiting for more is left
+to others.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import ssl
 from collections.abc import Callable
 from contextlib import suppress
 
-from postroom.smtp.pause import wait_for
+from postroom.smtp.readiness import wait_ready
 
-#: More than a TLS record holds: after a read nothing is left that ``poll()`` would not see.
+#: The longest wait without a look at the clock: timers stand still while a machine is suspended.
+_LOOK_UP_S = 5.0
+#: More than a TLS record holds: after a read nothing is left that a wait would not see.
 _READ_BYTES = 65_536
 #: The socket has nothing, or no room, at the moment.
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -27,7 +30,8 @@ _WANTED: dict[type[OSError], int] = {
 class Wire:
     """Bytes out, bytes in; failures are ``OSError``, a deadline that passed ``TimeoutError``.
 
-    ``clock`` is monotonic, in seconds, and so are deadlines.
+    ``clock`` is monotonic, in seconds, and running on while the machine is suspended; so are
+    deadlines.
     """
 
     __slots__ = ("_clock", "_socket", "_wanted", "written")
@@ -131,6 +135,7 @@ class Wire:
             return 0
 
     def _wait(self, deadline: float) -> None:
-        remaining_s = deadline - self._clock()
-        if remaining_s <= 0 or not wait_for(self._socket.fileno(), self._wanted, remaining_s):
-            raise TimeoutError
+        while (remaining_s := deadline - self._clock()) > 0:
+            if wait_ready(self._socket.fileno(), self._wanted, min(remaining_s, _LOOK_UP_S)):
+                return
+        raise TimeoutError

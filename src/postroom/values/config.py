@@ -43,6 +43,9 @@ class WorkerConfig:
     lane_weights: Mapping[Lane, int] = field(default_factory=lambda: dict(_LANE_WEIGHTS))
     #: What the templates of one message may take to render, at delivery and at enqueue.
     render_budget: RenderBudget = DEFAULT_BUDGET
+    #: Whether to log a warning, with the stack, where something holds all conversations of the
+    #: worker up for more than 50 ms. For development.
+    debug_loop: bool = False
 
     def __post_init__(self) -> None:
         """Refuse numbers that would stop the worker from working."""
@@ -52,6 +55,7 @@ class WorkerConfig:
                 settled.count(value, setting.name)
             elif setting.type == "float":
                 settled.seconds(value, setting.name)
+        settled.instance(bool, self.debug_loop, "debug_loop")
         settled.instance(RenderBudget, self.render_budget, "render_budget")
         if not isinstance(self.lane_weights, Mapping):
             raise ConfigError(f"lane_weights must be a mapping, not {shown(self.lane_weights)}")
