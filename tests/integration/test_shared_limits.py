@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -235,6 +237,32 @@ def test_two_processes_send_no_more_than_the_rate_where_they_share_it(
     # What is put off is due much later: the second finds what the first did not claim.
     assert len(relay.accepted) <= (10 if is_shared else 20)
     assert len(relay.accepted) >= 10
+
+
+def test_while_one_conversation_asks_redis_the_others_go_on(
+    engine: Engine, relay: FaultyRelay, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = threading.Barrier(4, timeout=30)
+    hit = Blackboard._hit
+
+    def slow(board: Blackboard, item: Any, name: str) -> float:
+        together.wait()  # four ask at the same time, or none gets an answer
+        return hit(board, item, name)
+
+    monkeypatch.setattr(Blackboard, "_hit", slow)
+    outbox = Outbox(
+        f"{relay.url}&rate=1000/h&connections=4",
+        engine=engine,
+        sender="shop@example.com",
+        redis=url,
+    )
+    with Session(engine) as session, session.begin():
+        everybody = [f"reader-{number}@example.com" for number in range(4)]
+        outbox.enqueue(session, Message(text="x"), to=everybody)
+    assert outbox.worker().drain(budget_s=60)
+    outbox.close()
+    assert not together.broken
+    assert len(relay.accepted) == 4
 
 
 def test_delivery_goes_on_without_redis(engine: Engine, relay: FaultyRelay) -> None:
