@@ -93,54 +93,82 @@ LEFT JOIN {{suppression}} AS s ON s.address_key = r.address_key
 ORDER BY leased.recipient_id
 """
 
-#: A claim that has lost its lease may have lost its recipient too, whose id another one has by
-#: now: then, and only then, ``same`` are those of the messages that still are what was claimed.
-_RECORD = """
+_RESULTS = """
 WITH o AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(results)s::json) AS o(
-        recipient_id bigint, message_id bigint, token bigint, state text, at timestamptz,
-        due_in_s float8, counts bool, fault text, code smallint, enhanced_code text, reply text,
-        relay text, phase text, duration_s float8, transcript text)
-), same AS MATERIALIZED (
-    SELECT m.id FROM unnest(%(ids)s::bigint[], %(tokens)s::text[]) AS claimed(id, token)
-    JOIN {message} AS m ON m.id = claimed.id AND m.token = claimed.token
-    WHERE m.id = ANY(ARRAY(SELECT unnest(%(ids)s::bigint[])))
-), ended AS (
+        recipient_id bigint, token bigint, state text, at timestamptz, due_in_s float8,
+        counts bool, fault text, code smallint, enhanced_code text, reply text, relay text,
+        phase text, duration_s float8, transcript text, message_id bigint, message_token text)
+), """
+
+_STATED = """
+    UPDATE {recipient} AS r
+    SET state = o.state, attempts = LEAST(r.attempts, 2000000000) + (o.relay IS NOT NULL)::int,
+        code = o.code, enhanced_code = o.enhanced_code, reply = o.reply, fault = o.fault,
+        updated_at = o.at
+    FROM o
+    WHERE r.id = o.recipient_id AND """
+
+_TRIED = """
+    INSERT INTO {attempt} (recipient_id, at, relay, phase, code, enhanced_code, reply, outcome,
+                           fault, duration_s, transcript)
+    SELECT recipient_id, at, relay, phase, code, enhanced_code, reply, state, fault, duration_s,
+           transcript
+    FROM o WHERE relay IS NOT NULL AND """
+
+#: What is held is looked up in a hash: as a join, which IS TRUE prevents, the planner may take
+#: the few rows that it expects for each of ours again. Asking for it takes all of it, and so
+#: locks every row of the queue before the first recipient. Answers with what is not held any more.
+_RECORD = (
+    _RESULTS
+    + """ended AS (
     DELETE FROM {queue} AS q USING o
-    WHERE q.recipient_id = o.recipient_id AND o.due_in_s IS NULL
-      AND (q.token = o.token OR o.state = 'accepted' AND q.message_id = o.message_id
-                                AND o.message_id IN (SELECT id FROM same))
+    WHERE q.recipient_id = o.recipient_id AND q.token = o.token AND o.due_in_s IS NULL
     RETURNING q.recipient_id
 ), again AS (
     UPDATE {queue} AS q
     SET due_at = {now} + o.due_in_s, token = NULL, claims = 0, intent = false,
         tries = LEAST(q.tries, 32000) + o.counts::int
     FROM o
-    WHERE q.recipient_id = o.recipient_id AND o.due_in_s IS NOT NULL AND q.token = o.token
+    WHERE q.recipient_id = o.recipient_id AND q.token = o.token AND o.due_in_s IS NOT NULL
     RETURNING q.recipient_id
 ), held AS (
     SELECT recipient_id FROM ended UNION ALL SELECT recipient_id FROM again
-), stated AS (
-    UPDATE {recipient} AS r
-    SET state = o.state, attempts = LEAST(r.attempts, 2000000000) + (o.relay IS NOT NULL)::int,
-        code = o.code, enhanced_code = o.enhanced_code, reply = o.reply, fault = o.fault,
-        updated_at = o.at
-    FROM o
-    WHERE r.id = o.recipient_id
-      AND (o.recipient_id IN (SELECT recipient_id FROM held)
-           OR o.state = 'accepted' AND r.message_id = o.message_id
-              AND o.message_id IN (SELECT id FROM same))
+), stated AS ("""
+    + _STATED
+    + """(o.recipient_id IN (SELECT recipient_id FROM held)) IS TRUE
+), tried AS ("""
+    + _TRIED
+    + """(recipient_id IN (SELECT recipient_id FROM held)) IS TRUE
 )
-INSERT INTO {attempt} (recipient_id, at, relay, phase, code, enhanced_code, reply, outcome, fault,
-                       duration_s, transcript)
-SELECT recipient_id, at, relay, phase, code, enhanced_code, reply, state, fault, duration_s,
-       transcript
-FROM o
-WHERE relay IS NOT NULL
-  AND (recipient_id IN (SELECT recipient_id FROM held)
-       OR message_id IN (SELECT id FROM same)
-          AND (SELECT r.message_id FROM {recipient} AS r WHERE r.id = recipient_id) = message_id)
+SELECT recipient_id FROM o WHERE (recipient_id IN (SELECT recipient_id FROM held)) IS NOT TRUE
 """
+)
+
+#: Of claims that are lost. Their recipients may be lost too, and others have come to have their
+#: ids: so the message is asked whether it still has the token that it had. (What has ended is
+#: counted so that the queue is locked before the recipients.)
+_LATE = (
+    _RESULTS
+    + """same AS MATERIALIZED (
+    SELECT o.recipient_id, o.state = 'accepted' AS is_accepted
+    FROM o
+    JOIN {recipient} AS r ON r.id = o.recipient_id AND r.message_id = o.message_id
+    JOIN {message} AS m ON m.id = r.message_id AND m.token = o.message_token
+), accepted AS MATERIALIZED (
+    SELECT recipient_id FROM same WHERE is_accepted
+), ended AS (
+    DELETE FROM {queue} WHERE recipient_id = ANY(ARRAY(SELECT recipient_id FROM accepted))
+    RETURNING recipient_id
+), stated AS ("""
+    + _STATED
+    + """(SELECT count(*) FROM ended) >= 0
+      AND r.id = ANY(ARRAY(SELECT recipient_id FROM accepted))
+)"""
+    + _TRIED
+    + """recipient_id IN (SELECT recipient_id FROM same)
+"""
+)
 
 _HELD = """
 FROM unnest(%(recipient_id)s::bigint[], %(token)s::bigint[]) AS c(recipient_id, token)
@@ -169,6 +197,7 @@ class PostgresqlLedger:
         self._claim = _named(_CLAIM % _DUE, tables)
         self._claim_strays = _named(_CLAIM % _STRAYS, tables)
         self._record = _named(_RECORD, tables)
+        self._late = _named(_LATE, tables)
         self._intend = _named(_INTEND, tables)
         self._renew = _named(_RENEW, tables)
         self._release = _named(_RELEASE, tables)
@@ -186,18 +215,15 @@ class PostgresqlLedger:
         return claims
 
     def record(self, connection: Connection, results: Sequence[Result]) -> None:
-        """Write outcomes and attempts; one statement a batch."""
+        """Write outcomes and attempts; one statement a batch, one more where a claim was lost."""
         fitted(results)
         for batch in distinct_batches(results):
-            messages = {one.claim.message_id: one.claim.message_token for one in batch}
-            connection.exec_driver_sql(
-                self._record,
-                {
-                    "results": json.dumps(_rows(batch)),
-                    "ids": list(messages),
-                    "tokens": list(messages.values()),
-                },
-            )
+            told = {"results": json.dumps(_rows(batch))}
+            lost = set(connection.exec_driver_sql(self._record, told).scalars())
+            if lost:
+                late = [result for result in batch if result.claim.recipient_id in lost]
+                told = {"results": json.dumps(_rows_of_messages(late))}
+                connection.exec_driver_sql(self._late, told)
 
     def intend(self, connection: Connection, claims: Sequence[Claim]) -> set[int]:
         """Mark intents; return the recipients still held."""
@@ -240,7 +266,6 @@ def _rows(results: Sequence[Result]) -> list[dict[str, object]]:
     return [
         {
             "recipient_id": result.claim.recipient_id,
-            "message_id": result.claim.message_id,
             "token": result.claim.token,
             "state": result.state,
             "at": result.at.isoformat(),
@@ -256,4 +281,15 @@ def _rows(results: Sequence[Result]) -> list[dict[str, object]]:
             "transcript": result.transcript,
         }
         for result in results
+    ]
+
+
+def _rows_of_messages(results: Sequence[Result]) -> list[dict[str, object]]:
+    return [
+        {
+            **row,
+            "message_id": result.claim.message_id,
+            "message_token": result.claim.message_token,
+        }
+        for row, result in zip(_rows(results), results, strict=True)
     ]
