@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from random import Random
 from typing import Any
 
 import pytest
@@ -17,7 +19,7 @@ from postroom.storage import decisions, schema
 from postroom.storage import engine as engines
 from postroom.storage.decisions import Cancellation
 from postroom.storage.engine import read, write
-from postroom.storage.ledger import Lease
+from postroom.storage.ledger import Claim, Lease, Result
 from postroom.storage.models import Tables
 from postroom.values.errors import InvalidAddress, MessageError, UnknownMessage
 from postroom.values.states import OnDoubt, RecipientState, may_follow
@@ -499,3 +501,73 @@ def test_an_old_lease_does_not_stop_a_decision(mailroom: Mailroom) -> None:
     with write(mailroom.engine) as connection:
         connection.execute(update(mailroom.tables.queue).values(due_at=1.0))
     assert _cancel(mailroom, message_id).cancelled == ("a@example.com",)
+
+
+@pytest.mark.parametrize(
+    "decision", ["cancel", "requeue", "resolve as sent", "resolve as not sent"]
+)
+def test_a_decision_and_a_late_outcome_do_not_wait_for_each_other(
+    postgresql_url: URL, tables: Tables, decision: str, full: bool
+) -> None:
+    """Both write the same recipients at once; PostgreSQL would end one of two that wait so."""
+    setting = "ALTER DATABASE {} SET deadlock_timeout = '20ms'"
+    engine = engines.worker_engine(postgresql_url)
+    schema.create(engine)
+    with write(engine) as connection:
+        connection.exec_driver_sql(setting.format(postgresql_url.database))
+    engine.dispose()  # for new connections
+    mailroom = Mailroom(engine, tables)
+    decide = {
+        "cancel": partial(_cancel, mailroom),
+        "requeue": partial(_requeue, mailroom),
+        "resolve as sent": partial(_resolve, mailroom, sent=True),
+        "resolve as not sent": partial(_resolve, mailroom, sent=False),
+    }[decision]
+    random = Random(7)
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(200 if full else 25):
+            message_id, late = _overtaken(mailroom)
+            random.shuffle(late)
+            start = threading.Barrier(2)
+            recording = pool.submit(_at, start, partial(_record, mailroom, late))
+            deciding = pool.submit(_at, start, partial(decide, message_id))
+            recording.result()
+            deciding.result()
+            # A relay's 2xx is a fact: it wins whoever came first.
+            assert set(mailroom.states(message_id).values()) == {S.ACCEPTED}
+    engine.dispose()
+
+
+def _overtaken(mailroom: Mailroom) -> tuple[int, list[Claim]]:
+    """Return a message and the claims of its first worker, which a second one has overtaken.
+
+    By now some recipients are rejected, and the others in doubt, leased to nobody any more.
+    """
+    # Names in another order than ids: the one of an index on them.
+    message_id = mailroom.enqueue(*(f"{n * 7 % 40:02}@example.com" for n in range(40)))
+    late = mailroom.claim(token=1)
+    mailroom.let_leases_run_out()
+    second = mailroom.claim(token=2)
+    results = [
+        Result(claim=claim, state=S.REJECTED, at=datetime.now(UTC))
+        if claim.recipient_id % 2
+        else Result(claim=claim, state=S.IN_DOUBT, at=datetime.now(UTC), due_in_s=-1.0)
+        for claim in second
+    ]
+    with write(mailroom.engine) as connection:
+        mailroom.ledger.record(connection, results)
+    mailroom.claim(token=3)
+    mailroom.let_leases_run_out()
+    return message_id, late
+
+
+def _record(mailroom: Mailroom, claims: list[Claim]) -> None:
+    now = datetime.now(UTC)
+    results = [Result(claim=claim, state=S.ACCEPTED, at=now, relay="main") for claim in claims]
+    with write(mailroom.engine) as connection:
+        mailroom.ledger.record(connection, results)
+
+
+def _at(start: threading.Barrier, call: Callable[[], object]) -> None:
+    start.wait()
+    call()

@@ -7,6 +7,7 @@ quiet night. 100,000 recipients wait, with ``--full`` 1,000,000.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -162,6 +163,19 @@ def test_outcomes_are_written_one_by_one(worker: Worker, state: RecipientState) 
             relay="main",
             phase=Phase.DOT,
             code=250,
+        )
+        for claim in worker.claimed()
+    ]
+    worker.pays(lambda connection: worker.ledger.record(connection, results))
+
+
+def test_outcomes_of_lost_claims_are_written_one_by_one(worker: Worker) -> None:
+    results = [
+        Result(
+            claim=replace(claim, token=2),
+            state=RecipientState.ACCEPTED,
+            at=datetime.now(UTC),
+            relay="main",
         )
         for claim in worker.claimed()
     ]

@@ -1,8 +1,9 @@
 """What a person or the application decides about mail: cancel, requeue, resolve, suppress.
 
 Every function works in the caller's transaction and commits nothing. Workers go on meanwhile:
-each change is one statement on condition that no worker holds the recipient, and none waits for
-a worker that does.
+each change is made on condition that no worker holds the recipient, and none waits for a worker
+that does. Rows of the queue are locked before recipients, and recipients by ascending id, as a
+worker locks them that records an outcome long after its lease: so neither waits in a circle.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from postroom.storage.leases import is_busy, is_due, is_free, is_queued
 from postroom.storage.lenient import stored, text_of
 from postroom.storage.models import Tables
 from postroom.storage.queries.messages import unknown
-from postroom.storage.queue import portions, put_in, take_out, waits_again
+from postroom.storage.queue import hold, portions, put_in, take_out, waits_again
 from postroom.storage.upsert import upsert
 from postroom.values.address import Address
 from postroom.values.checks import address_of, addresses_of, texts_of
@@ -91,13 +92,17 @@ def requeue(
     """
     message = _held_message(executor, tables, message_id)
     dialect = dialect_of(executor)
-    wanted = and_(_named(tables, message_id, addresses), ~is_busy(tables, dialect))
-    over = _restate(executor, tables, and_(wanted, _in_state(tables, _OVER)), _S.QUEUED)
     recipient = tables.recipient.c
-    waiting = select(recipient.id, stored(recipient.address, dialect)).where(
-        wanted, _in_state(tables, _WAITING), ~is_due(tables, dialect)
-    )
-    later = {row.id: text_of(row.address) for row in executor.execute(waiting)}
+    waits = and_(_in_state(tables, _WAITING), ~is_due(tables, dialect))
+    wanted = and_(_named(tables, message_id, addresses), or_(_in_state(tables, _OVER), waits))
+    over: dict[int, str] = {}
+    later: dict[int, str] = {}
+    for ids in portions(_held(executor, tables, wanted)):
+        stopped = and_(recipient.id.in_(ids), _in_state(tables, _OVER))
+        over |= _restate(executor, tables, stopped, _S.QUEUED)
+        waiting = select(recipient.id, stored(recipient.address, dialect))
+        waiting = waiting.where(recipient.id.in_(ids), waits)
+        later |= {row.id: text_of(row.address) for row in executor.execute(waiting)}
     changed = put_in(executor, tables, message, later)
     return _in_order(over | {id: later[id] for id in changed})
 
@@ -127,9 +132,10 @@ def resolve(
         resolved = {"code": None, "enhanced_code": None, "fault": None, "reply": "resolved as sent"}
         wanted = and_(wanted, ~is_queued(tables))
         return _in_order(_restate(executor, tables, wanted, _S.ACCEPTED, **resolved))
-    again = _restate(
-        executor, tables, and_(wanted, ~is_busy(tables, dialect_of(executor))), _S.QUEUED
-    )
+    again: dict[int, str] = {}
+    for ids in portions(_held(executor, tables, wanted)):
+        undecided = and_(tables.recipient.c.id.in_(ids), wanted)
+        again |= _restate(executor, tables, undecided, _S.QUEUED)
     put_in(executor, tables, message, again)
     return _in_order(again)
 
@@ -193,6 +199,13 @@ def _held_message(executor: Executor, tables: Tables, message_id: int) -> Any:
     return row
 
 
+def _held(executor: Executor, tables: Tables, wanted: ColumnElement[bool]) -> list[int]:
+    """Return the recipients of ``wanted`` that no worker holds, nor will until we commit."""
+    recipient = tables.recipient.c
+    free = select(recipient.id).where(wanted, ~is_busy(tables, dialect_of(executor)))
+    return hold(executor, tables, executor.execute(free).scalars().all())
+
+
 def _named(
     tables: Tables, message_id: int, addresses: Iterable[str | Address] | None
 ) -> ColumnElement[bool]:
@@ -217,9 +230,11 @@ def _restate(
     """Set the state of recipients; return their addresses by id."""
     recipient, dialect = tables.recipient, dialect_of(executor)
     now = now_sql(dialect)
+    ids = select(recipient.c.id).where(condition).order_by(recipient.c.id)
+    locked = ids.with_for_update(key_share=True).cte("locked")
     changed = executor.execute(
         update(recipient)
-        .where(condition)
+        .where(recipient.c.id.in_(select(locked.c.id)))
         .values(state=state.value, updated_at=now, **columns)
         .returning(recipient.c.id, stored(recipient.c.address, dialect))
     )

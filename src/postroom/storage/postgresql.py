@@ -153,17 +153,22 @@ _LATE = (
     + """same AS MATERIALIZED (
     SELECT o.recipient_id, o.state = 'accepted' AS is_accepted
     FROM o
-    JOIN {recipient} AS r ON r.id = o.recipient_id AND r.message_id = o.message_id
-    JOIN {message} AS m ON m.id = r.message_id AND m.token = o.message_token
-), accepted AS MATERIALIZED (
-    SELECT recipient_id FROM same WHERE is_accepted
+    WHERE o.message_token = (
+        SELECT m.token FROM {recipient} AS r JOIN {message} AS m ON m.id = r.message_id
+        WHERE r.id = o.recipient_id AND r.message_id = o.message_id)
 ), ended AS (
-    DELETE FROM {queue} WHERE recipient_id = ANY(ARRAY(SELECT recipient_id FROM accepted))
+    DELETE FROM {queue}
+    WHERE recipient_id = ANY(ARRAY(SELECT recipient_id FROM same WHERE is_accepted))
     RETURNING recipient_id
+), locked AS MATERIALIZED (
+    SELECT id FROM {recipient}
+    WHERE id = ANY(ARRAY(SELECT recipient_id FROM same WHERE is_accepted))
+      AND (SELECT count(*) FROM ended) >= 0
+    ORDER BY id
+    FOR NO KEY UPDATE
 ), stated AS ("""
     + _STATED
-    + """(SELECT count(*) FROM ended) >= 0
-      AND r.id = ANY(ARRAY(SELECT recipient_id FROM accepted))
+    + """r.id = ANY(ARRAY(SELECT id FROM locked))
 )"""
     + _TRIED
     + """recipient_id IN (SELECT recipient_id FROM same)

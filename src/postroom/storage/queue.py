@@ -44,6 +44,24 @@ def take_out(executor: Executor, tables: Tables, condition: ColumnElement[bool])
     return ids
 
 
+def hold(executor: Executor, tables: Tables, recipients: Collection[int]) -> list[int]:
+    """Keep workers off recipients until the transaction ends; return those that are free.
+
+    Those are in no queue, or no worker holds them. One whose outcome is being written at this
+    moment is not waited for: its worker may be waiting for what this transaction holds.
+    """
+    queue = tables.queue.c
+    free: list[int] = []
+    for ids in portions(sorted(recipients)):
+        of_these = select(queue.recipient_id).where(queue.recipient_id.in_(ids))
+        queued = set(executor.execute(of_these).scalars())
+        unheld = of_these.where(is_free(tables, dialect_of(executor)))
+        unheld = unheld.order_by(queue.recipient_id).with_for_update(skip_locked=True)
+        held = set(executor.execute(unheld).scalars())
+        free += [one for one in ids if one in held or one not in queued]
+    return free
+
+
 def put_in(
     executor: Executor, tables: Tables, message: Any, recipients: Collection[int]
 ) -> list[int]:
