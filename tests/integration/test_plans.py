@@ -123,7 +123,7 @@ class Worker:
 
     def __init__(self, engine: Engine, tables: Tables) -> None:
         self.engine = engine
-        self.ledger = PostgresqlLedger(tables)
+        self.ledger = PostgresqlLedger(tables, engine.dialect)
 
     def claim(self, connection: Connection) -> list[Claim]:
         share = {lane.rank: BATCH if lane is Lane.BULK else 10 for lane in Lane}

@@ -18,7 +18,7 @@ def ledger_for(dialect: Dialect, tables: Tables) -> Ledger:
         ConfigError: a database other than SQLite and PostgreSQL.
     """
     if dialect.name == "sqlite":
-        return SqliteLedger(tables)
+        return SqliteLedger(tables, dialect)
     if dialect.name == "postgresql":
-        return PostgresqlLedger(tables)
+        return PostgresqlLedger(tables, dialect)
     raise ConfigError(f"expected the database to be sqlite or postgresql, got: {dialect.name}")

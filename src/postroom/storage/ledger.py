@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Dialect
 
+from postroom.storage.models import Tables
 from postroom.values.states import Fault, Lane, Phase, RecipientState
 
 #: No lane of ours, or no time that an application can ask for (the last is 9999-12-31, rounded),
@@ -157,6 +158,20 @@ class Ledger(Protocol):
     def is_empty(self, connection: Connection) -> bool:
         """Return whether nothing is left in the queue, due or not."""
         ...
+
+
+def named(sql: str, tables: Tables, dialect: Dialect, **more: str) -> str:
+    """Return ``sql`` with the tables' names in it, quoted where the schema's name needs it."""
+    quoted = dialect.identifier_preparer.format_table
+    return sql.format(
+        message=quoted(tables.message),
+        recipient=quoted(tables.recipient),
+        queue=quoted(tables.queue),
+        attempt=quoted(tables.attempt),
+        suppression=quoted(tables.suppression),
+        doubts=DOUBTS.format(attempt=quoted(tables.attempt)),
+        **more,
+    )
 
 
 def distinct_batches(results: Iterable[Result]) -> Iterator[list[Result]]:

@@ -16,10 +16,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Dialect
 
 from postroom.storage.ledger import (
-    DOUBTS,
     LATEST_DUE_S,
     MOST_STRAYS,
     Claim,
@@ -28,6 +27,7 @@ from postroom.storage.ledger import (
     claims_of,
     distinct_batches,
     fitted,
+    named,
     strays_of,
 )
 from postroom.storage.models import Tables
@@ -198,15 +198,15 @@ class PostgresqlLedger:
 
     gather_s = 0.0
 
-    def __init__(self, tables: Tables) -> None:
-        self._claim = _named(_CLAIM % _DUE, tables)
-        self._claim_strays = _named(_CLAIM % _STRAYS, tables)
-        self._record = _named(_RECORD, tables)
-        self._late = _named(_LATE, tables)
-        self._intend = _named(_INTEND, tables)
-        self._renew = _named(_RENEW, tables)
-        self._release = _named(_RELEASE, tables)
-        self._is_empty = _named(_IS_EMPTY, tables)
+    def __init__(self, tables: Tables, dialect: Dialect) -> None:
+        self._claim = named(_CLAIM % _DUE, tables, dialect, now=_NOW)
+        self._claim_strays = named(_CLAIM % _STRAYS, tables, dialect, now=_NOW)
+        self._record = named(_RECORD, tables, dialect, now=_NOW)
+        self._late = named(_LATE, tables, dialect, now=_NOW)
+        self._intend = named(_INTEND, tables, dialect, now=_NOW)
+        self._renew = named(_RENEW, tables, dialect, now=_NOW)
+        self._release = named(_RELEASE, tables, dialect, now=_NOW)
+        self._is_empty = named(_IS_EMPTY, tables, dialect, now=_NOW)
 
     def claim(self, connection: Connection, lease: Lease) -> list[Claim]:
         """Lease what is due; one statement for all lanes."""
@@ -246,18 +246,6 @@ class PostgresqlLedger:
     def is_empty(self, connection: Connection) -> bool:
         """Return whether the queue has no row."""
         return bool(connection.exec_driver_sql(self._is_empty).scalar_one())
-
-
-def _named(sql: str, tables: Tables) -> str:
-    return sql.format(
-        now=_NOW,
-        doubts=DOUBTS.format(attempt=tables.attempt.fullname),
-        message=tables.message.fullname,
-        queue=tables.queue.fullname,
-        recipient=tables.recipient.fullname,
-        attempt=tables.attempt.fullname,
-        suppression=tables.suppression.fullname,
-    )
 
 
 def _held(claims: Sequence[Claim]) -> dict[str, object]:

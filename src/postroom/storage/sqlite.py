@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Dialect
 
 from postroom.storage.ledger import (
-    DOUBTS,
     LATEST_DUE_S,
     MOST_STRAYS,
     Claim,
@@ -24,6 +23,7 @@ from postroom.storage.ledger import (
     claims_of,
     distinct_batches,
     fitted,
+    named,
     strays_of,
 )
 from postroom.storage.models import Tables
@@ -147,22 +147,22 @@ class SqliteLedger:
 
     gather_s = 0.001
 
-    def __init__(self, tables: Tables) -> None:
-        self._due_at_once = _named(_DUE_AT_ONCE, tables)
-        self._due_one_by_one = _named(_DUE_ONE_BY_ONE, tables)
-        self._strays = _named(_STRAYS, tables)
-        self._lease = _named(_LEASE, tables)
-        self._stated = _named(_STATED, tables)
-        self._stated_by_holder = _named(_STATED_BY_HOLDER, tables)
-        self._lost = _named(_LOST, tables)
-        self._sent = _named(_SENT, tables)
-        self._ended = _named(_ENDED, tables)
-        self._again = _named(_AGAIN, tables)
-        self._attempt = _named(_ATTEMPT, tables)
-        self._intend = _named(_INTEND, tables)
-        self._renew = _named(_RENEW, tables)
-        self._release = _named(_RELEASE, tables)
-        self._is_empty = _named(_IS_EMPTY, tables)
+    def __init__(self, tables: Tables, dialect: Dialect) -> None:
+        self._due_at_once = named(_DUE_AT_ONCE, tables, dialect, now=_NOW)
+        self._due_one_by_one = named(_DUE_ONE_BY_ONE, tables, dialect, now=_NOW)
+        self._strays = named(_STRAYS, tables, dialect, now=_NOW)
+        self._lease = named(_LEASE, tables, dialect, now=_NOW)
+        self._stated = named(_STATED, tables, dialect, now=_NOW)
+        self._stated_by_holder = named(_STATED_BY_HOLDER, tables, dialect, now=_NOW)
+        self._lost = named(_LOST, tables, dialect, now=_NOW)
+        self._sent = named(_SENT, tables, dialect, now=_NOW)
+        self._ended = named(_ENDED, tables, dialect, now=_NOW)
+        self._again = named(_AGAIN, tables, dialect, now=_NOW)
+        self._attempt = named(_ATTEMPT, tables, dialect, now=_NOW)
+        self._intend = named(_INTEND, tables, dialect, now=_NOW)
+        self._renew = named(_RENEW, tables, dialect, now=_NOW)
+        self._release = named(_RELEASE, tables, dialect, now=_NOW)
+        self._is_empty = named(_IS_EMPTY, tables, dialect, now=_NOW)
 
     def claim(self, connection: Connection, lease: Lease) -> list[Claim]:
         """Lease what is due; the write lock keeps others away between the two statements."""
@@ -261,18 +261,6 @@ class SqliteLedger:
     def is_empty(self, connection: Connection) -> bool:
         """Return whether the queue has no row."""
         return bool(connection.exec_driver_sql(self._is_empty).scalar_one())
-
-
-def _named(sql: str, tables: Tables) -> str:
-    return sql.format(
-        now=_NOW,
-        doubts=DOUBTS.format(attempt=tables.attempt.fullname),
-        message=tables.message.fullname,
-        queue=tables.queue.fullname,
-        recipient=tables.recipient.fullname,
-        attempt=tables.attempt.fullname,
-        suppression=tables.suppression.fullname,
-    )
 
 
 def _rows(connection: Connection, sql: str, values: tuple[object, ...]) -> list[list[Any]]:
