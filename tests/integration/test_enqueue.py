@@ -52,6 +52,20 @@ def statements(engine: Engine) -> Iterator[list[str]]:
     event.remove(engine, "before_cursor_execute", note)
 
 
+@contextmanager
+def sizes(engine: Engine) -> Iterator[list[int]]:
+    """Collect how long the longest value of each statement is."""
+    seen: list[int] = []
+
+    def note(_: Any, cursor: Any, statement: str, parameters: Any, *rest: Any) -> None:
+        values = parameters.values() if isinstance(parameters, dict) else parameters
+        seen.append(max((len(one) for one in values if isinstance(one, str)), default=0))
+
+    event.listen(engine, "before_cursor_execute", note)
+    yield seen
+    event.remove(engine, "before_cursor_execute", note)
+
+
 def enqueued(engine: Engine, tables: Tables) -> int:
     with engine.connect() as connection:
         found = [
@@ -198,6 +212,34 @@ def test_a_long_list_costs_no_more_statements(engine: Engine, tables: Tables) ->
 
 
 # -- recipients -----------------------------------------------------------------------------------
+
+
+def test_more_than_one_statement_should_carry_goes_in_portions(
+    engine: Engine, tables: Tables, full: bool
+) -> None:
+    """30 KB of variables each: of 10,000 recipients 300 MB, more than a value may be long."""
+    count = 10_000 if full else 600
+    text = "x" * 30_000
+    people = [
+        Recipient(f"r{number:05}@example.com", {"text": text, "number": number})
+        for number in range(count)
+    ]
+    with sizes(engine) as seen, Session(engine) as session, session.begin():
+        said = message(text=Template.from_string("{{ text }}"))
+        receipt = place(session, said, to=people)
+    assert max(seen) < 9_000_000
+    assert receipt.count == count
+    recipient = tables.recipient.c
+    number = recipient.variables["number"].as_integer()
+    with engine.connect() as connection:
+        stored = connection.execute(
+            select(recipient.address, number, tables.queue.c.recipient_id)
+            .join(tables.queue, tables.queue.c.recipient_id == recipient.id)
+            .order_by(recipient.id)
+        )
+        assert [row[:2] for row in stored] == [
+            (one.address.addr_spec, place) for place, one in enumerate(people)
+        ]
 
 
 def test_everyone_gets_one_copy_however_often_they_are_named(

@@ -6,14 +6,14 @@ Given one by one, they travel to the database as one JSON value: a driver's time
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
-    JSON,
     BindParameter,
     ColumnElement,
     Connection,
@@ -23,6 +23,7 @@ from sqlalchemy import (
     Insert,
     Select,
     SmallInteger,
+    Text,
     bindparam,
     case,
     cast,
@@ -49,6 +50,13 @@ _TEXTS = ("address", "address_key", "name", "kind", "user_ref")
 _VARIABLES = len(_TEXTS)
 _GIVEN = (*_TEXTS, "variables")
 
+#: Characters of JSON in one statement. PostgreSQL takes 256 MB of it, SQLite 1 GB, and both hold it
+#: in memory several times over; more than this makes nothing faster.
+_LARGEST_PORTION = 8 * 1024 * 1024
+
+#: Recipients between two looks at how much it has become.
+_WRITTEN_AT_A_TIME = 16
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
@@ -70,14 +78,16 @@ def add(
 ) -> None:
     """Insert ``people`` and queue them, in two statements, or in one on PostgreSQL.
 
-    The message must be new.
+    In more of them where there is much to write; see `_portions`. The message must be new.
 
     They are due now, or at ``not_before``, by the database's clock. On PostgreSQL, ``notify``
     wakes the workers when the transaction commits.
     """
     if connection.dialect.name == "postgresql":
-        who = _where(place) | {"people": _packed(people), "place_at": place.at}
-        connection.execute(_add_and_queue(tables, connection.dialect, notify), who)
+        statement = _add_and_queue(tables, connection.dialect, notify)
+        for portion in _portions(people):
+            who = _where(place) | {"people": portion, "place_at": place.at}
+            connection.execute(statement, who)
     else:
         insert_new(connection, tables, people, place)
         queue_all(connection, tables, place, notify=notify)
@@ -89,7 +99,8 @@ def insert_new(
     """Insert those of ``people`` whom the message does not go to already; queue nobody."""
     who = {"place_message_id": place.message_id, "place_at": place.at}
     insertion = _add_new(tables, connection.dialect)
-    connection.execute(insertion, who | {"people": _packed(people)})
+    for portion in _portions(people):
+        connection.execute(insertion, who | {"people": portion})
 
 
 def queue_all(connection: Connection, tables: Tables, place: Place, *, notify: bool) -> int:
@@ -110,6 +121,24 @@ def _where(place: Place) -> dict[str, Any]:
         "place_lane": place.lane.rank,
         "place_not_before": place.not_before.timestamp() if place.not_before else 0.0,
     }
+
+
+def _portions(people: Sequence[Addressee]) -> Iterator[str]:
+    """Yield ``people`` as arrays of JSON, each small enough for one statement; mostly it is one.
+
+    Written down some at a time, so that all of it is never in memory at once.
+    """
+    portion: list[str] = []
+    size = 0
+    for start in range(0, len(people), _WRITTEN_AT_A_TIME):
+        written = json.dumps(_packed(people[start : start + _WRITTEN_AT_A_TIME]))
+        if portion and size + len(written) > _LARGEST_PORTION:
+            yield f"[{','.join(portion)}]"
+            portion, size = [], 0
+        portion.append(written[1:-1])
+        size += len(written)
+    if portion:
+        yield f"[{','.join(portion)}]"
 
 
 def _packed(people: Sequence[Addressee]) -> list[tuple[Any, ...]]:
@@ -163,7 +192,7 @@ def _add(tables: Tables, dialect: Dialect) -> Upsert:
 
 def _given_on_postgresql() -> tuple[list[ColumnElement[Any]], ColumnElement[int]]:
     given = (
-        func.jsonb_array_elements(bindparam("people", type_=JSONB()))
+        func.jsonb_array_elements(cast(bindparam("people", type_=Text()), JSONB))
         .table_valued(column("person", JSONB), with_ordinality="number")
         .render_derived(name="given")
     )
@@ -173,7 +202,7 @@ def _given_on_postgresql() -> tuple[list[ColumnElement[Any]], ColumnElement[int]
 
 
 def _given_on_sqlite() -> tuple[list[ColumnElement[Any]], ColumnElement[int]]:
-    given = func.json_each(bindparam("people", type_=JSON())).table_valued("key", "value")
+    given = func.json_each(bindparam("people", type_=Text())).table_valued("key", "value")
     places = range(len(_GIVEN))
     return [func.json_extract(given.c.value, f"$[{place}]") for place in places], given.c.key
 
