@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from random import random
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from postroom.delivery.batch import Batch
 from postroom.delivery.clock import monotonic
@@ -110,6 +112,51 @@ def test_a_lease_that_runs_out_at_the_gate_gives_back_the_mail_and_the_one_after
     work.sender._deliver(job(1, lease_s=0.2))
     assert [one.recipient_id for one in work.desk.take().released] == [1]
     assert [one.claims[0].recipient_id for one in work.queue.close()] == [2]
+
+
+class Accepting(Willing):
+    """A connection to a relay that takes everything."""
+
+    def finish(self, following: Envelope | None = None) -> tuple[Reply, ...]:
+        return (Reply(code=250),)
+
+
+class Unpreparable(Mail):
+    """A mail that this machine cannot compose, because of ``error``."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(stored_message(retry_delays=()))
+        self._error = error
+
+    def address(self, claims: Any, budget: Any = None) -> Any:
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (OSError(24, "Too many open files"), "Too many open files"),
+        (MemoryError(), "MemoryError"),
+        (OperationalError("SELECT", {}, Exception("server closed")), "server closed"),
+    ],
+)
+def test_what_this_machine_has_too_little_of_puts_mail_off_longer_each_time(
+    error: Exception, said: str
+) -> None:
+    work = Work(Accepting())
+    short = [replace(job(number), mail=Unpreparable(error)) for number in range(12)]
+    results = work.of(*short).results
+    assert {(one.state, one.fault, one.counts, one.relay) for one in results} == {
+        ("deferred", "ourselves", False, None)
+    }
+    assert all(said in (one.reply or "") for one in results)
+    pauses = [one.due_in_s or 0.0 for one in results]
+    assert pauses[:3] == [5, 10, 20]
+    assert pauses[-1] == 900
+    work.of(job(1))
+    [after] = work.of(short[0]).results
+    assert after.due_in_s == 5
 
 
 class Odd(Willing):

@@ -100,6 +100,10 @@ class Books:
             raise
         return settled
 
+    def trim(self) -> None:
+        """Let go of messages that are too much to keep, or not used any more."""
+        self._cache.trim()
+
     def disconnect(self) -> None:
         """Let go of the connection; the next transaction opens another one."""
         connection, self._connection = self._connection, None

@@ -184,6 +184,7 @@ class LedgerThread(threading.Thread):
     def _turn(self) -> None:
         """One transaction, if there is anything to do in one."""
         now = monotonic()
+        self._books.trim()
         if self._poll.is_due(now) or self._is_hinted:
             self._is_hinted = False
             self._promising = set(_LANES)

@@ -11,11 +11,13 @@ import tempfile
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 from time import thread_time
 from typing import Protocol
 
+from postroom.delivery.clock import monotonic
 from postroom.storage.contents import StoredMessage
 from postroom.storage.ledger import Claim
 from postroom.values.address import Address
@@ -27,6 +29,15 @@ from postroom.values.template import DEFAULT_BUDGET, RenderBudget
 #: Up to this size the shared bytes of a message are kept in memory.
 IN_MEMORY_BYTES = 256 * 1024
 _READ_BYTES = 256 * 1024
+
+#: What is kept for further recipients, in messages and in bytes of memory and temporary disk: a
+#: worker may run beside an application, in a container with little of either. Mail in a sender's
+#: hands comes on top.
+MOST_KEPT = 64
+MOST_KEPT_BYTES = 64 * 1024 * 1024
+#: A campaign claims some of its recipients every second.
+KEPT_UNUSED_S = 60.0
+
 #: A rendering that takes longer keeps every other connection waiting for too long.
 SLOW_S = 0.02
 #: For so many recipients after a slow one a message's templates are rendered aside.
@@ -99,6 +110,11 @@ class _Composed:
         """Return whether the tail has been made."""
         return self._tail is not None
 
+    @property
+    def kept_bytes(self) -> int:
+        """Return how long the tail is, once it has been made."""
+        return 0 if self._tail is None else self._content.tail_size_bytes
+
     def letter(self, to: Address | None, message_id: str) -> Letter:
         head = self._content.head(to=to, message_id=message_id)
         size_bytes = len(head) + self._content.tail_size_bytes
@@ -127,6 +143,16 @@ class Mail:
         self._is_templated = message.draft.is_templated
         #: For how many recipients more its templates are taken to be slow.
         self._slow_left = 0
+        draft = message.draft
+        bodies = [body for body in (draft.text, draft.html) if isinstance(body, str)]
+        self._text_bytes = sum(map(len, bodies))
+        #: Whether it could not be composed for want of memory or disk.
+        self.fell_short = False
+
+    @property
+    def kept_bytes(self) -> int:
+        """Return about how much memory and temporary disk it takes by now."""
+        return self._text_bytes + (0 if self._shared is None else self._shared.kept_bytes)
 
     @property
     def is_slow_to_compose(self) -> bool:
@@ -152,7 +178,17 @@ class Mail:
         Raises:
             TemplateTooSlow: the templates take more than ``budget``.
             MessageError: the content cannot be composed.
+            OSError: there is no room on the temporary disk, say; nothing is left there.
+            MemoryError: there is no memory for it.
+            SQLAlchemyError: attachments cannot be read now.
         """
+        try:
+            return self._addressed(claims, budget)
+        except (OSError, MemoryError):
+            self.fell_short = True
+            raise
+
+    def _addressed(self, claims: Sequence[Claim], budget: RenderBudget) -> tuple[Envelope, Letter]:
         message = self.message
         recipients = [Address.stored(claim.address, claim.name) for claim in claims]
         composed = self._composed(claims[0], budget)
@@ -196,26 +232,67 @@ class MailCache:
 
     By id, and bound to the token of what was loaded: an id may come to stand for other content,
     in a restored backup or in tables that were emptied under the worker.
+
+    What is forgotten while senders have it in hand lasts until they have done with it.
+
+    Args:
+        clock: Monotonic, in seconds.
     """
 
-    def __init__(self, *, capacity: int = 64) -> None:
-        self._capacity = capacity
+    def __init__(self, *, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        #: The least lately used first, with when that was.
         self._mails: OrderedDict[int, Mail] = OrderedDict()
+        self._used_at: dict[int, float] = {}
+
+    def __len__(self) -> int:
+        """Return how many messages are kept."""
+        return len(self._mails)
 
     def missing(self, claims: Sequence[Claim]) -> list[int]:
         """Return which messages of ``claims`` have to be loaded; forget what they are no more."""
         wanted = {claim.message_id: claim.message_token for claim in claims}
-        for message_id, token in wanted.items():
-            cached = self._mails.get(message_id)
-            if cached is not None and cached.message.draft.token != token:
-                del self._mails[message_id]
-        return [one for one in sorted(wanted) if one not in self._mails]
+        return [one for one in sorted(wanted) if not self._has(one, wanted[one])]
+
+    def _has(self, message_id: int, token: str | None) -> bool:
+        mail = self._mails.get(message_id)
+        if mail is None:
+            return False
+        if mail.message.draft.token != token:
+            self._forget(message_id)
+            return False
+        self._mails.move_to_end(message_id)
+        self._used_at[message_id] = self._clock()
+        return True
 
     def add(self, messages: Sequence[StoredMessage]) -> dict[int, Mail]:
         """Take in freshly loaded messages; return them with what was there already."""
-        fresh = {message.id: Mail(message) for message in messages}
-        found = {**self._mails, **fresh}
-        self._mails.update(fresh)
-        while len(self._mails) > self._capacity:
-            self._mails.popitem(last=False)
+        now = self._clock()
+        for message in messages:
+            self._mails[message.id] = Mail(message)
+            self._used_at[message.id] = now
+        found = dict(self._mails)
+        self.trim()
         return found
+
+    def trim(self) -> None:
+        """Forget what was not used for a while, and the least lately used of what is too much.
+
+        The last one used stays even where it is too large by itself: it would be composed anew
+        for each claim of its recipients. It goes when they have all been claimed for a while. Where
+        memory or disk is not enough for some mail, everything goes.
+        """
+        unused_since = self._clock() - KEPT_UNUSED_S
+        if any(mail.fell_short for mail in self._mails.values()):
+            unused_since = inf
+        for message_id in [one for one in self._mails if self._used_at[one] <= unused_since]:
+            self._forget(message_id)
+        kept_bytes = sum(mail.kept_bytes for mail in self._mails.values())
+        while len(self._mails) > MOST_KEPT or (
+            len(self._mails) > 1 and kept_bytes > MOST_KEPT_BYTES
+        ):
+            kept_bytes -= self._forget(next(iter(self._mails))).kept_bytes
+
+    def _forget(self, message_id: int) -> Mail:
+        del self._used_at[message_id]
+        return self._mails.pop(message_id)

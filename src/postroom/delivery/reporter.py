@@ -11,12 +11,16 @@ from postroom.delivery.job import Job
 from postroom.delivery.outlet import Outlet
 from postroom.delivery.transaction import Transaction
 from postroom.delivery.verdict import Spoken, Verdicts, accepted
+from postroom.storage.data_errors import reason_of
 from postroom.storage.ledger import Claim, Result
 from postroom.values.errors import MessageError, named
 from postroom.values.reply import Outcome, Reply
 from postroom.values.states import Fault, Phase, RecipientState
 
 _LEAST_PAUSE_S = 1.0
+#: After this machine ran out of disk or memory: mostly it is other mail in hand that takes it.
+_FIRST_SHORTAGE_S = 5.0
+_LONGEST_SHORTAGE_S = 900.0
 _ACCEPTED = RecipientState.ACCEPTED
 
 
@@ -27,10 +31,13 @@ class Reporter:
         self._outlet = outlet
         self._desk = desk
         self._verdicts = verdicts
+        #: How often in a row this machine or its database failed.
+        self._shortages = 0
 
     def accepted(self, transaction: Transaction, replies: Sequence[Reply]) -> None:
         """Hand in that the relay has taken the mail for everyone, as it nearly always does."""
         self._outlet.breaker.record(None)
+        self._shortages = 0
         spoken = self._spoken(transaction)
         claims = transaction.job.claims
         results = [accepted(*both, spoken) for both in zip(claims, replies, strict=True)]
@@ -82,6 +89,29 @@ class Reporter:
         message = job.mail.message
         self._desk.report(
             [self._verdicts.result(claim, message, outcome, spoken) for claim in job.claims]
+        )
+
+    def fell_short(self, job: Job, error: Exception) -> None:
+        """This machine or its database failed while the mail was composed: try it later.
+
+        No relay heard of it, and it says nothing about the mail: it is no attempt, and does not
+        count. Each further time in a row the pause is twice as long.
+        """
+        pause_s = min(_FIRST_SHORTAGE_S * 2.0**self._shortages, _LONGEST_SHORTAGE_S)
+        self._shortages += 1
+        now = utc_now()
+        self._desk.report(
+            [
+                Result(
+                    claim=claim,
+                    state=RecipientState.DEFERRED,
+                    at=now,
+                    due_in_s=pause_s,
+                    fault=Fault.OURSELVES,
+                    reply=f"waiting: this worker could not prepare the mail: {reason_of(error)}",
+                )
+                for claim in job.claims
+            ]
         )
 
     def put_off(self, job: Job, pause_s: float) -> None:

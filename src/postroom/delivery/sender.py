@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from postroom.delivery.clock import monotonic
 from postroom.delivery.desk import Desk
 from postroom.delivery.gate import Gate
@@ -26,6 +28,7 @@ from postroom.delivery.verdict import Verdicts
 from postroom.log import Log
 from postroom.smtp.opening import at_once, has_too_many
 from postroom.smtp.transport import Transport
+from postroom.storage.data_errors import reason_of
 from postroom.values.envelope import Envelope
 from postroom.values.errors import (
     ConnectError,
@@ -114,12 +117,12 @@ class Sender:
             session.cut()
 
     def _take_one(self) -> None:
-        job = self._queue.take(self._relay.idle_s)
+        self._taken = self._queue.take(self._relay.idle_s)
         try:
-            if job is None:
+            if self._taken is None:
                 self._hang_up()
             else:
-                self._deliver(job)
+                self._deliver(self._taken)
         except Exception as error:
             log.exception("a sender met an error of our own", extra={"relay": self._relay.name})
             self._give_up_unexplained(error)
@@ -138,6 +141,8 @@ class Sender:
         is_reused = session.transactions > 0
         try:
             session.start(transaction.envelope)
+            # Or the file of the first mail stays while others follow it on the connection.
+            del job, transaction
             while self._current is not None:
                 self._speak(session, self._current)
                 self._current, self._following = self._following, None
@@ -178,6 +183,14 @@ class Sender:
             envelope, letter = self._addressed(job)
         except MessageError as error:
             self._reporter.unsendable(job, error)
+            return None
+        except (OSError, MemoryError, SQLAlchemyError) as error:
+            log.warning(
+                "could not prepare a mail, which is tried again later: %s",
+                reason_of(error),
+                extra={"message_id": job.mail.message.id},
+            )
+            self._reporter.fell_short(job, error)
             return None
         except Exception as error:
             log.exception("a message cannot be composed", extra={"message_id": job.mail.message.id})
