@@ -435,7 +435,7 @@ def test_rows_that_are_no_addresses_are_named_and_nothing_is_written(
 
 
 @pytest.mark.parametrize("email", ["plain@example.com", "Änn <ann@example.com>"])
-@pytest.mark.parametrize("name", ["Ann\r\nBcc: eve@example.com", "A\x7f", "A\x85", "\u2028"])
+@pytest.mark.parametrize("name", ["Ann\r\nBcc: eve@example.com", "A\x7f", "A\x85"])
 def test_a_name_that_could_end_its_line_is_refused(
     session: Session, users: None, email: str, name: str
 ) -> None:

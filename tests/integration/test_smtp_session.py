@@ -544,9 +544,8 @@ def test_parameters_are_those_that_the_relay_announced() -> None:
 def test_an_address_cannot_break_out_of_its_command(address: str) -> None:
     with FaultyRelay() as relay, connected(relay) as session:
         for sender, recipient in ((address, "ada@example.com"), ("", address)):
-            envelope = Envelope(sender=sender, recipients=(recipient,), size_bytes=2)
             with pytest.raises(InvalidAddress):
-                session.start(envelope)
+                session.start(Envelope(sender=sender, recipients=(recipient,), size_bytes=2))
         assert relay.accepted == []
 
 

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import gevent
 from gevent.hub import Hub
@@ -29,6 +29,7 @@ from postroom.delivery.clock import monotonic
 from postroom.delivery.loop_guard import guarded
 from postroom.log import Log
 from postroom.smtp.readiness import CooperativeTask
+from postroom.values.errors import named
 
 T = TypeVar("T")
 
@@ -77,7 +78,7 @@ def run_in_thread(call: Callable[[], T]) -> T:
             future.set_exception(error)
         except BaseException as error:
             # A `SystemExit`, say, of an application's callable: not to end all conversations.
-            future.set_exception(RuntimeError(f"{type(error).__name__}: {error}"))
+            future.set_exception(RuntimeError(named(error)))
         finally:
             done.set()
 
@@ -238,8 +239,10 @@ def _new_hub() -> Hub:
     """
     if is_module_patched("threading"):
         return gevent.get_hub()
-    new_loop: Callable[..., Any] = gevent.config.loop  # its stubs leave out the arguments
-    return Hub(new_loop("poll", default=False))
+    # Their stubs leave out the arguments.
+    new_loop: Callable[..., Any] = gevent.config.loop
+    new_hub = cast(Callable[..., Hub], Hub)
+    return new_hub(new_loop("poll", default=False))
 
 
 class _Task(CooperativeTask):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from postroom.values.errors import MessageError
+from postroom.values.errors import InvalidAddress, MessageError
 from postroom.values.headers import checked_text, shown
 
 _REPORTED = {"SUCCESS", "FAILURE", "DELAY"}
@@ -72,7 +72,7 @@ class Envelope:
         except TypeError as error:
             raise MessageError(f"the addresses of an envelope must be text ({error})") from error
         if not paths.isprintable() or " " in paths or "<" in paths or ">" in paths:
-            raise MessageError(
+            raise InvalidAddress(
                 f"the addresses of an envelope must be words, not {shown(self.recipients)} "
                 f"from {shown(self.sender)}"
             )

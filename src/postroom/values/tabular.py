@@ -19,7 +19,7 @@ from itertools import chain, islice
 from operator import itemgetter
 from typing import Any, BinaryIO
 
-from postroom.values.errors import AttachmentError
+from postroom.values.errors import AttachmentError, named
 from postroom.values.headers import shown
 from postroom.values.source import Once
 
@@ -218,9 +218,7 @@ def write_csv(
         try:
             writer.writerows(map(_escaped, some) if style.escape_formulas else some)
         except Exception as error:  # of a cell's own making, in its __str__
-            raise AttachmentError(
-                f"a cell cannot be written as text ({type(error).__name__}: {error})"
-            ) from error
+            raise AttachmentError(f"a cell cannot be written as text ({named(error)})") from error
         file.write(encoded(buffer.getvalue()))
         buffer.seek(0)
         buffer.truncate()

@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
-from postroom.values.errors import AttachmentError, ConfigError
+from postroom.values.errors import AttachmentError, ConfigError, named
 from postroom.values.headers import shown
 from postroom.values.source import Once
 from postroom.values.tabular import Row, Rows, encoded, is_missing, table
@@ -180,9 +180,7 @@ def _text_of(value: object) -> str:
     try:
         return str(value)
     except Exception as error:  # of a cell's own making, in its __str__
-        raise AttachmentError(
-            f"a cell cannot be written as text ({type(error).__name__}: {error})"
-        ) from error
+        raise AttachmentError(f"a cell cannot be written as text ({named(error)})") from error
 
 
 def _kind_of_time(value: Any) -> str | None:
