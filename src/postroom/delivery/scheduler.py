@@ -240,7 +240,7 @@ def _new_hub() -> Hub:
     if is_module_patched("threading"):
         return gevent.get_hub()
     # Their stubs leave out the arguments.
-    new_loop: Callable[..., Any] = gevent.config.loop
+    new_loop = cast(Callable[..., Any], gevent.config.loop)
     new_hub = cast(Callable[..., Hub], Hub)
     return new_hub(new_loop("poll", default=False))
 
