@@ -176,7 +176,7 @@ def test_any_text_is_a_relay_or_a_config_error(text: str) -> None:
         try:
             Relay.parse(url)
         except ConfigError as error:
-            assert str(error).startswith("expected ")  # noqa: PT017 - most texts are refused
+            assert 0 < len(str(error)) < 1500  # noqa: PT017 - most texts are refused
 
 
 def test_every_option_sets_a_field_of_its_own() -> None:

@@ -12,6 +12,7 @@ from postroom.storage.engine import Executor
 from postroom.storage.order import Everyone, Order, Someone
 from postroom.storage.people import People
 from postroom.storage.selection import Selection
+from postroom.storage.spooled_variables import Variables, VariablesSpool
 from postroom.values.address import Address, parse_all
 from postroom.values.checks import items_of
 from postroom.values.errors import ConfigError, MessageError, RecipientError
@@ -28,7 +29,7 @@ class Addressee:
     address: Address
     key: str
     kind: Kind
-    variables: Mapping[str, Any] | None = None
+    variables: Variables | None = None
     user_ref: str | None = None
 
 
@@ -61,8 +62,9 @@ def addressees(order: Order, executor: Executor, people: People | None) -> Addre
             that cannot be used.
         MessageError: recipients bring variables to a message sent together.
     """
-    to, queries = _divided(order.to)
-    direct = _direct(to, order)
+    spool = VariablesSpool()
+    to, queries = _divided(order.to, spool)
+    direct = _direct(to, order, spool)
     users = list(_users(order, executor, people))
     asked = (*(one for one in direct if one.kind is Kind.TO), *users)
     asked += tuple(one for one in direct if one.kind is not Kind.TO)
@@ -91,28 +93,46 @@ def addressees(order: Order, executor: Executor, people: People | None) -> Addre
     return found
 
 
-def _divided(to: Everyone) -> tuple[list[Someone], list[SelectBase]]:
-    """Return people given one by one, and queries."""
-    items = (to,) if isinstance(to, SelectBase) else items_of(to, "to")
+def _divided(
+    to: Everyone, spool: VariablesSpool
+) -> tuple[list[Someone | Addressee], list[SelectBase]]:
+    """Return people given one by one, and queries.
+
+    Who brings variables is taken in at once: a generator may bring more than fits into memory.
+    """
+
+    def taken_in(one: Any) -> Any:
+        has_variables = isinstance(one, Recipient) and one.variables
+        return _addressee(Kind.TO, one, spool) if has_variables else one
+
+    items = (to,) if isinstance(to, SelectBase) else items_of(to, "to", taken_in)
     people = [one for one in items if not isinstance(one, SelectBase)]
     return people, [one for one in items if isinstance(one, SelectBase)]
 
 
-def _direct(to: Iterable[Someone], order: Order) -> list[Addressee]:
+def _direct(
+    to: Iterable[Someone | Addressee], order: Order, spool: VariablesSpool
+) -> list[Addressee]:
     """Return the addresses given directly; the wrong ones are named at once."""
-    given = [(Kind.TO, one) for one in to]
+    given: list[tuple[Kind, Someone | Addressee]] = [(Kind.TO, one) for one in to]
     given += [(Kind.CC, one) for one in items_of(order.cc, "cc")]
     given += [(Kind.BCC, one) for one in items_of(order.bcc, "bcc")]
     parsed = iter(parse_all(one for _, one in given if isinstance(one, str)))
-    return [_addressee(kind, next(parsed) if isinstance(one, str) else one) for kind, one in given]
+    return [
+        _addressee(kind, next(parsed) if isinstance(one, str) else one, spool)
+        for kind, one in given
+    ]
 
 
-def _addressee(kind: Kind, one: Someone) -> Addressee:
+def _addressee(kind: Kind, one: Someone | Addressee, spool: VariablesSpool) -> Addressee:
     match one:
+        case Addressee():
+            return one
         case Address():
             return Addressee(address=one, key=one.key, kind=kind)
         case Recipient(address=Address() as address):
-            variables = one.variables and pack(one.variables, f"the variables of {address}")
+            packed = one.variables and pack(one.variables, f"the variables of {address}")
+            variables = spool.keep(packed) if packed else packed
             return Addressee(address=address, key=address.key, kind=kind, variables=variables)
     raise RecipientError(
         f"expected a recipient to be an address or a Recipient, got: {shown(one)}; "

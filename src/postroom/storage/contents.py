@@ -17,6 +17,7 @@ from postroom.storage.addressees import Addressee
 from postroom.storage.data_errors import reason_of
 from postroom.storage.models import PREFIX, Tables
 from postroom.storage.piecewise import piecewise
+from postroom.storage.spooled_variables import loaded
 from postroom.values.address import Address
 from postroom.values.attachment import Disposition
 from postroom.values.checks import delays_of
@@ -95,13 +96,20 @@ def content_hash(
     # Without what is not set: a column added by a later version changes no hash.
     what = {name: value for name, value in stored.items() if name in _ASKED and value is not None}
     people = sorted({_asked(one) for one in asked} | {f"query\n{one}" for one in queries})
-    return hashlib.sha256(_canonical([what, list(files), people]).encode()).hexdigest()
+    return _sha256(_canonical([what, list(files), people]))
 
 
 def _asked(one: Addressee) -> str:
     """Return what was asked for: a user stays the same user when their address changes."""
     who = (f"{one.key}\n{one.address.name}") if one.user_ref is None else f"user\n{one.user_ref}"
-    return f"{one.kind}\n{who}\n{'' if one.variables is None else _canonical(one.variables)}"
+    variables = loaded(one.variables)
+    # Hashed at once: what all of them bring together may be more than fits into memory.
+    brought = "" if variables is None else _sha256(_canonical(variables))
+    return f"{one.kind}\n{who}\n{brought}"
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _canonical(value: Any) -> str:

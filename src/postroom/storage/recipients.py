@@ -39,6 +39,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from postroom.storage.addressees import Addressee
 from postroom.storage.engine import clock_sql
 from postroom.storage.models import Tables, Utc
+from postroom.storage.spooled_variables import loaded
 from postroom.storage.upsert import Upsert, upsert_on
 from postroom.values.states import Lane, RecipientState
 
@@ -149,7 +150,7 @@ def _packed(people: Sequence[Addressee]) -> list[tuple[Any, ...]]:
             one.address.name,
             one.kind.value,
             one.user_ref,
-            one.variables,
+            loaded(one.variables),
         )
         for one in people
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -42,11 +42,19 @@ def addresses_of(values: Iterable[str | Address], what: str) -> tuple[Address, .
     return tuple(next(parsed) if isinstance(one, str) else address_of(one) for one in given)
 
 
-def items_of(values: Iterable[Any], what: str) -> tuple[Any, ...]:
-    """Return ``values`` as a tuple; a single text is no list."""
+def items_of(
+    values: Iterable[Any], what: str, each: Callable[[Any], Any] | None = None
+) -> tuple[Any, ...]:
+    """Return ``values`` as a tuple; a single text is no list.
+
+    Args:
+        values: What was given.
+        what: The name to call it by in an error.
+        each: Makes something else of every value as it comes; None keeps them.
+    """
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise MessageError(f"expected {what} to be a list, got: {shown(values)}")
-    return tuple(values)
+    return tuple(values) if each is None else tuple(map(each, values))
 
 
 def texts_of(values: Iterable[str], what: str) -> tuple[str, ...]:
