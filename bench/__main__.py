@@ -25,6 +25,7 @@ BENCHES = (
     "depth",
     "soak",
     "scale",
+    "poison",
 )
 
 
