@@ -64,6 +64,18 @@ print("ends")
     assert ran(script) == "ends"
 
 
+@pytest.mark.parametrize("times", range(10))
+def test_a_process_may_end_while_loops_come_and_go(times: int) -> None:
+    script = f"""{_BEGIN}
+ended = [threading.Event() for _ in range(30)]
+for one in ended:
+    Scheduler("loop").spawn(lambda one=one: (new_event().wait(0.02), one.set()))
+ended[{times}].wait()
+print("ends")
+"""
+    assert ran(script) == "ends"
+
+
 def test_an_application_that_lives_on_gevent_is_not_held_up() -> None:
     script = f"""
 from gevent import monkey

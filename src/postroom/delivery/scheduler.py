@@ -11,6 +11,7 @@ what a thread would. Nothing that blocks may run in a task but through `run_in_t
 
 from __future__ import annotations
 
+import atexit
 import select
 import sys
 import threading
@@ -37,6 +38,8 @@ log = Log("postroom.delivery")
 
 #: The longest wait without a look at the clock: timers stand still while a machine is suspended.
 LOOK_UP_S = 5.0
+#: How long the interpreter's end waits for a loop to let go of its thread.
+_PARK_S = 1.0
 #: What libev calls the events that a socket is waited for (ev.h).
 _LIBEV = {select.POLLIN: 1, select.POLLOUT: 2}
 
@@ -180,7 +183,10 @@ class _Loop:
         self.tasks = 0
         self._task_ended = task_ended
         self._hub: Future[Hub] = Future()
+        #: The thread, and what runs in it where neither the loop nor a task does.
+        self._native: threading.Thread
         self._thread: greenlet
+        self._is_parked = threading.Event()
 
     # -- called from other threads ------------------------------------------------------------
 
@@ -197,7 +203,7 @@ class _Loop:
 
     def run(self) -> None:
         """Run until the last task has ended."""
-        self._thread = getcurrent()
+        self._native, self._thread = threading.current_thread(), getcurrent()
         try:
             hub = _new_hub()
             # While it is active the loop waits, though no task may be waiting for anything.
@@ -206,11 +212,38 @@ class _Loop:
         except BaseException as error:
             self._hub.set_exception(error)
             return
+        if hub.parent is not self._thread:  # the application's, as is this thread
+            self._hub.set_result(hub)
+            hub.switch()
+            active.close()
+            return
+        _remember(self)
         self._hub.set_result(hub)
-        hub.switch()
+        parks = hub.switch()
+        if parks:
+            self._is_parked.set()
+            threading.Event().wait()
         active.close()
-        if hub.parent is self._thread:  # else it is the application's
-            hub.destroy(destroy_loop=True)
+        hub.destroy(destroy_loop=True)
+
+    @property
+    def is_alive(self) -> bool:
+        """Return whether the thread has not ended yet, and is this process's own after a fork."""
+        return self._native.is_alive()
+
+    def park(self) -> None:
+        """Have the thread stand still with all its tasks, or wait for its end where that is near.
+
+        While the interpreter ends, a thread that has run greenlets must not: greenlet takes what
+        is left of them apart then, in an interpreter that is half gone, and the process crashes.
+        """
+        loop = self._hub.result().loop
+        if loop is not None:
+            with suppress(ValueError):  # destroyed this moment: it ends by itself
+                loop.run_callback_threadsafe(self._thread.switch, True)
+        until = monotonic() + _PARK_S
+        while self.is_alive and not self._is_parked.wait(0.01) and monotonic() < until:
+            pass
 
     def end(self) -> None:
         """Let the thread end, once the task that calls this has."""
@@ -229,6 +262,26 @@ class _Loop:
             log.exception("a sender ended by an error of our own")
         finally:
             self._task_ended(self)
+
+
+#: The loops whose threads may not have ended yet.
+_loops: set[_Loop] = set()
+
+
+def _remember(loop: _Loop) -> None:
+    for ended in [one for one in list(_loops) if not one.is_alive]:
+        _loops.discard(ended)
+    _loops.add(loop)
+
+
+def _park_all() -> None:
+    for loop in list(_loops):
+        if loop.is_alive:
+            loop.park()
+
+
+# Here, before whoever uses this registers what ends workers in order: it has to run after that.
+atexit.register(_park_all)
 
 
 def _new_hub() -> Hub:
