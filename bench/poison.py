@@ -67,7 +67,7 @@ def _bars(series: Sequence[Series]) -> Iterator[Bar]:
         if one.name.endswith("all good"):
             good = one
         else:
-            least = 0.9 if one.name.endswith("sent") else 0.4
+            least = 0.9 if one.name.endswith("sent") else 0.3
             yield Bar(what=one.name, value=ratio(one, good, "msg/s"), least=least)
 
 
