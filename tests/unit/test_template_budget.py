@@ -37,7 +37,7 @@ NESTED = "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% end
 
 def test_a_loop_that_never_seems_to_end_is_refused_with_the_way_to_raise_the_bound() -> None:
     with pytest.raises(TemplateTooSlow) as error:
-        rendered(f"Hello\n{NESTED}")
+        rendered(f"Hello\n{NESTED}", RenderBudget(seconds=600))
 
     assert str(error.value) == (
         "<string>, line 2: rendering took more than 1,000,000 steps (turns of loops, calls, long "
