@@ -66,7 +66,7 @@ def moved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moved]:
                 exec(compile(local, "page", "exec"), names)
         names["outbox"].create_tables()
         Base.metadata.create_all(names["outbox"].engine)
-        # As a worker does when it starts. Otherwise Celery makes its tasks ready at their first use,
+        # As a worker does when it starts. Otherwise Celery makes tasks ready at their first use,
         # which here may be by two threads at once: ours, and the one that sends hints.
         names["app"].finalize()
         yield Moved(names, relay)
