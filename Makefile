@@ -29,7 +29,7 @@ shop: env ## open the example shop with a local inbox; PORT=8000, ENGINE=threads
 test: env services ## every test but the long forms
 	@$(PYTEST) $(ARGS)
 
-coverage: env services ## the same, and which lines and branches they miss; takes half as long again
+coverage: env services ## the same, and which lines and branches they miss
 	@$(PYTEST) --cov --cov-report=term $(ARGS)
 
 lint: env ## ruff: rules and formatting
