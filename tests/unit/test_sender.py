@@ -24,7 +24,7 @@ from postroom.delivery.verdict import Verdicts
 from postroom.smtp.opening import Opening
 from postroom.smtp.transport import Transport
 from postroom.values.envelope import Envelope
-from postroom.values.errors import Disconnected, InvalidAddress
+from postroom.values.errors import Disconnected
 from postroom.values.relay import Relay
 from postroom.values.reply import Reply
 from postroom.values.states import Lane, Phase
@@ -210,23 +210,13 @@ def test_an_error_while_the_outcome_is_made_lets_the_lease_run_out(
 
 
 def test_an_address_that_breaks_out_of_its_command_harms_nobody_else() -> None:
-    class Careful(Willing):
-        written: list[str] = []  # noqa: RUF012  one connection only
-
-        def start(self, envelope: Envelope) -> None:
-            self._check(envelope)
-
+    class Accepting(Willing):
         def finish(self, following: Envelope | None = None) -> tuple[Reply, ...]:
-            if following is not None:
-                self._check(following)
             return (Reply(code=250),)
 
-        @staticmethod
-        def _check(envelope: Envelope) -> None:
-            if "2@" in envelope.recipients[0]:
-                raise InvalidAddress("expected envelope addresses without line ends")
-
-    papers = Work(Careful()).of(job(1), job(2), job(3))
+    odd = job(2)
+    odd.claims[0].address = "ann@example.com>\r\nRCPT TO:<eve@evil.example"
+    papers = Work(Accepting()).of(job(1), odd, job(3))
     states = {result.claim.recipient_id: result.state for result in papers.results}
     assert states == {1: "accepted", 2: "rejected", 3: "accepted"}
 

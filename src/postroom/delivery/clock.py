@@ -5,14 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-
-
-def boottime() -> float:
-    """Return seconds on a clock that a suspended machine or a stopped process cannot hold back.
-
-    ``CLOCK_BOOTTIME`` where there is one; a lease goes on running out while a laptop sleeps.
-    """
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+from functools import partial
 
 
 def utc_now() -> datetime:
@@ -20,5 +13,11 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-#: The local clock of this machine.
-monotonic: Callable[[], float] = boottime if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
+#: The local clock of this machine, in seconds. A suspended machine or a stopped process cannot
+#: hold it back: a lease goes on running out while a laptop sleeps. Not a function written in
+#: Python: it is asked several times for each mail.
+monotonic: Callable[[], float] = (
+    partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+    if hasattr(time, "CLOCK_BOOTTIME")
+    else time.monotonic
+)

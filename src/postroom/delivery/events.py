@@ -25,9 +25,11 @@ def tell(results: Iterable[Result]) -> None:
     """Log committed results under ``postroom.delivery``, with the fields of :func:`fields`."""
     if not log.isEnabledFor(logging.ERROR):
         return
+    # Asked once a commit, and not for each mail.
+    wanted = {level for level in set(_LEVELS.values()) if log.isEnabledFor(level)}
     for result in results:
         level = _LEVELS.get(result.state, logging.INFO)
-        if log.isEnabledFor(level):
+        if level in wanted:
             log.log(level, "%s", _sentence(result), extra=fields(result))
 
 

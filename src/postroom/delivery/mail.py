@@ -182,21 +182,17 @@ class Mail:
             MemoryError: there is no memory for it.
             SQLAlchemyError: attachments cannot be read now.
         """
+        message = self.message
+        recipients = [Address.stored(claim.address, claim.name) for claim in claims]
+        own = None if message.together else recipients[0]
+        recipient_id = None if message.together else claims[0].recipient_id
+        message_id = message_id_for(message.draft.token, recipient_id, message.draft.sender)
         try:
-            return self._addressed(claims, budget)
+            composed = self._composed(claims[0], budget)
+            letter = composed.letter(own, message_id)
         except (OSError, MemoryError):
             self.fell_short = True
             raise
-
-    def _addressed(self, claims: Sequence[Claim], budget: RenderBudget) -> tuple[Envelope, Letter]:
-        message = self.message
-        recipients = [Address.stored(claim.address, claim.name) for claim in claims]
-        composed = self._composed(claims[0], budget)
-        own = None if message.together else recipients[0]
-        recipient_id = None if message.together else claims[0].recipient_id
-        letter = composed.letter(
-            own, message_id_for(message.draft.token, recipient_id, message.draft.sender)
-        )
         envelope = Envelope(
             sender=message.envelope_sender,
             recipients=tuple([recipient.envelope for recipient in recipients]),

@@ -151,8 +151,6 @@ class Sender:
             self._broken(error, is_reused=is_reused)
         except LeaseLost:
             self._too_late()
-        except MessageError as error:
-            self._unspeakable(error)
         if not session.is_usable:
             self._hang_up()
 
@@ -297,25 +295,13 @@ class Sender:
             # Before the gate: behind it nothing may keep the dot waiting.
             self._following = self._next_on(session)
             self._pass_gate(current)
-            replies = self._finished(session)
+            following = self._following.envelope if self._following else None
+            replies = session.finish(following)
             if opening.is_complete and all(reply.is_positive for reply in replies):
                 self._reporter.accepted(current, replies)
                 return
             current.settle(self._verdicts(replies))
         self._reporter.report(current, self._transcript)
-
-    def _finished(self, session: Transport) -> tuple[Reply, ...]:
-        """Write the final dot, and with it the opening of the transaction that follows."""
-        following = self._following
-        if following is None:
-            return session.finish()
-        try:
-            return session.finish(following.envelope)
-        except MessageError as error:
-            # It cannot be opened, and nothing is written yet: the one before it goes on alone.
-            self._following = None
-            self._reporter.unsendable(following.job, error)
-            return session.finish()
 
     def _verdicts(self, replies: Sequence[Reply]) -> list[Outcome]:
         """Return what the replies to the final dot mean, for each recipient that stood."""
@@ -389,15 +375,6 @@ class Sender:
         self._current = self._following = None
         if self._session is not None:
             self._session.close()
-
-    def _unspeakable(self, error: MessageError) -> None:
-        """What was to be written would break out of its command, and was not written."""
-        current = self._current
-        if current is None or current.passed or self._following is not None:
-            self._give_up_unexplained(error)
-            return
-        self._current = None
-        self._reporter.unsendable(current.job, error)
 
     def _give_up_unexplained(self, error: Exception) -> None:
         """After an error that nobody foresaw: every job in hand gets an outcome that names it."""

@@ -175,11 +175,7 @@ class Session:
         return objection_to(envelope, self.capabilities)
 
     def start(self, envelope: Envelope) -> None:
-        """Write MAIL, RCPT and DATA: all that may be written before a reply is read.
-
-        Raises:
-            InvalidAddress: an address would break out of its command; nothing was written.
-        """
+        """Write MAIL, RCPT and DATA: all that may be written before a reply is read."""
         assert self._state is _IDLE, f"start() on a session that is {self._state.name}"
         exchange = self._begin(envelope)
         self._state = _BROKEN

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, Dialect
@@ -197,8 +198,7 @@ def distinct_batches(results: Iterable[Result]) -> Iterator[list[Result]]:
         yield sorted(batch, key=_by_recipient)
 
 
-def _by_recipient(result: Result) -> int:
-    return result.claim.recipient_id
+_by_recipient = attrgetter("claim.recipient_id")
 
 
 #: How many attempts of the recipient ``r`` ended in doubt; one that has none is not looked for.
@@ -223,17 +223,35 @@ def claims_of(rows: Iterable[Sequence[Any]], token: int) -> list[Claim]:
     attempts, how many of them ended in doubt, and the message's token, which only the first of
     its recipients in a row needs to bring. A text that is none comes as bytes.
     """
-    rows = list(rows)
-    claims = [_claim(row, token) for row in rows]
-    message_tokens = {row[1]: row[13] for row in rows if type(row[13]) is str}
-    for claim in claims:
-        claim.message_token = message_tokens.get(claim.message_id)
+    claims: list[Claim] = []
+    message_tokens: dict[Any, str] = {}
+    for row in rows:
+        message_token = row[13]
+        if type(message_token) is str:
+            message_tokens[row[1]] = message_token
+        else:
+            message_token = message_tokens.get(row[1])
+        claims.append(_claim(row, token, message_token))
     return claims
 
 
-def _claim(row: Sequence[Any], token: int) -> Claim:
-    recipient_id, message_id, address, name, variables, claims, tries, intent = row[:8]
-    reason, lane, at, attempts, doubts = row[8:13]
+def _claim(row: Sequence[Any], token: int, message_token: str | None) -> Claim:
+    (
+        recipient_id,
+        message_id,
+        address,
+        name,
+        variables,
+        claims,
+        tries,
+        intent,
+        reason,
+        lane,
+        at,
+        attempts,
+        doubts,
+        _,
+    ) = row
     try:
         # The types are compared as they are: this is done for every mail.
         is_sound = (
@@ -241,7 +259,8 @@ def _claim(row: Sequence[Any], token: int) -> Claim:
             and type(message_id) is type(claims) is type(tries) is type(attempts) is int
             and "@" in address
             and len(address) <= _LONGEST_ADDRESS
-            and ((address + name).isprintable() or not _UNWRITABLE.search(address + name))
+            and (address.isprintable() or not _UNWRITABLE.search(address))
+            and (not name or name.isprintable() or not _UNWRITABLE.search(name))
             and (reason is None or type(reason) is str)
             and lane in LANES
         )
@@ -249,7 +268,7 @@ def _claim(row: Sequence[Any], token: int) -> Claim:
     except Exception:
         is_sound, known = False, None
     if not is_sound or not (known is None or type(known) is dict):
-        return _unreadable(row, token, _complaint(row))
+        return _unreadable(row, token, _complaint(row), message_token)
     return Claim(
         recipient_id=recipient_id,
         message_id=message_id,
@@ -265,6 +284,7 @@ def _claim(row: Sequence[Any], token: int) -> Claim:
         claimed_at=at,
         attempts=attempts,
         doubts=doubts,
+        message_token=message_token,
     )
 
 
@@ -281,7 +301,9 @@ def strays_of(rows: Iterable[Sequence[Any]], token: int) -> list[Claim]:
     ]
 
 
-def _unreadable(row: Sequence[Any], token: int, because: str) -> Claim:
+def _unreadable(
+    row: Sequence[Any], token: int, because: str, message_token: str | None = None
+) -> Claim:
     recipient_id, message_id, address, _, _, claims, _, intent, _, lane, at = row[:11]
     return Claim(
         recipient_id=recipient_id,
@@ -295,6 +317,7 @@ def _unreadable(row: Sequence[Any], token: int, because: str) -> Claim:
         has_intent=bool(intent),
         suppressed_because=None,
         unreadable_because=because,
+        message_token=message_token,
         lane=lane if lane in LANES else Lane.NORMAL.rank,
         claimed_at=at,
     )
@@ -351,7 +374,7 @@ def fitted(results: Iterable[Result]) -> None:
         reply, transcript, code = result.reply, result.transcript, result.enhanced_code
         if reply is not None:
             result.reply = storable(reply, _KEPT_REPLY_CHARACTERS)
-        if transcript is not None:
+        if transcript:
             result.transcript = storable(transcript, _KEPT_TRANSCRIPT_CHARACTERS)
         if code is not None and len(code) > _KEPT_CODE_CHARACTERS:
             result.enhanced_code = None
