@@ -31,6 +31,7 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    literal_column,
     null,
     select,
 )
@@ -199,7 +200,10 @@ def _given_on_postgresql() -> tuple[list[ColumnElement[Any]], ColumnElement[int]
     )
     person = given.c.person
     texts = [person[place].astext for place in range(len(_TEXTS))]
-    return [*texts, func.nullif(person[_VARIABLES], cast("null", JSONB))], given.c.number
+    return [
+        *texts,
+        func.nullif(person[_VARIABLES], literal_column("'null'::jsonb")),
+    ], given.c.number
 
 
 def _given_on_sqlite() -> tuple[list[ColumnElement[Any]], ColumnElement[int]]:
