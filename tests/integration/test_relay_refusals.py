@@ -74,6 +74,16 @@ def test_a_refusal_of_early_commands_costs_no_mail_a_try(engine: Engine) -> None
         sending.outbox.close()
 
 
+def test_many_connections_learn_from_one_that_commands_may_not_come_early(engine: Engine) -> None:
+    with FaultyRelay(Abilities(refuses_early=True, delay_s=0.01)) as relay:
+        sending = Sending(engine, relay, "&connections=20")
+        receipt = sending.enqueue(*people(100))
+        sending.until_empty()
+        assert sending.states(receipt) == {"accepted": 100}
+        assert len(sending.attempts(receipt)) == 100
+        sending.outbox.close()
+
+
 def test_a_shared_mail_keeps_to_the_limit_that_was_announced(engine: Engine) -> None:
     abilities = Abilities(extensions=("PIPELINING", "LIMITS RCPTMAX=7"))
     with FaultyRelay(abilities) as relay:

@@ -8,10 +8,11 @@ from tests.project.sources import modules
 FLOORS = {
     "version": {"version"},
     "log": {"log"},
+    "backoff": {"backoff"},
     "values": {"version", "values"},
     "storage": {"version", "log", "values", "storage"},
     "smtp": {"version", "log", "values", "smtp"},
-    "delivery": {"version", "log", "values", "storage", "smtp", "delivery"},
+    "delivery": {"version", "log", "backoff", "values", "storage", "smtp", "delivery"},
 }
 
 #: Where alone something foreign may be imported.

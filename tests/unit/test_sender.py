@@ -141,7 +141,7 @@ class Unpreparable(Mail):
         (OperationalError("SELECT", {}, Exception("server closed")), "server closed"),
     ],
 )
-def test_what_this_machine_has_too_little_of_puts_mail_off_longer_each_time(
+def test_what_this_machine_has_too_little_of_puts_all_mail_in_hand_off_once(
     error: Exception, said: str
 ) -> None:
     work = Work(Accepting())
@@ -151,9 +151,7 @@ def test_what_this_machine_has_too_little_of_puts_mail_off_longer_each_time(
         ("deferred", "ourselves", False, None)
     }
     assert all(said in (one.reply or "") for one in results)
-    pauses = [one.due_in_s or 0.0 for one in results]
-    assert pauses[:3] == [5, 10, 20]
-    assert pauses[-1] == 900
+    assert {one.due_in_s for one in results} == {5}
     work.of(job(1))
     [after] = work.of(short[0]).results
     assert after.due_in_s == 5

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-#: One more connection is asked for after this; each refusal doubles it.
-_FIRST_S = 60.0
-_LONGEST_S = 600.0
+from postroom.backoff import Backoff
+
+#: When one more connection is asked for.
+_ASK_AGAIN = Backoff(first_s=60.0, longest_s=600.0)
 
 
 class ConnectionLimit:
@@ -23,7 +24,8 @@ class ConnectionLimit:
         self._lock = threading.Lock()
         self._most = most
         self._current = most
-        self._wait_s = _FIRST_S
+        #: How often in a row one more than before was refused.
+        self._refusals = 0
         self._raise_at = 0.0
         #: The limit was raised, and nobody has been let in or refused since.
         self._is_raised = False
@@ -36,17 +38,17 @@ class ConnectionLimit:
             if self._clock() >= self._raise_at and self._current < self._most:
                 self._current += 1
                 self._is_raised = True
-                self._raise_at = self._clock() + self._wait_s
+                self._raise_at = self._clock() + _ASK_AGAIN.pause_s(self._refusals + 1)
             return self._current
 
     def refused(self, standing: int) -> None:
         """Take note that no more than the ``standing`` connections were let in."""
         with self._lock:
             if self._is_raised:
-                self._wait_s = min(self._wait_s * 2, _LONGEST_S)
+                self._refusals += 1
                 self._is_raised = False
             self._current = min(max(standing, 1), self._most)
-            self._raise_at = self._clock() + self._wait_s
+            self._raise_at = self._clock() + _ASK_AGAIN.pause_s(self._refusals + 1)
 
     def let_in(self, standing: int) -> None:
         """Take note that ``standing`` connections stand."""
@@ -56,11 +58,11 @@ class ConnectionLimit:
             self._current = max(self._current, min(standing, self._most))
             if self._is_raised and standing >= self._current:
                 self._is_raised = False
-                self._wait_s = _FIRST_S
+                self._refusals = 0
 
     def forget(self) -> None:
         """Begin anew: the relay was away, and its limit may be another one."""
         with self._lock:
             self._current = self._most
-            self._wait_s = _FIRST_S
+            self._refusals = 0
             self._is_raised = False

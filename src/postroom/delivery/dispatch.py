@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,6 +13,7 @@ from postroom.delivery.mail import Mail
 from postroom.delivery.outlet import NoSender, Outlet
 from postroom.delivery.routing import Routing
 from postroom.delivery.screening import Screening
+from postroom.delivery.verdict import without_attempt
 from postroom.smtp.route import Router
 from postroom.storage.ledger import Claim, Result
 from postroom.values.states import Fault, RecipientState
@@ -53,18 +54,21 @@ class Dispatch:
             try:
                 self.outlets[relay].put(ready)
             except NoSender as error:
-                results.extend(
-                    _unsent(relay, claim, error) for job in ready for claim in job.claims
-                )
+                reply = f"waiting: no sender can be started for {relay}: {error}"
+                for job in ready:
+                    results.extend(_put_off(job, _NO_SENDER_S, reply, Fault.OURSELVES))
         return results
 
     def _route(self, job: Job, queued: dict[str, list[Job]], results: list[Result]) -> None:
         name = self.routing.name_for(job.mail.message)
         router = self.routers.get(name)
         if router is None:
-            results.extend(self._unknown(name, claim) for claim in job.claims)
+            reply = self._unknown(name)
+            results.extend(_put_off(job, _UNKNOWN_RELAY_S, reply, Fault.OURSELVES))
         elif (relay := router.choose()) is None:
-            results.extend(_postponed(router, claim) for claim in job.claims)
+            pause_s = max(router.pause_s(), _LEAST_PAUSE_S)
+            reply = f"waiting: {router.name} rests after faults of its own"
+            results.extend(_put_off(job, pause_s, reply, Fault.RELAY))
         else:
             job.router = router
             queued.setdefault(relay.name, []).append(job)
@@ -99,35 +103,14 @@ class Dispatch:
         for outlet in self.outlets.values():
             outlet.cut()
 
-    def _unknown(self, relay: str, claim: Claim) -> Result:
+    def _unknown(self, relay: str) -> str:
         known = ", ".join(sorted(self.routers))
-        return Result(
-            claim=claim,
-            state=RecipientState.DEFERRED,
-            at=utc_now(),
-            due_in_s=_UNKNOWN_RELAY_S,
-            fault=Fault.OURSELVES,
-            reply=f"waiting for a worker that knows the relay {relay!r}; this one knows: {known}",
+        return f"waiting for a worker that knows the relay {relay!r}; this one knows: {known}"
+
+
+def _put_off(job: Job, due_in_s: float, reply: str, fault: Fault) -> Iterator[Result]:
+    now = utc_now()
+    for claim in job.claims:
+        yield without_attempt(
+            claim, RecipientState.DEFERRED, reply, at=now, fault=fault, due_in_s=due_in_s
         )
-
-
-def _postponed(router: Router, claim: Claim) -> Result:
-    return Result(
-        claim=claim,
-        state=RecipientState.DEFERRED,
-        at=utc_now(),
-        due_in_s=max(router.pause_s(), _LEAST_PAUSE_S),
-        fault=Fault.RELAY,
-        reply=f"waiting: {router.name} rests after faults of its own",
-    )
-
-
-def _unsent(relay: str, claim: Claim, error: NoSender) -> Result:
-    return Result(
-        claim=claim,
-        state=RecipientState.DEFERRED,
-        at=utc_now(),
-        due_in_s=_NO_SENDER_S,
-        fault=Fault.OURSELVES,
-        reply=f"waiting: no sender can be started for {relay}: {error}",
-    )

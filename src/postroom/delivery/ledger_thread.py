@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from postroom.backoff import Backoff
 from postroom.delivery import events
 from postroom.delivery.appetite import Appetite
 from postroom.delivery.batch import Batch
@@ -35,8 +36,7 @@ from postroom.values.states import Lane
 
 log = Log("postroom.worker")
 
-_FIRST_PAUSE_S = 0.1
-_LONGEST_PAUSE_S = 5.0
+_BACKOFF = Backoff(first_s=0.1, longest_s=5.0)
 _HEARTBEAT_S = 10.0
 #: How long senders may take to say goodbye to their relays.
 _FAREWELL_S = 3.0
@@ -76,8 +76,8 @@ class LedgerThread(threading.Thread):
         self._poll = Timer(self._config.poll_s, now=monotonic())
         self._heartbeat = Timer(_HEARTBEAT_S, now=monotonic())
         self._kept = Papers()
-        self._pause_s = 0.0
-        self._stumble_s = 0.0
+        #: How often in a row a commit has failed, and a turn outside it.
+        self._failures = self._stumbles = 0
         #: How often in a row the database has refused, and why, once that is no passing thing.
         self._refusals = 0
         self.refused: ConfigError | None = None
@@ -135,15 +135,14 @@ class LedgerThread(threading.Thread):
         if self.is_stopping:
             self._desk.release(self._dispatch.close())
         self._turn()
-        self._stumble_s = 0.0
+        self._stumbles = 0
 
     def _stumbled(self) -> None:
         """After an error of our own outside the transaction: nothing is lost, and we go on."""
-        self._stumble_s = _longer(self._stumble_s)
-        log.exception(
-            "the ledger thread met an error of our own; it goes on in %.1f s", self._stumble_s
-        )
-        time.sleep(self._stumble_s)
+        self._stumbles += 1
+        pause_s = _BACKOFF.pause_s(self._stumbles)
+        log.exception("the ledger thread met an error of our own; it goes on in %.1f s", pause_s)
+        time.sleep(pause_s)
 
     def _each(self, *steps: Callable[[], object]) -> None:
         """Take every step, whatever becomes of the others."""
@@ -175,8 +174,8 @@ class LedgerThread(threading.Thread):
         return self.is_stopping or (self._is_idle and self._until is not Until.STOPPED)
 
     def _wait_s(self) -> float:
-        if self._pause_s:
-            return self._pause_s
+        if self._failures:
+            return _BACKOFF.pause_s(self._failures)
         if self._is_hinted or self._limits():
             return 0.0
         return min(self._config.poll_s, self._config.lease_s / 6)
@@ -239,7 +238,7 @@ class LedgerThread(threading.Thread):
     def _failed(self, papers: Papers, error: Exception) -> None:
         """Keep everything for the next try, and let no mail out that could not be recorded."""
         self._gate.close()
-        self._pause_s = _longer(self._pause_s)
+        self._failures += 1
         refused = refusal(error)
         self._refusals = self._refusals + 1 if refused else 0
         if refused and self._refusals >= _PATIENCE:
@@ -248,16 +247,16 @@ class LedgerThread(threading.Thread):
             "the database %s, %d outcomes wait; next try in %.1f s: %s",
             "refuses" if refused else "does not answer",
             len(papers.results),
-            self._pause_s,
+            _BACKOFF.pause_s(self._failures),
             refused or str(getattr(error, "orig", error)).partition("\n")[0],
             exc_info=None if isinstance(error, SQLAlchemyError) else error,
         )
 
     def _committed(self, papers: Papers, settled: Settled) -> None:
         """Let go of what has its outcome, and let those go on who waited for the commit."""
-        if self._pause_s:
+        if self._failures:
             log.info("the database answers again")
-            self._pause_s = 0.0
+            self._failures = 0
         self._refusals, self.refused = 0, None
         self._holdings.drop(result.claim for result in papers.results)
         self._holdings.drop(papers.released)
@@ -295,7 +294,3 @@ class LedgerThread(threading.Thread):
             # Let the leases run out: what fails time after time is set aside in the end.
             log.exception("could not hand %d claims to senders", len(settled.claims))
             self._holdings.drop(settled.claims)
-
-
-def _longer(pause_s: float) -> float:
-    return min(max(pause_s * 2, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from postroom.backoff import Backoff, SharedBackoff
 from postroom.delivery.clock import monotonic, utc_now
 from postroom.delivery.desk import Desk
 from postroom.delivery.job import Job
 from postroom.delivery.outlet import Outlet
 from postroom.delivery.transaction import Transaction
-from postroom.delivery.verdict import Spoken, Verdicts, accepted
+from postroom.delivery.verdict import Spoken, Verdicts, accepted, without_attempt
 from postroom.storage.data_errors import reason_of
-from postroom.storage.ledger import Claim, Result
+from postroom.storage.ledger import Claim
 from postroom.values.errors import MessageError, named
 from postroom.values.reply import Outcome, Reply
 from postroom.values.states import Fault, Phase, RecipientState
 
 _LEAST_PAUSE_S = 1.0
 #: After this machine ran out of disk or memory: mostly it is other mail in hand that takes it.
-_FIRST_SHORTAGE_S = 5.0
-_LONGEST_SHORTAGE_S = 900.0
+_SHORTAGE = Backoff(first_s=5.0, longest_s=900.0)
 _ACCEPTED = RecipientState.ACCEPTED
 
 
@@ -31,13 +31,12 @@ class Reporter:
         self._outlet = outlet
         self._desk = desk
         self._verdicts = verdicts
-        #: How often in a row this machine or its database failed.
-        self._shortages = 0
+        self._shortage = SharedBackoff(_SHORTAGE, clock=monotonic)
 
     def accepted(self, transaction: Transaction, replies: Sequence[Reply]) -> None:
         """Hand in that the relay has taken the mail for everyone, as it nearly always does."""
         self._outlet.breaker.record(None)
-        self._shortages = 0
+        self._shortage.succeeded()
         spoken = self._spoken(transaction)
         claims = transaction.job.claims
         results = [accepted(*both, spoken) for both in zip(claims, replies, strict=True)]
@@ -95,53 +94,35 @@ class Reporter:
         """This machine or its database failed while the mail was composed: try it later.
 
         No relay heard of it, and it says nothing about the mail: it is no attempt, and does not
-        count. Each further time in a row the pause is twice as long.
+        count. Where it fails again after the pause, the next pause is twice as long.
         """
-        pause_s = min(_FIRST_SHORTAGE_S * 2.0**self._shortages, _LONGEST_SHORTAGE_S)
-        self._shortages += 1
-        now = utc_now()
-        self._desk.report(
-            [
-                Result(
-                    claim=claim,
-                    state=RecipientState.DEFERRED,
-                    at=now,
-                    due_in_s=pause_s,
-                    fault=Fault.OURSELVES,
-                    reply=f"waiting: this worker could not prepare the mail: {reason_of(error)}",
-                )
-                for claim in job.claims
-            ]
-        )
+        reply = f"waiting: this worker could not prepare the mail: {reason_of(error)}"
+        pause_s = self._shortage.failed()
+        self._settle(job, RecipientState.DEFERRED, reply, fault=Fault.OURSELVES, due_in_s=pause_s)
 
     def put_off(self, job: Job, pause_s: float) -> None:
         """A rate is used up: put the job off until it allows one more, without an attempt."""
-        now = utc_now()
-        self._desk.report(
-            [
-                Result(
-                    claim=claim,
-                    state=RecipientState.DEFERRED,
-                    at=now,
-                    due_in_s=max(pause_s, _LEAST_PAUSE_S),
-                    reply=f"waiting: the rate of {self._outlet.relay.name} is used up",
-                )
-                for claim in job.claims
-            ]
-        )
+        reply = f"waiting: the rate of {self._outlet.relay.name} is used up"
+        self._settle(job, RecipientState.DEFERRED, reply, due_in_s=max(pause_s, _LEAST_PAUSE_S))
 
     def unsendable(self, job: Job, error: MessageError) -> None:
         """The message cannot be composed for these recipients, now or later."""
+        self._settle(job, RecipientState.REJECTED, f"not sent: {error}", fault=Fault.MESSAGE)
+
+    def _settle(
+        self,
+        job: Job,
+        state: RecipientState,
+        reply: str,
+        *,
+        fault: Fault | None = None,
+        due_in_s: float | None = None,
+    ) -> None:
+        """Hand in the same for all of a job of which no relay has heard."""
         now = utc_now()
         self._desk.report(
             [
-                Result(
-                    claim=claim,
-                    state=RecipientState.REJECTED,
-                    at=now,
-                    fault=Fault.MESSAGE,
-                    reply=f"not sent: {error}",
-                )
+                without_attempt(claim, state, reply, at=now, fault=fault, due_in_s=due_in_s)
                 for claim in job.claims
             ]
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from postroom.delivery.verdict import without_attempt
 from postroom.storage.contents import StoredMessage
 from postroom.storage.ledger import Claim, Result
 from postroom.values.states import Fault, RecipientState
@@ -21,27 +22,27 @@ class Screening:
         if claim.has_intent:
             return _begun(claim, now)
         if claim.claims > self.max_claims:
-            return Result(
-                claim=claim,
-                state=RecipientState.REJECTED,
+            return without_attempt(
+                claim,
+                RecipientState.REJECTED,
+                f"set aside: claimed {self.max_claims} times without an outcome; "
+                "see the workers' logs, then `postroom retry`",
                 at=now,
                 fault=Fault.OURSELVES,
-                reply=f"set aside: claimed {self.max_claims} times without an outcome; "
-                "see the workers' logs, then `postroom retry`",
             )
         if claim.suppressed_because is not None:
-            return Result(
-                claim=claim,
-                state=RecipientState.SUPPRESSED,
+            return without_attempt(
+                claim,
+                RecipientState.SUPPRESSED,
+                f"suppressed: {claim.suppressed_because}",
                 at=now,
-                reply=f"suppressed: {claim.suppressed_because}",
             )
         if message.expires_at is not None and message.expires_at.timestamp() <= claim.claimed_at:
-            return Result(
-                claim=claim,
-                state=RecipientState.EXPIRED,
+            return without_attempt(
+                claim,
+                RecipientState.EXPIRED,
+                f"expired at {message.expires_at.isoformat()}",
                 at=now,
-                reply=f"expired at {message.expires_at.isoformat()}",
             )
         return None
 
@@ -49,21 +50,20 @@ class Screening:
         """Return what to record where rows cannot be read: the recipient's, or its message's."""
         if claim.has_intent:
             return _begun(claim, now)
-        return Result(
-            claim=claim,
-            state=RecipientState.REJECTED,
+        return without_attempt(
+            claim,
+            RecipientState.REJECTED,
+            f"not sent: {because}; mend the row, then `postroom retry`",
             at=now,
             fault=Fault.OURSELVES,
-            reply=f"not sent: {because}; mend the row, then `postroom retry`",
         )
 
 
 def _begun(claim: Claim, now: datetime) -> Result:
-    return Result(
-        claim=claim,
-        state=RecipientState.IN_DOUBT,
+    return without_attempt(
+        claim,
+        RecipientState.IN_DOUBT,
+        "a worker ended after it had begun to write the final dot; decide with `postroom resolve`",
         at=now,
         fault=Fault.OURSELVES,
-        reply="a worker ended after it had begun to write the final dot; "
-        "decide with `postroom resolve`",
     )

@@ -38,6 +38,7 @@ from postroom.values.errors import (
     RelayError,
     TemplateTooSlow,
 )
+from postroom.values.relay_options import Pipelining
 from postroom.values.reply import Outcome, Reply, classify, classify_error
 from postroom.values.states import Fault, OnDoubt, Phase
 from postroom.values.template import DEFAULT_BUDGET, RenderBudget
@@ -332,6 +333,9 @@ class Sender:
     def _next_on(self, session: Transport) -> Transaction | None:
         """Return the transaction to open together with this final dot, if there is one."""
         if self._breaker.is_open:
+            return None
+        if self._learned.refuses_early and session.pipelining is Pipelining.FULL:
+            # Another connection found that out: here the next mail waits for the reply.
             return None
         while session.takes_another and (job := self._queue.take_now()) is not None:
             self._taken = job

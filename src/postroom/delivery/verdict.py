@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from postroom.backoff import Backoff
 from postroom.storage.contents import StoredMessage
 from postroom.storage.ledger import Claim, Result
 from postroom.values.reply import Outcome, Reply
 from postroom.values.retry import DEFAULT_SCHEDULE, RetrySchedule
-from postroom.values.states import OnDoubt, Phase, RecipientState
+from postroom.values.states import Fault, OnDoubt, Phase, RecipientState
 
 # Looking a member up on its class takes a function call on Python 3.11, several times a mail.
 _ACCEPTED = RecipientState.ACCEPTED
@@ -19,12 +20,10 @@ _REJECTED = RecipientState.REJECTED
 _IN_DOUBT = RecipientState.IN_DOUBT
 _DOT = Phase.DOT
 
-#: The first pause after what counts against nobody's schedule; each further one is twice as long.
-_LEAST_PAUSE_S = 1.0
-_MOST_DOUBLINGS = 32
-_LONGEST_PAUSE_S = 900.0
+#: After what counts against nobody's schedule.
+_UNCOUNTED = Backoff(first_s=1.0, longest_s=900.0)
 #: The same while the relay rests: its mail should not wait much longer than it does.
-_LONGEST_RESTING_S = 60.0
+_RESTING = Backoff(first_s=1.0, longest_s=60.0)
 #: After so many attempts even the relay's faults count, where the relay works for others.
 _PATIENCE = 5
 #: Between two resends of what is in doubt.
@@ -60,6 +59,28 @@ def accepted(claim: Claim, reply: Reply, spoken: Spoken) -> Result:
         phase=_DOT,
         duration_s=spoken.duration_s,
     )
+
+
+def without_attempt(
+    claim: Claim,
+    state: RecipientState,
+    reply: str,
+    *,
+    at: datetime,
+    fault: Fault | None = None,
+    due_in_s: float | None = None,
+) -> Result:
+    """Return what to record for ``claim`` where no relay has heard of it.
+
+    Args:
+        claim: The recipient's.
+        state: What becomes of it.
+        reply: Why, in words.
+        at: When that was decided.
+        fault: Whose fault it is; None: nobody's.
+        due_in_s: When to try again, in seconds; None ends the work on it.
+    """
+    return Result(claim=claim, state=state, at=at, reply=reply, fault=fault, due_in_s=due_in_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +153,7 @@ class Verdicts:
         if message.on_doubt is OnDoubt.HOLD or claim.doubts >= self.max_resends:
             return None
         longest_s = max(_LONGEST_DOUBT_S, self.doubt_s)
-        return min(_doubled(self.doubt_s, claim.doubts), longest_s)
+        return Backoff(first_s=self.doubt_s, longest_s=longest_s).pause_s(claim.doubts + 1)
 
     def _deferred(
         self, claim: Claim, message: StoredMessage, outcome: Outcome
@@ -140,8 +161,8 @@ class Verdicts:
         delay_s = _schedule(message).delay_s(claim.tries, self.random)
         if delay_s is None:
             return _REJECTED, None
-        least_s = 0.0 if outcome.counts else _doubled(_LEAST_PAUSE_S, claim.attempts)
-        return _DEFERRED, max(delay_s, outcome.retry_after_s or 0.0, min(least_s, _LONGEST_PAUSE_S))
+        least_s = 0.0 if outcome.counts else _UNCOUNTED.pause_s(claim.attempts + 1)
+        return _DEFERRED, max(delay_s, outcome.retry_after_s or 0.0, least_s)
 
 
 def _is_hopeless(claim: Claim, outcome: Outcome, spoken: Spoken) -> bool:
@@ -156,13 +177,8 @@ def _is_hopeless(claim: Claim, outcome: Outcome, spoken: Spoken) -> bool:
 
 def _pause_s(claim: Claim, spoken: Spoken) -> float:
     if spoken.is_resting and spoken.pause_s <= 0:
-        return _LEAST_PAUSE_S  # another relay of the route takes it
-    longest_s = _LONGEST_RESTING_S if spoken.is_resting else _LONGEST_PAUSE_S
-    return min(_doubled(_LEAST_PAUSE_S, claim.attempts), longest_s)
-
-
-def _doubled(first_s: float, times: int) -> float:
-    return first_s * 2.0 ** min(times, _MOST_DOUBLINGS)
+        return _UNCOUNTED.first_s  # another relay of the route takes it
+    return (_RESTING if spoken.is_resting else _UNCOUNTED).pause_s(claim.attempts + 1)
 
 
 def _schedule(message: StoredMessage) -> RetrySchedule:

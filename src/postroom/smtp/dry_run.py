@@ -21,6 +21,7 @@ from postroom.smtp.plain_view import plain_view
 from postroom.values.envelope import Envelope
 from postroom.values.errors import ConnectError, RelayError
 from postroom.values.relay import Relay
+from postroom.values.relay_options import Pipelining
 from postroom.values.reply import Outcome, Reply
 from postroom.values.states import Phase
 
@@ -68,6 +69,7 @@ class DryRun:
     takes_another = is_usable = True
     #: Nobody said anything, or refused anything.
     transcript = ""
+    pipelining = Pipelining.FULL
     refuses_early = False
     max_recipients = None
 

@@ -30,6 +30,8 @@ class Learned:
         self._clock = clock
         #: The relay as it is best spoken to.
         self.relay = relay
+        #: It refuses commands that come with the final dot before them.
+        self.refuses_early = False
         self._recipients: int | None = None
         self._forget_at = 0.0
 
@@ -52,6 +54,7 @@ class Learned:
             max_recipients: how many recipients a transaction may have, as far as it knows.
         """
         if refuses_early and self.relay.pipelining is Pipelining.FULL:
+            self.refuses_early = True
             self.relay = replace(self.relay, pipelining=Pipelining.TRANSACTION)
             log.warning(
                 "the relay %s refuses commands in the same write as the final dot; from here on "

@@ -15,6 +15,7 @@ from postroom.smtp.transport import Transport
 from postroom.values.address import Address
 from postroom.values.envelope import Envelope
 from postroom.values.relay import Relay
+from postroom.values.relay_options import Pipelining
 from postroom.values.reply import Outcome, Reply
 
 #: Names whom the mail was for, once for each.
@@ -49,6 +50,11 @@ class Redirected:
     def is_usable(self) -> bool:
         """Return whether ``start`` may be called."""
         return self._transport.is_usable
+
+    @property
+    def pipelining(self) -> Pipelining:
+        """Return how much is written before a reply is read."""
+        return self._transport.pipelining
 
     @property
     def refuses_early(self) -> bool:

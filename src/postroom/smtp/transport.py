@@ -11,6 +11,7 @@ from postroom.smtp.dry_run import dry_run
 from postroom.smtp.opening import Opening
 from postroom.values.envelope import Envelope
 from postroom.values.relay import Relay
+from postroom.values.relay_options import Pipelining
 from postroom.values.reply import Outcome, Reply
 
 
@@ -30,6 +31,11 @@ class Transport(Protocol):
     @property
     def is_usable(self) -> bool:
         """Return whether ``start`` may be called."""
+        ...
+
+    @property
+    def pipelining(self) -> Pipelining:
+        """Return how much is written before a reply is read."""
         ...
 
     @property

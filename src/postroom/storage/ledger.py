@@ -235,25 +235,11 @@ def claims_of(rows: Iterable[Sequence[Any]], token: int) -> list[Claim]:
     return claims
 
 
+# For every mail: the types are compared as they are.
 def _claim(row: Sequence[Any], token: int, message_token: str | None) -> Claim:
-    (
-        recipient_id,
-        message_id,
-        address,
-        name,
-        variables,
-        claims,
-        tries,
-        intent,
-        reason,
-        lane,
-        at,
-        attempts,
-        doubts,
-        _,
-    ) = row
+    recipient_id, message_id, address, name, variables, claims, tries = row[:7]
+    intent, reason, lane, at, attempts, doubts, _ = row[7:]
     try:
-        # The types are compared as they are: this is done for every mail.
         is_sound = (
             type(address) is type(name) is str
             and type(message_id) is type(claims) is type(tries) is type(attempts) is int
