@@ -18,6 +18,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from postroom import Attachment, Message, Outbox, Receipt, WorkerConfig
+from postroom.backoff import Backoff
 from postroom.delivery import mail, reporter
 from postroom.testing.faulty_relay import FaultyRelay
 from tests.services.waiting import wait_for
@@ -85,8 +86,7 @@ def test_mail_that_finds_the_disk_full_is_put_off_and_none_of_it_is_rejected(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(reporter, "_FIRST_SHORTAGE_S", 0.05)
-    monkeypatch.setattr(reporter, "_LONGEST_SHORTAGE_S", 0.5)
+    monkeypatch.setattr(reporter, "_SHORTAGE", Backoff(first_s=0.05, longest_s=0.5))
     receipts = enqueue(outbox, engine, disk, 30)
     with caplog.at_level(logging.WARNING, "postroom"):
         outbox.worker().run(until_empty=True)
@@ -130,7 +130,7 @@ def test_what_is_kept_for_further_recipients_is_bounded_in_bytes(
     outbox: Outbox, engine: Engine, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mail, "MOST_KEPT_BYTES", disk.size_bytes // 2)
-    monkeypatch.setattr(reporter, "_FIRST_SHORTAGE_S", 0.05)
+    monkeypatch.setattr(reporter, "_SHORTAGE", Backoff(first_s=0.05, longest_s=0.5))
     with outbox.running():
         receipts = enqueue(outbox, engine, disk, 10)
         wait_for(lambda: states(outbox, engine, receipts) == ["accepted"] * 10, "all to be sent")
