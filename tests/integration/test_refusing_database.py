@@ -139,5 +139,7 @@ def test_a_password_that_is_changed_meanwhile_is_named(outbox: Outbox, owner: En
                 ),
                 {"role": ROLE},
             )
-        said = wait_for(lambda: worker.refused, "the worker to be refused")
-    assert "password authentication failed" in str(said)
+        wait_for(
+            lambda: "password authentication failed" in str(worker.refused),
+            "the worker to say what the database says now",
+        )
