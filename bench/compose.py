@@ -14,9 +14,9 @@ from bench.harness import letters
 from bench.harness.contest import Contender, Figures, Series, hold, ratio
 from bench.harness.options import Options
 from bench.harness.report import Bar, Report
-from postroom.values.address import Address
-from postroom.values.message import Disposition, Draft, Part
-from postroom.values.mime import compose
+from postroom.message.address import Address
+from postroom.message.message import Disposition, Draft, StoredAttachment
+from postroom.message.mime import compose
 
 NAME = "compose"
 
@@ -90,7 +90,7 @@ def written_by_us(attachment: bytes | None) -> int:
     """Compose the message; return how many bytes it has on the wire."""
     content = compose(
         Draft(
-            token="0123456789abcdef" * 2,
+            message_id_seed="0123456789abcdef" * 2,
             date=_DATE,
             sender=Address.parse(letters.SENDER),
             subject=letters.SUBJECT,
@@ -103,12 +103,12 @@ def written_by_us(attachment: bytes | None) -> int:
     return len(head) + sum(map(len, content.tail()))
 
 
-def _part(attachment: bytes) -> Part:
+def _part(attachment: bytes) -> StoredAttachment:
     def chunks() -> Iterator[bytes]:
         for start in range(0, len(attachment), _CHUNK_BYTES):
             yield attachment[start : start + _CHUNK_BYTES]
 
-    return Part(
+    return StoredAttachment(
         filename="report.pdf",
         content_type="application/pdf",
         disposition=Disposition.ATTACHMENT,

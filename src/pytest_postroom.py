@@ -25,9 +25,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Watch every test, where that is wanted."""
     if config.getini("postroom_strict"):
-        from postroom.testing.watching import Strict
+        from postroom.testing.plugin import StrictPlugin
 
-        config.pluginmanager.register(Strict(), "postroom-strict")
+        config.pluginmanager.register(StrictPlugin(), "postroom-strict")
 
 
 @pytest.fixture
@@ -36,9 +36,9 @@ def outbox_mail(request: pytest.FixtureRequest) -> Iterator[Any]:
 
     What is rolled back disappears from it. Nothing is sent: see ``deliver_mail``.
     """
-    from postroom.testing.watching import watched
+    from postroom.testing.plugin import recording_for
 
-    with watched(request.node) as mail:
+    with recording_for(request.node) as mail:
         yield mail
 
 
@@ -58,6 +58,6 @@ def deliver_mail(outbox_mail: Any, faulty_relay: Any) -> Any:
     A function: each call runs a real worker until nothing is due, and returns a
     `postroom.testing.Delivery`.
     """
-    from postroom.testing.deliver import Deliver
+    from postroom.testing.deliver import DeliverMail
 
-    return Deliver(outbox_mail, faulty_relay)
+    return DeliverMail(outbox_mail, faulty_relay)

@@ -16,7 +16,8 @@ from sqlalchemy import URL, Engine, create_engine, inspect
 from sqlalchemy.orm import Session
 
 from postroom.storage import engine as engines
-from postroom.storage import models, schema
+from postroom.storage import schema
+from postroom.storage import tables as models
 from tests.services.postfix import Postfix, SmtpSink
 from tests.services.postgresql import Postgresql
 from tests.services.programs import MISSING, PACKAGES
@@ -89,7 +90,7 @@ def smtp_sink() -> Iterator[SmtpSink]:
 
 def _create_tables(url: URL) -> None:
     engine = create_engine(url)
-    engines.prepare_sqlite(engine)
+    engines.configure_sqlite(engine)
     schema.create(engine)
     engine.dispose()
 
@@ -143,7 +144,7 @@ def database_url(request: pytest.FixtureRequest) -> URL:
 def engine(database_url: URL) -> Iterator[Engine]:
     """An application's engine on a database that holds our tables."""
     application = create_engine(database_url)
-    engines.prepare_sqlite(application)
+    engines.configure_sqlite(application)
     if not inspect(application).has_table(schema.VERSION_TABLE):
         schema.create(application)
     yield application

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from postroom.values.address import Address
-from postroom.values.message import Draft, Message
-from postroom.values.mime import compose
-from postroom.values.template import Template
+from postroom.message.address import Address
+from postroom.message.message import Draft, Message
+from postroom.message.mime import compose
+from postroom.message.templates import Template
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 
@@ -72,7 +72,7 @@ def addresses(count: int) -> list[str]:
 def size_bytes() -> int:
     """Return how many bytes one copy has on the wire."""
     draft = Draft(
-        token="0" * 32,
+        message_id_seed="0" * 32,
         date=datetime(2026, 1, 1, tzinfo=UTC),
         sender=Address.parse(SENDER),
         subject=SUBJECT,

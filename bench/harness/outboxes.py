@@ -13,7 +13,7 @@ from bench.harness import letters
 from bench.harness.databases import Database
 from postroom import Outbox
 from postroom.storage import engine as engines
-from postroom.storage.models import Tables, tables
+from postroom.storage.tables import Tables, tables
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ def opened(database: Database, relay: str) -> Iterator[Opened]:
     """Yield an outbox with fresh tables."""
     with database() as url:
         engine = create_engine(url)
-        engines.prepare_sqlite(engine)
+        engines.configure_sqlite(engine)
         outbox = Outbox(relay, engine=engine, templates=letters.TEMPLATES)
         outbox.create_tables()
         try:
@@ -57,7 +57,7 @@ def check_all_recorded(opened: Opened, count: int) -> None:
         accepted = session.scalar(
             select(func.count())
             .select_from(ours.recipient)
-            .where(ours.recipient.c.state == "accepted", ours.recipient.c.code == 250)
+            .where(ours.recipient.c.state == "accepted", ours.recipient.c.reply_code == 250)
         )
         attempted = session.scalar(
             select(func.count(func.distinct(ours.attempt.c.recipient_id))).where(

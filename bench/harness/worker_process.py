@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from postroom import Outbox
+from postroom.delivery.config import WorkerConfig
 from postroom.storage.engine import worker_engine
-from postroom.values.config import WorkerConfig
 
 
 def main() -> None:
     """Do one run."""
     order: dict[str, Any] = json.loads(sys.argv[1])
     outbox = Outbox(order["relay"], engine=worker_engine(order["database"]))
-    outbox.check()
+    outbox.check_schema()
     config = WorkerConfig(**order["config"])
     # Everything is imported and connected once before the clock runs.
     outbox.worker(config).drain()

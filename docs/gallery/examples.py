@@ -18,7 +18,7 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from postroom import Address, Message, Outbox, Receipt, Recipient
-from postroom.storage.models import tables
+from postroom.schema import tables
 from postroom.testing import Accepted, FaultyRelay
 
 FOLDER = Path(__file__).parent
@@ -48,7 +48,7 @@ class Typed:
     to: Sequence[str | Recipient]
     cc: Sequence[str] = ()
     bcc: Sequence[str] = ()
-    key: str | None = None
+    idempotency_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,10 +20,10 @@ _HINT = "shop-hint"
 
 def init_app(app: Flask) -> None:
     """Let a clerk of this process book the uploads of ``app``, from the first one on."""
-    hint_with(app, Clerk(app).ring)
+    add_wakeup(app, Clerk(app).ring)
 
 
-def hint_with(app: Flask, call: Callable[[], None]) -> None:
+def add_wakeup(app: Flask, call: Callable[[], None]) -> None:
     """Let ``call`` carry the hints of ``app`` to whoever books its uploads."""
     app.extensions[_HINT] = call
 

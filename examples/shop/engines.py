@@ -14,7 +14,7 @@ from pathlib import Path
 
 from flask import Flask
 
-from examples.shop.background import Clerk, hint_with
+from examples.shop.background import Clerk, add_wakeup
 from examples.shop.mail import postroom
 
 #: What Celery's worker has to know to work for the same shop.
@@ -34,7 +34,7 @@ _FAREWELL_S = 20.0
 def threads(app: Flask, _folder: Path) -> Iterator[None]:
     """Let threads of this process do it: nothing is to be installed or started."""
     clerk = Clerk(app)
-    hint_with(app, clerk.ring)
+    add_wakeup(app, clerk.ring)
     clerk.ring()
     postroom.start(app)
     try:

@@ -36,7 +36,7 @@ def send_token(user: User, token: str) -> None:
         lane=Lane.URGENT,
         expires_at=datetime.now(UTC) + TOKEN_LIVES_FOR,
     )
-    postroom.enqueue(message, users=[user.id])
+    postroom.enqueue(message, user_ids=[user.id])
 
 
 def confirm(order: CustomerOrder) -> None:
@@ -48,7 +48,7 @@ def confirm(order: CustomerOrder) -> None:
             Attachment.from_bytes(f"invoice-{order.order_number}.pdf", invoice_pdf(order))
         ],
     )
-    postroom.enqueue_to_current_user(message, key=confirmation_of(order))
+    postroom.enqueue_to_current_user(message, idempotency_key=confirmation_of(order))
 
 
 def announce(order: CustomerOrder) -> None:
@@ -57,7 +57,7 @@ def announce(order: CustomerOrder) -> None:
         subject=f"Order {order.order_number} is on its way",
         html=Template("mail/shipped.html", order=order),
     )
-    postroom.enqueue(message, users=[order.user_id], key=announcement_of(order))
+    postroom.enqueue(message, user_ids=[order.user_id], idempotency_key=announcement_of(order))
 
 
 def report(upload: Upload, parcels: Sequence[Parcel]) -> None:
@@ -76,7 +76,7 @@ def report(upload: Upload, parcels: Sequence[Parcel]) -> None:
         ],
     )
     also = [upload.receiver_email] if upload.receiver_email else []
-    postroom.enqueue(message, users=[upload.user_id], to=also, key=report_of(upload))
+    postroom.enqueue(message, user_ids=[upload.user_id], to=also, idempotency_key=report_of(upload))
 
 
 def alarm(upload: Upload) -> None:
@@ -88,7 +88,7 @@ def alarm(upload: Upload) -> None:
         lane=Lane.URGENT,
     )
     administrators = select(User.email).where(User.is_admin)
-    postroom.enqueue(message, to=administrators, key=alarm_of(upload))
+    postroom.enqueue(message, to=administrators, idempotency_key=alarm_of(upload))
 
 
 def confirmation_of(order: CustomerOrder) -> str:
@@ -114,7 +114,7 @@ def alarm_of(upload: Upload) -> str:
 def history(*keys: str) -> list[MessageStatus]:
     """Return how the mails with these keys stand, recipient by recipient."""
     outbox = postroom.outbox
-    found = [outbox.search(db.session, Search(key=key)) for key in keys]
+    found = [outbox.search(db.session, Search(idempotency_key=key)) for key in keys]
     return [outbox.status(db.session, one.id) for summaries in found for one in summaries]
 
 

@@ -9,7 +9,7 @@ from celery import Celery
 from flask import Flask
 from kombu.exceptions import OperationalError
 
-from examples.shop.background import LOOK_EVERY_S, hint_with
+from examples.shop.background import LOOK_EVERY_S, add_wakeup
 from examples.shop.booking import book_waiting
 from examples.shop.mail import postroom
 from postroom.integrations.celery import setup
@@ -29,7 +29,7 @@ def celery_of(app: Flask) -> Celery:
             book_waiting()
 
     celery.add_periodic_task(LOOK_EVERY_S, celery.signature("shop.book"), name="shop.book")
-    hint_with(app, lambda: _call(book))
+    add_wakeup(app, lambda: _call(book))
     return celery
 
 

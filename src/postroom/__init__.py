@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-from postroom.delivery.routing import Routing
+from postroom.delivery.config import WorkerConfig
 from postroom.delivery.worker import Worker
-from postroom.outbox import Outbox
-from postroom.storage.decisions import Cancellation
-from postroom.storage.engine import prepare_sqlite
-from postroom.storage.order import Receipt
-from postroom.storage.queries import (
-    AttemptRecord,
-    Counts,
-    Explanation,
-    MessageStatus,
-    MessageSummary,
-    RecipientStatus,
-    Search,
-)
-from postroom.values.address import Address
-from postroom.values.attachment import Attachment
-from postroom.values.config import WorkerConfig
-from postroom.values.envelope import DeliveryNotice
-from postroom.values.errors import (
+from postroom.errors import (
     AttachmentError,
     AuthError,
     ConfigError,
     ConnectError,
     Disconnected,
+    IdempotencyConflict,
     InvalidAddress,
     InvalidHeader,
-    KeyConflict,
     LeaseLost,
     MessageError,
     MessageTooLarge,
@@ -43,31 +26,47 @@ from postroom.values.errors import (
     TLSError,
     UnknownMessage,
 )
-from postroom.values.message import Message, Recipient
-from postroom.values.relay import Relay
-from postroom.values.states import Fault, Lane, OnDoubt, Phase, RecipientState
-from postroom.values.tabular import CsvStyle
-from postroom.values.template import RenderBudget, Template
+from postroom.message.address import Address
+from postroom.message.attachment import Attachment
+from postroom.message.csv_table import CsvStyle
+from postroom.message.envelope import DsnOptions
+from postroom.message.message import Message, Recipient
+from postroom.message.templates import RenderBudget, Template
+from postroom.outbox import Outbox
+from postroom.relays.relay import Relay
+from postroom.relays.routing import RoutingTable
+from postroom.states import Fault, Lane, OnDoubt, Phase, RecipientState
+from postroom.storage.actions import CancelResult
+from postroom.storage.engine import configure_sqlite
+from postroom.storage.enqueue_request import Receipt
+from postroom.storage.queries import (
+    Attempt,
+    Explanation,
+    MessageStatus,
+    MessageSummary,
+    OutboxStats,
+    RecipientStatus,
+    Search,
+)
 from postroom.version import __version__
 
 __all__ = [
     "Address",
     "Attachment",
     "AttachmentError",
-    "AttemptRecord",
+    "Attempt",
     "AuthError",
-    "Cancellation",
+    "CancelResult",
     "ConfigError",
     "ConnectError",
-    "Counts",
     "CsvStyle",
-    "DeliveryNotice",
     "Disconnected",
+    "DsnOptions",
     "Explanation",
     "Fault",
+    "IdempotencyConflict",
     "InvalidAddress",
     "InvalidHeader",
-    "KeyConflict",
     "Lane",
     "LeaseLost",
     "Message",
@@ -77,6 +76,7 @@ __all__ = [
     "MessageTooLarge",
     "OnDoubt",
     "Outbox",
+    "OutboxStats",
     "Phase",
     "PostroomError",
     "Receipt",
@@ -88,7 +88,7 @@ __all__ = [
     "RelayError",
     "RelayTimeout",
     "RenderBudget",
-    "Routing",
+    "RoutingTable",
     "SchemaError",
     "Search",
     "TLSError",
@@ -99,5 +99,5 @@ __all__ = [
     "Worker",
     "WorkerConfig",
     "__version__",
-    "prepare_sqlite",
+    "configure_sqlite",
 ]

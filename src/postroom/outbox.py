@@ -12,43 +12,134 @@ from typing import Any, Unpack
 
 from sqlalchemy import Engine
 
-from postroom.delivery.clock import monotonic
-from postroom.delivery.routing import Relays, Routing
+from postroom import checks
+from postroom.clock import monotonic
+from postroom.config.settings import Settings
+from postroom.delivery.config import WorkerConfig
+from postroom.delivery.in_process import InProcessWorker, deliver_and_wait
 from postroom.delivery.scheduler import run_in_thread
 from postroom.delivery.worker import Worker
-from postroom.post import Post
-from postroom.records import Records, id_of
-from postroom.settings import Settings
-from postroom.smtp.blackboard import Blackboard
-from postroom.storage import schema
-from postroom.storage.engine import Executor, read, worker_engine
+from postroom.message.address import Address
+from postroom.message.message import Message
+from postroom.message.templates import Templates, TemplatesLike
+from postroom.message.validation import parse_address
+from postroom.relays.redis_store import RedisStore
+from postroom.relays.routing import Relays, RoutingTable
+from postroom.storage import actions, queries, schema
+from postroom.storage.actions import CancelResult
+from postroom.storage.engine import SessionOrConnection, read_transaction, worker_engine
 from postroom.storage.enqueue import enqueue
-from postroom.storage.models import tables
-from postroom.storage.order import (
+from postroom.storage.enqueue_request import (
     MAX_MESSAGE_BYTES,
-    Addressing,
-    Everyone,
-    Order,
+    EnqueueRequest,
+    OutboxDefaults,
     Receipt,
-    Someone,
-    Terms,
+    RecipientArguments,
+    RecipientLike,
+    RecipientsLike,
 )
-from postroom.storage.people import People
 from postroom.storage.prune import Pruned, prune
-from postroom.storage.queries import MessageStatus
-from postroom.values import settled
-from postroom.values.address import Address
-from postroom.values.checks import address_of
-from postroom.values.config import WorkerConfig
-from postroom.values.message import Message
-from postroom.values.template import Templates, TemplatesLike
-from postroom.waiting import deliver
-from postroom.wiring import (
+from postroom.storage.queries import (
+    Attempt,
+    Explanation,
+    MessageStatus,
+    MessageSummary,
+    OutboxStats,
+    Search,
+)
+from postroom.storage.tables import Tables, tables
+from postroom.storage.users import UserLookup
+from postroom.typing import (
     AsyncEngineLike,
     AsyncSessionLike,
-    Users,
-    synchronous,
+    UsersLike,
+    sync_engine_of,
 )
+
+
+class Records:
+    """The part of an outbox that answers and decides.
+
+    Raises:
+        UnknownMessage: by every call that names a message, where there is none of that id.
+    """
+
+    _tables: Tables
+    _post: InProcessWorker
+
+    def status(self, session: SessionOrConnection, message: int | Receipt) -> MessageStatus:
+        """Return where a message and each of its recipients stand."""
+        return queries.status(session, self._tables, id_of(message))
+
+    def attempts(self, session: SessionOrConnection, message: int | Receipt) -> tuple[Attempt, ...]:
+        """Return every attempt to deliver a message, oldest first."""
+        return queries.attempts(session, self._tables, id_of(message))
+
+    def explain(
+        self, session: SessionOrConnection, message: int | Receipt
+    ) -> tuple[Explanation, ...]:
+        """Say for each recipient, in words, why its mail has not gone and when it will."""
+        return queries.explain(session, self._tables, id_of(message))
+
+    def search(self, session: SessionOrConnection, wanted: Search) -> tuple[MessageSummary, ...]:
+        """Return messages that fit, newest first, a page at a time."""
+        return queries.search(session, self._tables, wanted)
+
+    def stats(self, session: SessionOrConnection) -> OutboxStats:
+        """Return how many recipients are in which state, what is due, and who works."""
+        return queries.stats(session, self._tables)
+
+    def cancel(self, session: SessionOrConnection, message: int | Receipt) -> CancelResult:
+        """Cancel a message for every recipient who is not being sent to already."""
+        return actions.cancel(session, self._tables, id_of(message))
+
+    def retry(
+        self,
+        session: SessionOrConnection,
+        message: int | Receipt,
+        addresses: Iterable[str] | None = None,
+    ) -> tuple[str, ...]:
+        """Send again what ended without being accepted, or is only due later; now, and afresh.
+
+        Returns the addresses it will be sent to; ``addresses`` limits it to some.
+        """
+        again = actions.retry(session, self._tables, id_of(message), addresses)
+        if again:
+            self._post.wake_after_commit_of(session)
+        return again
+
+    def resolve(
+        self,
+        session: SessionOrConnection,
+        message: int | Receipt,
+        *,
+        sent: bool,
+        addresses: Iterable[str] | None = None,
+    ) -> tuple[str, ...]:
+        """Decide for recipients in doubt: they have it (``sent``), or it is sent again."""
+        done = actions.resolve(
+            session, self._tables, id_of(message), sent=sent, addresses=addresses
+        )
+        if done and not sent:
+            self._post.wake_after_commit_of(session)
+        return done
+
+    def suppress(self, session: SessionOrConnection, address: str, reason: str) -> None:
+        """Write to ``address`` no more, also where mail for it waits already.
+
+        Raises:
+            InvalidAddress: it is none.
+        """
+        actions.suppress(session, self._tables, address, reason)
+
+    def unsuppress(self, session: SessionOrConnection, address: str) -> bool:
+        """Write to ``address`` again; return whether it was suppressed."""
+        return actions.unsuppress(session, self._tables, address)
+
+
+def id_of(message: int | Receipt) -> int:
+    """Return the id of the message that is meant."""
+    return message.message_id if isinstance(message, Receipt) else message
 
 
 class Outbox(Records):
@@ -72,10 +163,10 @@ class Outbox(Records):
 
     def __init__(
         self,
-        relay: Relays | Routing | None = None,
+        relay: Relays | RoutingTable | None = None,
         *,
         engine: Engine | AsyncEngineLike | None = None,
-        users: Users | None = None,
+        users: UsersLike | None = None,
         sender: str | Address | None = None,
         templates: TemplatesLike | Templates | None = None,
         inline_css: bool = False,
@@ -87,29 +178,29 @@ class Outbox(Records):
         redis: str | None = None,
     ) -> None:
         if schema is not None:
-            settled.text(schema, "schema")
-        settled.count(max_message_bytes, "max_message_bytes", most=2**40)
+            checks.text(schema, "schema")
+        checks.count(max_message_bytes, "max_message_bytes", most=2**40)
         self._schema = schema
         self._tables = tables(schema)
         config = worker or WorkerConfig()
-        self._post = Post(
-            synchronous(engine),
+        self._post = InProcessWorker(
+            sync_engine_of(engine),
             self._tables,
             relay,
             config,
             redirect_all_to=_address(redirect_all_to),
-            board=None if redis is None else Blackboard(redis, clock=monotonic, run=run_in_thread),
+            board=None if redis is None else RedisStore(redis, clock=monotonic, run=run_in_thread),
         )
-        self._terms = Terms(
+        self._terms = OutboxDefaults(
             sender=_address(sender),
             templates=Templates.of(templates, inline_css=inline_css, budget=config.render_budget),
-            people=None if users is None else People.of(users),
+            users=None if users is None else UserLookup.of(users),
             max_message_bytes=max_message_bytes,
             notify=notify,
         )
 
     @classmethod
-    def from_env(cls, *, users: Users | None = None) -> Outbox:
+    def from_env(cls, *, users: UsersLike | None = None) -> Outbox:
         """Return the outbox that ``POSTROOM_*`` variables or a ``postroom.toml`` describe.
 
         Raises:
@@ -122,8 +213,8 @@ class Outbox(Records):
         cls,
         settings: Settings,
         *,
-        users: Users | None = None,
-        relay: Relays | Routing | None = None,
+        users: UsersLike | None = None,
+        relay: Relays | RoutingTable | None = None,
         engine: Engine | AsyncEngineLike | None = None,
         templates: TemplatesLike | Templates | None = None,
     ) -> Outbox:
@@ -149,14 +240,14 @@ class Outbox(Records):
 
     def enqueue(
         self,
-        session: Executor,
+        session: SessionOrConnection,
         message: Message,
         *,
-        to: Everyone = (),
-        cc: Iterable[Someone] = (),
-        bcc: Iterable[Someone] = (),
-        users: Iterable[Any] = (),
-        key: str | None = None,
+        to: RecipientsLike = (),
+        cc: Iterable[RecipientLike] = (),
+        bcc: Iterable[RecipientLike] = (),
+        user_ids: Iterable[Any] = (),
+        idempotency_key: str | None = None,
     ) -> Receipt:
         """Write ``message`` for its recipients, in the transaction that ``session`` is in.
 
@@ -171,22 +262,29 @@ class Outbox(Records):
 
         Raises:
             MessageError: something cannot be sent; nothing was written. Subclasses say what.
-            KeyConflict: the key stands for other content.
+            IdempotencyConflict: the key stands for other content.
             ConfigError: ``users`` are given and the outbox does not know where to look them up; or
                 ``session`` has no transaction that the mail could be part of (it is in AUTOCOMMIT
                 mode, or an engine).
         """
-        order = Order(message=message, to=to, cc=cc, bcc=bcc, users=users, key=key)
+        order = EnqueueRequest(
+            message=message,
+            to=to,
+            cc=cc,
+            bcc=bcc,
+            user_ids=user_ids,
+            idempotency_key=idempotency_key,
+        )
         receipt = enqueue(session, self._tables, order, self._terms)
         if receipt.is_new:
-            self._post.hint_after_commit_of(session)
+            self._post.wake_after_commit_of(session)
         return receipt
 
     async def aenqueue(
         self,
         session: AsyncSessionLike | Callable[[], AsyncSessionLike],
         message: Message,
-        **addressing: Unpack[Addressing],
+        **addressing: Unpack[RecipientArguments],
     ) -> Receipt:
         """Do what `enqueue` does, with an `AsyncSession` or an `async_scoped_session`.
 
@@ -206,13 +304,13 @@ class Outbox(Records):
         """
         schema.create(self.engine, self._schema)
 
-    def check(self) -> None:
+    def check_schema(self) -> None:
         """Check that the tables are those of this version.
 
         Raises:
             SchemaError: they are missing, too old or too new; the text says what to run.
         """
-        with read(self.engine) as connection:
+        with read_transaction(self.engine) as connection:
             schema.check(connection, self._tables)
 
     def prune(self, older_than: timedelta, *, batch: int = 1000) -> Pruned:
@@ -228,23 +326,25 @@ class Outbox(Records):
         """
         return self._post.engine
 
-    def worker(self, config: WorkerConfig | None = None, *, lingers: bool = False) -> Worker:
+    def worker(
+        self, config: WorkerConfig | None = None, *, keep_connections: bool = False
+    ) -> Worker:
         """Return a worker for this outbox, not yet at work.
 
         Breakers and rates are kept from one worker to the next in this process; connections
-        to relays too where the worker ``lingers``, until they are idle for too long.
+        to relays too with ``keep_connections``, until they are idle for too long.
 
         Raises:
             ConfigError: the outbox was made without an engine, or without a relay.
         """
-        return self._post.worker(config, lingers=lingers)
+        return self._post.worker(config, keep_connections=keep_connections)
 
-    def hint_with(self, hint: Callable[[], None]) -> None:
+    def add_wakeup(self, hint: Callable[[], None]) -> None:
         """Call ``hint`` after each commit of a session that has made mail due.
 
         It must not block: the commit has happened, and its caller waits. What it raises is logged.
         """
-        self._post.hint_with(hint)
+        self._post.add_wakeup(hint)
 
     def start(self) -> None:
         """Deliver from this process, in threads of its own, until `stop` or its orderly end.
@@ -267,8 +367,8 @@ class Outbox(Records):
         finally:
             self.stop()
 
-    def deliver_now(
-        self, session: Executor, message: int | Receipt, *, timeout_s: float = 60.0
+    def deliver(
+        self, session: SessionOrConnection, message: int | Receipt, *, timeout_s: float = 60.0
     ) -> MessageStatus:
         """Deliver from this process until a message is settled, and return how it stands.
 
@@ -282,7 +382,9 @@ class Outbox(Records):
             UnknownMessage: there is no such message, or it is not committed; the text says which.
             ConfigError: there is no engine or no relay, or the database cannot be used.
         """
-        return deliver(self._post, self._tables, session, id_of(message), timeout_s=timeout_s)
+        return deliver_and_wait(
+            self._post, self._tables, session, id_of(message), timeout_s=timeout_s
+        )
 
     def close(self) -> None:
         """Stop delivering, and close the outbox's own database connections."""
@@ -290,4 +392,4 @@ class Outbox(Records):
 
 
 def _address(given: str | Address | None) -> Address | None:
-    return None if given is None else address_of(given)
+    return None if given is None else parse_address(given)

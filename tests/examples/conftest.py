@@ -32,7 +32,7 @@ def shop(relay: FaultyRelay, database_url: URL) -> Iterator[Shop]:
             "POSTROOM_RELAY": relay.url,
         }
     )
-    background.hint_with(app, lambda: None)  # tests say when: see `Shop.booked`
+    background.add_wakeup(app, lambda: None)  # tests say when: see `Shop.booked`
     with app.app_context():
         db.create_all()
         outbox = postroom.outbox

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from postroom import Outbox, RecipientState, prepare_sqlite
+from postroom import Outbox, RecipientState, configure_sqlite
 from postroom.testing import Accepted, FaultyRelay
 from tests.examples.visiting import body_of, files_of, parsed
 from tests.project.sources import ROOT
@@ -134,7 +134,7 @@ class Order(Base):
 @pytest.fixture
 def session(celery: str) -> Iterator[Session]:
     engine = create_engine(celery)
-    prepare_sqlite(engine)
+    configure_sqlite(engine)
     Base.metadata.create_all(engine)
     with Session(engine) as session:
         yield session
@@ -186,7 +186,7 @@ def test_the_queue_in_the_database_becomes_an_outbox(relay: FaultyRelay, tmp_pat
     invoice = tmp_path / "A-1001.pdf"
     invoice.write_bytes(b"%PDF-1.4")
     engine = create_engine(f"sqlite:///{tmp_path / 'shop.db'}")
-    prepare_sqlite(engine)
+    configure_sqlite(engine)
     delivering = Outbox(relay.url, engine=engine)
     delivering.create_tables()
     guide = run(code("database-queue", "after"))
@@ -198,7 +198,7 @@ def test_the_queue_in_the_database_becomes_an_outbox(relay: FaultyRelay, tmp_pat
             guide["confirm"](session, order)
     delivering.worker().run(until_empty=True)
     with Session(engine) as session:
-        counts = delivering.counts(session)
+        counts = delivering.stats(session)
         assert counts.by_state[RecipientState.ACCEPTED] == 1
     delivering.close()
     engine.dispose()

@@ -14,7 +14,7 @@ from sqlalchemy import event, select
 from examples.shop import mail
 from examples.shop.models import CustomerOrder, Upload, UploadState, db
 from examples.shop.people import ADA, GRACE, GRETA, JOAN, LINUS
-from postroom import KeyConflict, Phase
+from postroom import IdempotencyConflict, Phase
 from tests.examples.visiting import Shop, Visitor, body_of, files_of, link_in
 
 PARCELS = "order_number,tracking_number\nA-1001,0034 1\nA-1002,\nA-9999,0034 3\n"
@@ -213,7 +213,7 @@ def test_a_file_that_fails_half_way_books_nothing(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_order: CustomerOrder) -> None:
-        raise KeyConflict("the key stands for other content")
+        raise IdempotencyConflict("the key stands for other content")
 
     monkeypatch.setattr(mail, "announce", fail)
     uploaded(shop.signed_in(GRACE), PARCELS)

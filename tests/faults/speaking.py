@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from postroom.errors import RelayError
+from postroom.message.envelope import Envelope
+from postroom.relays.relay import Relay
+from postroom.smtp.reply import Outcome, classify, classify_error
 from postroom.smtp.session import Session, connect
-from postroom.values.envelope import Envelope
-from postroom.values.errors import RelayError
-from postroom.values.relay import Relay
-from postroom.values.reply import Outcome, classify, classify_error
-from postroom.values.states import Phase
+from postroom.states import Phase
 
 Mail = tuple[Envelope, bytes]
 
@@ -54,17 +54,17 @@ class Speaker:
             if not is_open:
                 session = self._connected()
                 is_reused = session.transactions > 0
-                session.start(envelope)
+                session.send_envelope(envelope)
             assert session is not None
-            opening = session.opening()
+            opening = session.read_envelope_replies()
             decided = list(opening.outcomes())
-            if any(outcome is not None and outcome.is_at_once for outcome in decided):
+            if any(outcome is not None and outcome.retry_immediately for outcome in decided):
                 return self._send(envelope, content, following, is_open=False)
-            if not opening.is_open:
+            if not opening.is_ready_for_content:
                 return _all(decided), False
-            session.send_body([content])
-            follows = following if session.takes_another else None
-            replies = iter(session.finish(follows))
+            session.send_content([content])
+            follows = following if session.accepts_more else None
+            replies = iter(session.end_data(follows))
             self.transcripts.append(session.transcript)
             done = [outcome or classify(Phase.DOT, next(replies)) for outcome in decided]
             return done, follows is not None

@@ -38,7 +38,7 @@ def shop(
             shop_budget_s="5",
             postroom_relay=f"{shop.relay.url}&connections={CONNECTIONS}&rate=500/s",
             postroom_lease_s="2",
-            postroom_max_unrecorded=str(MAX_UNRECORDED),
+            postroom_max_uncommitted=str(MAX_UNRECORDED),
         )
         yield shop
 

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from postroom import Message, RecipientState, WorkerConfig
-from postroom.values.states import Phase
+from postroom.states import Phase
 from tests.faults.site import CONNECTIONS, Site
 from tests.services.postgresql import Postgresql
 from tests.services.waiting import wait_for
@@ -18,7 +18,7 @@ from tests.services.waiting import wait_for
 MAILS = 1500
 #: How far two workers' clocks are from each other.
 APART = timedelta(minutes=10)
-PROMISED_DUPLICATES = CONNECTIONS + WorkerConfig().max_unrecorded
+PROMISED_DUPLICATES = CONNECTIONS + WorkerConfig().max_uncommitted
 
 
 @pytest.mark.timeout(300)
@@ -83,7 +83,7 @@ def test_workers_whose_clocks_are_ten_minutes_apart_agree_about_leases_and_due_t
         sender="shop@example.com",
         text="Hello.\n",
         expires_at=datetime.now(UTC) + APART / 2,
-        retry_delays=[0.5],
+        retry_delays_s=[0.5],
     )
     with Session(site.engine) as session, session.begin():
         expiring = site.outbox.enqueue(session, soon, to=["soon@example.com"])

@@ -16,7 +16,7 @@ import pytest
 from postroom import OnDoubt, RecipientState, WorkerConfig
 from tests.faults.site import CONNECTIONS, Site
 
-PROMISED_DUPLICATES = CONNECTIONS + WorkerConfig().max_unrecorded
+PROMISED_DUPLICATES = CONNECTIONS + WorkerConfig().max_uncommitted
 
 
 @pytest.mark.timeout(1200)

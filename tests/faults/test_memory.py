@@ -54,5 +54,5 @@ def test_large_mail_is_never_whole_in_memory(
         assert peak - before <= GROWTH_MB
         assert peak <= LIMIT_MB
     with Session(engine) as session:
-        by_state = Outbox(relay, engine=engine).counts(session).by_state
+        by_state = Outbox(relay, engine=engine).stats(session).by_state
     assert by_state == {"accepted": recipients or count}

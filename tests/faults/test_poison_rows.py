@@ -35,9 +35,9 @@ from sqlalchemy.orm import Session
 
 from postroom import Attachment, Message, Outbox, RecipientState, WorkerConfig
 from postroom.storage import schema
-from postroom.storage.engine import clock_sql, prepare_sqlite, write
-from postroom.storage.models import Tables, tables
+from postroom.storage.engine import clock_sql, configure_sqlite, write_transaction
 from postroom.storage.queries import Search
+from postroom.storage.tables import Tables, tables
 from postroom.testing.faulty_relay import FaultyRelay
 from tests.integration.terminal import Terminal
 from tests.services.waiting import wait_for
@@ -152,7 +152,7 @@ class Hospital:
 
         Behind them come mails that are as they should be.
         """
-        with write(self.outbox.engine) as connection:
+        with write_transaction(self.outbox.engine) as connection:
             mails = [(self._enqueue_bad(connection, spoils), spoils) for spoils in many]
             for _ in range(GOOD_AT_A_TIME):
                 self.good.append(f"good{len(self.good)}@example.com")
@@ -173,7 +173,7 @@ class Hospital:
         mine = "FROM postroom_recipient WHERE message_id = :id"
         connection.execute(
             text(
-                "INSERT INTO postroom_attempt (recipient_id, at, relay, outcome) "
+                "INSERT INTO postroom_attempt (recipient_id, attempted_at, relay, outcome) "
                 f"SELECT id, updated_at, 'main', 'deferred' {mine}"
             ),
             {"id": id},
@@ -221,14 +221,14 @@ class Hospital:
             now = connection.execute(select(clock_sql(connection.dialect))).scalar_one()
             due = text(
                 "SELECT count(*) FROM postroom_queue WHERE due_at <= :now "
-                "OR (token IS NOT NULL AND due_at <= :soon) OR lane NOT IN (0, 1, 2)"
+                "OR (lease_token IS NOT NULL AND due_at <= :soon) OR lane NOT IN (0, 1, 2)"
             )
             return connection.execute(due, {"now": now, "soon": now + 10}).scalar_one() == 0
 
     def look(self, ids: list[int]) -> None:
         """Ask everything that can be asked of messages."""
         with Session(self.outbox.engine) as session:
-            self.outbox.counts(session)
+            self.outbox.stats(session)
             self.outbox.search(session, Search(limit=1000))
             self.outbox.search(session, Search(tag="x", state=RecipientState.REJECTED))
             there = {one.id for one in self.outbox.search(session, Search(limit=10**6))}
@@ -241,9 +241,9 @@ class Hospital:
 @pytest.fixture
 def hospital(database_url: Any) -> Iterator[Hospital]:
     engine = create_engine(database_url)
-    prepare_sqlite(engine)
+    configure_sqlite(engine)
     schema.create(engine)
-    config = WorkerConfig(lease_s=3.0, poll_s=0.05, max_claims=1)
+    config = WorkerConfig(lease_s=3.0, poll_interval_s=0.05, max_claims_without_outcome=1)
     with FaultyRelay() as relay:
         outbox = Outbox(relay.url, engine=engine, worker=config)
         outbox.start()

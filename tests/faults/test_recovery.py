@@ -23,7 +23,7 @@ from tests.services.postgresql import Postgresql
 WORKERS = 3
 #: Of one worker.
 RATE = 150
-PROMISED_A_FAULT = WORKERS * (CONNECTIONS + WorkerConfig().max_unrecorded)
+PROMISED_A_FAULT = WORKERS * (CONNECTIONS + WorkerConfig().max_uncommitted)
 WITHIN_S = 30.0
 
 

@@ -126,9 +126,9 @@ def settings(postgresql_url: URL, relay: FaultyRelay) -> dict[str, str]:
         "FLASK_SECRET_KEY": SECRET,
         "FLASK_SQLALCHEMY_DATABASE_URI": postgresql_url.render_as_string(hide_password=False),
         "FLASK_POSTROOM_RELAY": f"{relay.url}&connections={CONNECTIONS}",
-        "FLASK_POSTROOM_MAX_UNRECORDED": str(UNRECORDED),
+        "FLASK_POSTROOM_MAX_UNCOMMITTED": str(UNRECORDED),
         "FLASK_POSTROOM_LEASE_S": "5",
-        "FLASK_POSTROOM_DOUBT_S": "1",
+        "FLASK_POSTROOM_IN_DOUBT_RETRY_S": "1",
     }
 
 
@@ -213,7 +213,7 @@ def test_every_committed_order_is_confirmed_while_gunicorn_is_reloaded_and_kille
 
 def _due(app: Flask) -> int:
     with app.app_context():
-        counts = postroom.outbox.counts(db.session)
+        counts = postroom.outbox.stats(db.session)
         return sum(number for state, number in counts.by_state.items() if state != "accepted")
 
 

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from postroom.errors import RelayError
+from postroom.message.envelope import Envelope
+from postroom.relays.relay import Relay
+from postroom.smtp.reply import Outcome, classify, classify_error
 from postroom.smtp.session import connect
-from postroom.values.envelope import Envelope
-from postroom.values.errors import RelayError
-from postroom.values.relay import Relay
-from postroom.values.reply import Outcome, classify, classify_error
-from postroom.values.states import Phase, RecipientState
+from postroom.states import Phase, RecipientState
 
 RECIPIENTS = ("ada@example.com", "bob@example.com")
 ENVELOPE = Envelope(sender="shop@example.com", recipients=RECIPIENTS, size_bytes=7)
@@ -124,12 +124,12 @@ def outcomes_at(relay: ScriptedRelay) -> list[Outcome]:
     session = None
     try:
         session = connect(Relay.parse(f"smtp://127.0.0.1:{relay.port}?tls=off&{patience}"))
-        session.start(ENVELOPE)
-        opening = session.opening()
+        session.send_envelope(ENVELOPE)
+        opening = session.read_envelope_replies()
         decided = list(opening.outcomes())
-        if opening.is_open:
-            session.send_body([b"hello\r\n"])
-            replies = iter(session.finish())
+        if opening.is_ready_for_content:
+            session.send_content([b"hello\r\n"])
+            replies = iter(session.end_data())
             decided = [outcome or classify(Phase.DOT, next(replies)) for outcome in decided]
     except RelayError as error:
         broken = classify_error(error)

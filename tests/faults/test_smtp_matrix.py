@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import trustme
 
-from postroom.testing import Abilities, FaultyRelay, Trouble
-from postroom.values.relay import Relay
-from postroom.values.states import Fault, Phase, RecipientState
+from postroom.relays.relay import Relay
+from postroom.states import Fault, Phase, RecipientState
+from postroom.testing import FaultyRelay, Misbehavior, ServerOptions
 from tests.faults.speaking import Speaker, mail
 
 #: Long enough for every step that is not stuck, on a machine with other work to do.
@@ -32,7 +32,7 @@ ANSWERS = {
     "4xx": "451 4.7.1 please try again later",
     "5xx": "550 5.7.1 refused by policy",
 }
-TROUBLES = {trouble.value: trouble for trouble in Trouble}
+TROUBLES = {trouble.value: trouble for trouble in Misbehavior}
 FAULTS = [*TROUBLES, *ANSWERS]
 #: Faults that only a deadline ends.
 SLOW = {(fault, phase) for fault in ("stall", "drip") for phase in Phase} | {
@@ -67,7 +67,7 @@ def relay(
 ) -> Iterator[FaultyRelay]:
     context, _ = authority
     # Without TLS the phase of STARTTLS is that of opportunistic encryption.
-    abilities = Abilities(
+    abilities = ServerOptions(
         tls=context if tls or phase is Phase.STARTTLS else None,
         is_tls_from_start=tls and phase is Phase.CONNECT,
         credentials={"user": "secret"} if phase is Phase.AUTH else {},

@@ -17,7 +17,7 @@ from tests.faults.crew import crew
 from tests.faults.site import CONNECTIONS, Site
 
 WORKERS = 3
-PROMISED_A_KILL = CONNECTIONS + WorkerConfig().max_unrecorded
+PROMISED_A_KILL = CONNECTIONS + WorkerConfig().max_uncommitted
 
 
 @pytest.mark.slow

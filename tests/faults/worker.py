@@ -8,15 +8,14 @@ from __future__ import annotations
 import sys
 from datetime import datetime, timedelta, tzinfo
 
-from postroom import Outbox, WorkerConfig
-from postroom.delivery import clock
+from postroom import Outbox, WorkerConfig, clock
 from postroom.storage.engine import worker_engine
 
 
 def main(database_url: str, relay_url: str, lease_s: str, clock_off_s: str) -> None:
     """Work until nothing is left."""
     set_clock(timedelta(seconds=float(clock_off_s)))
-    config = WorkerConfig(lease_s=float(lease_s), poll_s=0.1, doubt_s=0.5)
+    config = WorkerConfig(lease_s=float(lease_s), poll_interval_s=0.1, in_doubt_retry_s=0.5)
     engine = worker_engine(database_url)
     Outbox(relay_url, engine=engine, worker=config).worker().run(until_empty=True)
 

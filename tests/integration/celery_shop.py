@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from postroom import Message, Outbox
 from postroom.integrations.celery import TASK, setup
 from postroom.storage import schema
-from postroom.storage.engine import prepare_sqlite
+from postroom.storage.engine import configure_sqlite
 from postroom.testing import FaultyRelay
 from tests.services.daemon import Daemon
 from tests.services.waiting import wait_for
@@ -112,7 +112,7 @@ class Shop:
 
     def is_done(self) -> bool:
         with Session(self.outbox.engine) as session:
-            states = self.outbox.counts(session).by_state
+            states = self.outbox.stats(session).by_state
         return {state for state, count in states.items() if count} == {"accepted"}
 
     def assert_each_came_once(self) -> None:
@@ -122,13 +122,13 @@ class Shop:
     def at_work(self) -> set[int]:
         """Return the processes that drain at this moment; the dead are still on the list."""
         with Session(self.outbox.engine) as session:
-            listed = {worker.pid for worker in self.outbox.counts(session).workers}
+            listed = {worker.pid for worker in self.outbox.stats(session).workers}
         return {pid for pid in listed if "celery_app" in _command_line(pid)}
 
     def leased(self) -> int:
         """Return how many recipients some worker holds."""
         with Session(self.outbox.engine) as session:
-            return self.outbox.counts(session).by_state.get("sending", 0)
+            return self.outbox.stats(session).by_state.get("sending", 0)
 
 
 @contextmanager
@@ -137,7 +137,7 @@ def opened(
 ) -> Iterator[Shop]:
     """Yield a shop on the empty database at ``url``."""
     engine = create_engine(url)
-    prepare_sqlite(engine)
+    configure_sqlite(engine)
     schema.create(engine)
     app = Celery("shop", broker=broker.url)
     with FaultyRelay(journal=journal) as relay:
@@ -148,7 +148,7 @@ def opened(
             shop_broker=broker.url,
             postroom_database_url=url.render_as_string(hide_password=False),
             postroom_relay=f"{relay.url}&connections=2",
-            postroom_poll_s="0.2",
+            postroom_poll_interval_s="0.2",
         )
         broker.flush()
         yield shop

@@ -48,7 +48,7 @@ def terminal(bare_terminal: Terminal, sqlite_url: URL, relay: FaultyRelay) -> Te
         database_url=sqlite_url.render_as_string(hide_password=False),
         relay=relay.url,
         sender="shop@example.com",
-        poll_s="0.05",
+        poll_interval_s="0.05",
     )
     bare_terminal.run("db", "create")
     return bare_terminal

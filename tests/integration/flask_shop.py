@@ -36,7 +36,7 @@ def create_app(**config: Any) -> Flask:
         mail.enqueue(
             Message(subject=f"Order {number}", text="Thank you.\n"),
             to=[f"{number}@example.com"],
-            key=f"order:{number}",
+            idempotency_key=f"order:{number}",
         )
         db.session.commit()
         return str(os.getpid())

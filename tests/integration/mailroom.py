@@ -10,16 +10,16 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, event, select, update
 
-from postroom.storage import decisions, queries
-from postroom.storage.dialect import ledger_for
-from postroom.storage.engine import clock_sql, read, write
+from postroom.message.message import Message
+from postroom.states import Fault, Phase, RecipientState
+from postroom.storage import actions, queries
+from postroom.storage.engine import clock_sql, read_transaction, write_transaction
 from postroom.storage.enqueue import enqueue
-from postroom.storage.ledger import Claim, Lease, Result
-from postroom.storage.models import Tables
-from postroom.storage.order import Order, Terms
+from postroom.storage.enqueue_request import EnqueueRequest, OutboxDefaults
 from postroom.storage.queries import Explanation, MessageStatus, RecipientStatus
-from postroom.values.message import Message
-from postroom.values.states import Fault, Phase, RecipientState
+from postroom.storage.queue.records import Claim, ClaimRequest, OutcomeRecord
+from postroom.storage.queue.store import queue_for
+from postroom.storage.tables import Tables
 
 
 class Mailroom:
@@ -28,43 +28,49 @@ class Mailroom:
     def __init__(self, engine: Engine, tables: Tables) -> None:
         self.engine = engine
         self.tables = tables
-        self.ledger = ledger_for(engine.dialect, tables)
+        self.ledger = queue_for(engine.dialect, tables)
 
     def enqueue(
-        self, *to: str, at: datetime | None = None, key: str | None = None, **fields: Any
+        self,
+        *to: str,
+        at: datetime | None = None,
+        idempotency_key: str | None = None,
+        **fields: Any,
     ) -> int:
         """Enqueue one message and commit; return its id."""
         message = Message(**({"sender": "shop@example.com", "subject": "Hello"} | fields))
-        terms = replace(Terms(), now=lambda: at or datetime.now(UTC))
-        with write(self.engine) as connection:
-            order = Order(message=message, to=to, key=key)
+        terms = replace(OutboxDefaults(), now=lambda: at or datetime.now(UTC))
+        with write_transaction(self.engine) as connection:
+            order = EnqueueRequest(message=message, to=to, idempotency_key=idempotency_key)
             return enqueue(connection, self.tables, order, terms).message_id
 
     def claim(self, limit: int = 100, *, lease_s: float = 60.0, token: int = 1) -> list[Claim]:
         """Lease what is due."""
-        lease = Lease(limits=dict.fromkeys(range(3), limit), lease_s=lease_s, token=token)
-        with write(self.engine) as connection:
+        lease = ClaimRequest(
+            limits=dict.fromkeys(range(3), limit), lease_s=lease_s, lease_token=token
+        )
+        with write_transaction(self.engine) as connection:
             return self.ledger.claim(connection, lease)
 
     def record(self, claim: Claim, state: RecipientState, **columns: Any) -> None:
         """Write the outcome of a claim, with an attempt at a relay."""
-        known = {"at": datetime.now(UTC), "relay": "smtp.example.com", "phase": Phase.DOT}
-        result = Result(**({"claim": claim, "state": state} | known | columns))
-        with write(self.engine) as connection:
+        known = {"attempted_at": datetime.now(UTC), "relay": "smtp.example.com", "phase": Phase.DOT}
+        result = OutcomeRecord(**({"claim": claim, "state": state} | known | columns))
+        with write_transaction(self.engine) as connection:
             self.ledger.record(connection, [result])
 
     def intend(self, claim: Claim) -> bool:
         """Commit the intent to write the final dot; return whether the claim still holds."""
-        with write(self.engine) as connection:
-            return claim.recipient_id in self.ledger.intend(connection, [claim])
+        with write_transaction(self.engine) as connection:
+            return claim.recipient_id in self.ledger.mark_intent(connection, [claim])
 
     def bring_to(self, message_id: int, state: RecipientState, **columns: Any) -> None:
         """Bring every recipient of a message, which is due, to ``state``."""
         if state is RecipientState.QUEUED:
             return
         if state is RecipientState.CANCELLED:
-            with write(self.engine) as connection:
-                decisions.cancel(connection, self.tables, message_id)
+            with write_transaction(self.engine) as connection:
+                actions.cancel(connection, self.tables, message_id)
             return
         claims = self.claim()
         if state is RecipientState.SENDING:
@@ -76,14 +82,16 @@ class Mailroom:
     def let_leases_run_out(self) -> None:
         """Put every lease into the past."""
         queue = self.tables.queue
-        with write(self.engine) as connection:
+        with write_transaction(self.engine) as connection:
             past = clock_sql(connection.dialect) - 1.0
-            connection.execute(update(queue).where(queue.c.token.is_not(None)).values(due_at=past))
+            connection.execute(
+                update(queue).where(queue.c.lease_token.is_not(None)).values(due_at=past)
+            )
 
     def age(self, message_id: int, by: timedelta) -> None:
         """Let a message and the outcomes of its recipients be older."""
         message, recipient = self.tables.message, self.tables.recipient
-        with write(self.engine) as connection:
+        with write_transaction(self.engine) as connection:
             for table, mine, column in (
                 (message, message.c.id, "created_at"),
                 (recipient, recipient.c.message_id, "updated_at"),
@@ -97,7 +105,7 @@ class Mailroom:
 
     def status(self, message_id: int) -> MessageStatus:
         """Return how a message stands."""
-        with read(self.engine) as connection:
+        with read_transaction(self.engine) as connection:
             return queries.status(connection, self.tables, message_id)
 
     def only(self, message_id: int) -> RecipientStatus:
@@ -111,33 +119,37 @@ class Mailroom:
 
     def explain(self, message_id: int) -> Explanation:
         """Return why the one recipient of a message is where it is."""
-        with read(self.engine) as connection:
+        with read_transaction(self.engine) as connection:
             (explanation,) = queries.explain(connection, self.tables, message_id)
         return explanation
 
     def count(self, table: str) -> int:
         """Return how many rows a table has."""
-        with read(self.engine) as connection:
+        with read_transaction(self.engine) as connection:
             return len(connection.execute(select(getattr(self.tables, table))).all())
 
 
 _S = RecipientState
 
 _OUTCOMES: dict[RecipientState, dict[str, Any]] = {
-    _S.ACCEPTED: {"code": 250, "enhanced_code": "2.0.0", "reply": "250 2.0.0 Ok: queued as 1A2B"},
+    _S.ACCEPTED: {
+        "reply_code": 250,
+        "enhanced_status": "2.0.0",
+        "reply": "250 2.0.0 Ok: queued as 1A2B",
+    },
     _S.DEFERRED: {
         "due_in_s": 300.0,
-        "counts": True,
-        "code": 451,
-        "enhanced_code": "4.7.1",
+        "counts_as_try": True,
+        "reply_code": 451,
+        "enhanced_status": "4.7.1",
         "reply": "451 4.7.1 Greylisted",
         "fault": Fault.RECIPIENT,
         "phase": Phase.RCPT,
         "transcript": "C: RCPT TO",
     },
     _S.REJECTED: {
-        "code": 550,
-        "enhanced_code": "5.1.1",
+        "reply_code": 550,
+        "enhanced_status": "5.1.1",
         "reply": "550 5.1.1 No such user",
         "fault": Fault.RECIPIENT,
         "phase": Phase.RCPT,

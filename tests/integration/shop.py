@@ -7,11 +7,11 @@ from typing import Any
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
+from postroom.message.message import Message
 from postroom.storage.enqueue import enqueue
-from postroom.storage.models import Tables, tables
-from postroom.storage.order import Order, Receipt, Terms
-from postroom.storage.people import People
-from postroom.values.message import Message
+from postroom.storage.enqueue_request import EnqueueRequest, OutboxDefaults, Receipt
+from postroom.storage.tables import Tables, tables
+from postroom.storage.users import UserLookup
 
 
 class Base(DeclarativeBase):
@@ -27,7 +27,7 @@ class User(Base):
     username: Mapped[str | None]
 
 
-TERMS = Terms(people=People.of(User))
+TERMS = OutboxDefaults(users=UserLookup.of(User))
 
 
 def message(**fields: Any) -> Message:
@@ -37,7 +37,7 @@ def message(**fields: Any) -> Message:
 def place(executor: Any, said: Message | None = None, **order: Any) -> Receipt:
     """Enqueue ``said``; ``terms`` may be among the rest of the order."""
     terms = order.pop("terms", TERMS)
-    return enqueue(executor, tables(), Order(message=said or message(), **order), terms)
+    return enqueue(executor, tables(), EnqueueRequest(message=said or message(), **order), terms)
 
 
 def rows(executor: Any, columns: str, table: Any) -> list[tuple[Any, ...]]:
@@ -48,7 +48,7 @@ def rows(executor: Any, columns: str, table: Any) -> list[tuple[Any, ...]]:
 
 def addressed(executor: Any, tables: Tables) -> list[tuple[Any, ...]]:
     """Return kind and address of everyone who gets a copy."""
-    return rows(executor, "kind address", tables.recipient)
+    return rows(executor, "type address", tables.recipient)
 
 
 def migrate(engine: Engine, *users: User) -> None:

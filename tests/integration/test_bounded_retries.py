@@ -12,8 +12,8 @@ from sqlalchemy import Engine, update
 from sqlalchemy.orm import Session
 
 from postroom import Fault, Message, Outbox, Phase, Receipt, RecipientState, WorkerConfig
-from postroom.storage.models import Tables
-from postroom.testing import FaultyRelay, Trouble
+from postroom.storage.tables import Tables
+from postroom.testing import FaultyRelay, Misbehavior
 
 ADA, BOB = "ada@example.com", "bob@example.com"
 
@@ -24,7 +24,7 @@ def outbox(engine: Engine, relay: FaultyRelay) -> Iterator[Outbox]:
         f"{relay.url}&connections=1",
         engine=engine,
         sender="shop@example.com",
-        worker=WorkerConfig(poll_s=0.02, doubt_s=0.02, max_resends=2),
+        worker=WorkerConfig(poll_interval_s=0.02, in_doubt_retry_s=0.02, max_resends=2),
     )
     yield outbox
     outbox.close()
@@ -42,13 +42,13 @@ def recipients(outbox: Outbox, receipt: Receipt) -> dict[str, Any]:
 
 def attempts(outbox: Outbox, receipt: Receipt) -> list[datetime]:
     with Session(outbox.engine) as session:
-        return [one.at for one in outbox.attempts(session, receipt)]
+        return [one.attempted_at for one in outbox.attempts(session, receipt)]
 
 
 def test_what_is_in_doubt_again_and_again_is_held_for_a_person(
     outbox: Outbox, relay: FaultyRelay
 ) -> None:
-    relay.on(Phase.DOT, Trouble.CLOSE, address=ADA, after_accepting=True)
+    relay.on(Phase.DOT, Misbehavior.CLOSE, address=ADA, after_accepting=True)
     receipt = enqueue(outbox, ADA, BOB)
     outbox.worker().run(until_empty=True)
     found = recipients(outbox, receipt)
@@ -63,9 +63,9 @@ def test_what_is_in_doubt_again_and_again_is_held_for_a_person(
 
 
 def test_doubts_do_not_use_up_the_tries_of_a_recipient(outbox: Outbox, relay: FaultyRelay) -> None:
-    relay.on(Phase.DOT, Trouble.CLOSE, times=2)
+    relay.on(Phase.DOT, Misbehavior.CLOSE, times=2)
     relay.on(Phase.RCPT, "451 4.7.1 greylisted", times=3)
-    receipt = enqueue(outbox, ADA, retry_delays=[0.02, 0.02, 0.02])
+    receipt = enqueue(outbox, ADA, retry_delays_s=[0.02, 0.02, 0.02])
     outbox.worker().run(until_empty=True)
     assert recipients(outbox, receipt)[ADA].state == RecipientState.ACCEPTED
 
@@ -75,10 +75,10 @@ def test_a_relay_that_hangs_up_on_one_mail_is_asked_ever_more_rarely_and_then_no
     outbox: Outbox, relay: FaultyRelay, tables: Tables, phase: Phase
 ) -> None:
     address = ADA if phase is Phase.RCPT else None
-    relay.on(phase, Trouble.CLOSE, address=address, times=None if address else 1)
-    receipt = enqueue(outbox, ADA, retry_delays=[])
+    relay.on(phase, Misbehavior.CLOSE, address=address, times=None if address else 1)
+    receipt = enqueue(outbox, ADA, retry_delays_s=[])
     with Session(outbox.engine) as session, session.begin():
-        session.execute(update(tables.recipient).values(attempts=5))
+        session.execute(update(tables.recipient).values(attempt_count=5))
     others = enqueue(outbox, BOB)
     outbox.worker().run(until_empty=True)
     ada = recipients(outbox, receipt)[ADA]
@@ -90,7 +90,7 @@ def test_a_relay_that_hangs_up_on_one_mail_is_asked_ever_more_rarely_and_then_no
 def test_a_relay_that_hangs_up_again_and_again_is_let_alone(
     outbox: Outbox, relay: FaultyRelay
 ) -> None:
-    relay.on(Phase.RCPT, Trouble.CLOSE, address=ADA)
+    relay.on(Phase.RCPT, Misbehavior.CLOSE, address=ADA)
     stuck = enqueue(outbox, ADA)
     numbers = itertools.count(1)
     with outbox.running():

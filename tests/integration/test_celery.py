@@ -134,7 +134,7 @@ def test_a_child_that_is_killed_loses_nothing(shop: Shop) -> None:
     shop.set(
         shop_sweep_s="1",
         postroom_lease_s="1",
-        postroom_max_unrecorded="10",
+        postroom_max_uncommitted="10",
         postroom_relay=f"{shop.relay.url}&connections=2&rate=60/s",
     )
     victims = 0

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
-from postroom.testing import FaultyRelay, Trouble
-from postroom.values.states import Phase
+from postroom.states import Phase
+from postroom.testing import FaultyRelay, Misbehavior
 from tests.integration.terminal import SECRET, Terminal
 
 #: Nobody listens there (RFC 6335 reserves it).
@@ -56,7 +56,7 @@ def test_a_wrong_password_on_postgresql_is_named_and_not_shown(
         ("relay", f"http://shop:{SECRET}@smtp.example.com", "http"),
         ("relay", f"smtp://shop:{SECRET}@", "relay URL"),
         ("sendr", "shop@example.com", "did you mean POSTROOM_SENDER"),
-        ("connections", "many", "'many'"),
+        ("connections_per_relay", "many", "'many'"),
         ("sender", "nobody", "nobody"),
         ("templates", "missing", "missing"),
     ],
@@ -101,7 +101,7 @@ def test_a_relay_that_does_not_answer_loses_nothing(terminal: Terminal) -> None:
 
 
 def test_a_relay_that_hangs_up_loses_nothing(terminal: Terminal, relay: FaultyRelay) -> None:
-    relay.on(Phase.GREETING, Trouble.CLOSE)
+    relay.on(Phase.GREETING, Misbehavior.CLOSE)
     asked = ("send", "--to", "ada@example.com", "--text", "hi", "--wait", "--timeout", "1s")
     shown = terminal.run(*asked, code=1)
     assert "Traceback" not in shown.out + shown.err
@@ -118,7 +118,7 @@ def test_a_defect_is_called_one(terminal: Terminal, monkeypatch: pytest.MonkeyPa
     def broken(self: object, session: object) -> None:
         raise ZeroDivisionError("by nothing")
 
-    monkeypatch.setattr("postroom.outbox.Outbox.counts", broken)
+    monkeypatch.setattr("postroom.outbox.Outbox.stats", broken)
     said = terminal.fails(70, "status")
     assert "a defect: ZeroDivisionError: by nothing" in said
 
@@ -137,7 +137,7 @@ def test_a_database_that_fails_meanwhile_shows_no_statement(
     def failing(self: object, session: object) -> None:
         raise kind("INSERT INTO mail", {"text": SECRET}, Exception("database is locked"))
 
-    monkeypatch.setattr("postroom.outbox.Outbox.counts", failing)
+    monkeypatch.setattr("postroom.outbox.Outbox.stats", failing)
     text = terminal.fails(code, "status")
     assert said in text
     assert "INSERT" not in text

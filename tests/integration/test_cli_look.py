@@ -10,8 +10,8 @@ from contextlib import closing
 import pytest
 from sqlalchemy import make_url
 
+from postroom.states import Phase
 from postroom.testing import FaultyRelay
-from postroom.values.states import Phase
 from tests.integration.terminal import Terminal
 
 ADA, BOB = "ada@example.com", "bob@example.com"
@@ -123,7 +123,7 @@ def test_a_message_that_does_not_exist_is_not_found(terminal: Terminal, command:
 @pytest.mark.parametrize(
     ("column", "value", "shown"),
     [
-        ("not_before", "9999-12-31 23:59:59.999999", "9999-12-31 23:59:59Z"),
+        ("scheduled_at", "9999-12-31 23:59:59.999999", "9999-12-31 23:59:59Z"),
         ("created_at", "0001-01-01 00:00:00.000000", "1-01-01 00:00:00Z"),
         ("expires_at", "the day after", "unreadable: 'the day after'"),
         ("created_at", "infinity", "unreadable: 'infinity'"),

@@ -7,8 +7,8 @@ from email.policy import default
 
 import pytest
 
-from postroom.testing import Abilities, FaultyRelay, Trouble
-from postroom.values.states import Phase
+from postroom.states import Phase
+from postroom.testing import FaultyRelay, Misbehavior, ServerOptions
 from tests.integration.terminal import SECRET, Terminal
 
 
@@ -32,7 +32,7 @@ def test_a_mail_is_sent_where_it_is_asked_for(terminal: Terminal, relay: FaultyR
 
 
 def test_a_login_is_tried_and_its_password_not_shown(terminal: Terminal) -> None:
-    with FaultyRelay(Abilities(credentials={"shop": SECRET})) as relay:
+    with FaultyRelay(ServerOptions(credentials={"shop": SECRET})) as relay:
         terminal.set(relay=relay.url)
         lines = terminal.run("relay", "check").lines
         assert any(line.startswith("ok login shop by ") for line in lines)
@@ -56,7 +56,7 @@ def test_a_relay_that_is_away_is_a_failure_with_its_cause(terminal: Terminal) ->
 
 
 def test_a_relay_that_hangs_up_is_a_failure(terminal: Terminal, relay: FaultyRelay) -> None:
-    relay.on(Phase.EHLO, Trouble.CLOSE)
+    relay.on(Phase.EHLO, Misbehavior.CLOSE)
     shown = terminal.run("relay", "check", "--json", code=1)
     ((*_, last),) = shown.json.values()
     assert (last["name"], last["ok"]) == ("extensions", False)

@@ -9,7 +9,7 @@ from sqlalchemy import URL
 
 from postroom import Outbox
 from postroom.cli.app import run
-from postroom.settings import Settings
+from postroom.config.settings import Settings
 from postroom.storage.engine import worker_engine
 from postroom.testing import FaultyRelay
 from tests.integration.terminal import SECRET, Terminal

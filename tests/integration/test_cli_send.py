@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from postroom.states import Phase
 from postroom.testing import Accepted, FaultyRelay
-from postroom.values.states import Phase
 from tests.integration.terminal import Terminal
 
 HELLO = ("--subject", "Hello", "--text", "Is it there?")
@@ -122,7 +122,7 @@ def test_it_waits_for_its_time_and_expires(terminal: Terminal) -> None:
     labels = ("--tag", "news", "--lane", "bulk")
     terminal.run("send", "--to", "ada@example.com", *HELLO, *when, *labels)
     message = terminal.run("show", "1", "--json").json["message"]
-    assert message["not_before"] == "2099-01-31T09:30:00+00:00"
+    assert message["scheduled_at"] == "2099-01-31T09:30:00+00:00"
     assert message["expires_at"] == "2099-02-01T00:00:00+00:00"
     assert (message["tags"], message["lane"]) == (["news"], "bulk")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL, create_engine, text
 
-from postroom.settings import Settings
-from postroom.storage.models import tables
+from postroom.config.settings import Settings
+from postroom.storage.tables import tables
 from postroom.testing import FaultyRelay
 from tests.integration.terminal import SECRET, Terminal
 

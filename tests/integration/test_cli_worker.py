@@ -8,9 +8,9 @@ import signal
 import pytest
 
 from postroom import Message, Outbox
-from postroom.storage.engine import write
+from postroom.states import Phase
+from postroom.storage.engine import write_transaction
 from postroom.testing import FaultyRelay
-from postroom.values.states import Phase
 from tests.integration.terminal import Terminal
 
 TO_ADA = ("send", "--to", "ada@example.com", "--subject", "Hello", "--text", "Is it there?")
@@ -40,8 +40,8 @@ def test_drain_does_not_wait_for_a_retry(terminal: Terminal, relay: FaultyRelay)
 def test_until_empty_waits_for_the_retry(terminal: Terminal, relay: FaultyRelay) -> None:
     relay.on(Phase.RCPT, "451 4.7.1 greylisted", times=1)
     outbox = Outbox.from_env()
-    with write(outbox.engine) as connection:
-        message = Message(text="Is it there?", retry_delays=[0.1])
+    with write_transaction(outbox.engine) as connection:
+        message = Message(text="Is it there?", retry_delays_s=[0.1])
         outbox.enqueue(connection, message, to=["ada@example.com"])
     outbox.close()
     terminal.run("worker", "--until-empty")

@@ -29,12 +29,12 @@ from postroom import (
     Template,
     WorkerConfig,
 )
-from postroom.storage.models import Tables
-from postroom.testing.faulty_relay import FaultyRelay, Trouble
+from postroom.storage.tables import Tables
+from postroom.testing.faulty_relay import FaultyRelay, Misbehavior
 from tests.services.waiting import wait_for
 
 ADA, BOB, EVE = "ada@example.com", "bob@example.com", "eve@example.com"
-QUICK = WorkerConfig(poll_s=0.05, lease_s=5, doubt_s=0.2, grace_s=10)
+QUICK = WorkerConfig(poll_interval_s=0.05, lease_s=5, in_doubt_retry_s=0.2, shutdown_grace_s=10)
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_what_was_committed_goes_out_and_is_recorded(office: Office, relay: Faul
     assert office.states(receipt) == {ADA: "accepted", BOB: "accepted"}
     assert sorted(mail.recipients for mail in relay.accepted) == [(ADA,), (BOB,)]
     for attempt in office.attempts(receipt):
-        assert (attempt.outcome, attempt.phase, attempt.code) == ("accepted", "dot", 250)
+        assert (attempt.outcome, attempt.phase, attempt.reply_code) == ("accepted", "dot", 250)
         assert attempt.transcript is None
 
 
@@ -116,7 +116,7 @@ def test_a_mail_sent_together_is_one_transaction_with_an_outcome_each(
     office: Office, relay: FaultyRelay
 ) -> None:
     relay.on(Phase.RCPT, "550 5.1.1 no such user", address=BOB)
-    receipt = office.enqueue(ADA, BOB, EVE, together=True)
+    receipt = office.enqueue(ADA, BOB, EVE, shared=True)
     office.drain()
     assert office.states(receipt) == {ADA: "accepted", BOB: "rejected", EVE: "accepted"}
     [mail] = relay.accepted
@@ -129,7 +129,7 @@ def test_a_rejected_recipient_does_not_delay_the_others(office: Office, relay: F
     office.drain()
     assert office.states(receipt) == {ADA: "accepted", BOB: "rejected", EVE: "accepted"}
     [bob] = [one for one in office.status(receipt).recipients if one.address == BOB]
-    assert (bob.code, bob.enhanced_code, bob.fault) == (550, "5.1.1", Fault.RECIPIENT)
+    assert (bob.reply_code, bob.enhanced_status, bob.fault) == (550, "5.1.1", Fault.RECIPIENT)
     assert bob.reply == "550 5.1.1 no such user"
     [attempt] = [one for one in office.attempts(receipt) if one.address == BOB]
     assert attempt.phase == Phase.RCPT
@@ -141,7 +141,7 @@ def test_a_passing_refusal_is_tried_again_on_the_messages_own_schedule(
     office: Office, relay: FaultyRelay
 ) -> None:
     relay.on(Phase.RCPT, "451 4.7.1 greylisted", address=ADA, times=2)
-    receipt = office.enqueue(ADA, retry_delays=[0.1, 0.1, 0.1])
+    receipt = office.enqueue(ADA, retry_delays_s=[0.1, 0.1, 0.1])
     office.until_empty()
     assert office.states(receipt) == {ADA: "accepted"}
     assert [one.outcome for one in office.attempts(receipt)] == ["deferred"] * 2 + ["accepted"]
@@ -151,16 +151,16 @@ def test_a_schedule_that_is_used_up_ends_in_rejected_with_the_last_reply(
     office: Office, relay: FaultyRelay
 ) -> None:
     relay.on(Phase.RCPT, "452 4.2.2 mailbox full", address=ADA)
-    receipt = office.enqueue(ADA, retry_delays=[0.05])
+    receipt = office.enqueue(ADA, retry_delays_s=[0.05])
     office.until_empty()
     [ada] = office.status(receipt).recipients
     assert ada.state == RecipientState.REJECTED
-    assert ada.attempts == 2
+    assert ada.attempt_count == 2
     assert ada.reply == "gave up after 2 tries; last: 452 4.2.2 mailbox full"
 
 
 def test_a_retry_carries_the_same_bytes(office: Office, relay: FaultyRelay) -> None:
-    relay.on(Phase.DOT, Trouble.CLOSE, after_accepting=True, times=1)
+    relay.on(Phase.DOT, Misbehavior.CLOSE, after_accepting=True, times=1)
     office.enqueue(ADA, html="<p>Hello</p>", attachments=[Attachment.from_bytes("a.txt", b"x")])
     office.until_empty()
     first, second = relay.accepted
@@ -170,7 +170,7 @@ def test_a_retry_carries_the_same_bytes(office: Office, relay: FaultyRelay) -> N
 def test_a_broken_connection_after_the_dot_is_in_doubt_and_resent_later(
     office: Office, relay: FaultyRelay
 ) -> None:
-    relay.on(Phase.DOT, Trouble.CLOSE, after_accepting=True, times=1)
+    relay.on(Phase.DOT, Misbehavior.CLOSE, after_accepting=True, times=1)
     receipt = office.enqueue(ADA)
     office.drain()
     assert office.states(receipt) == {ADA: "in_doubt"}
@@ -180,7 +180,7 @@ def test_a_broken_connection_after_the_dot_is_in_doubt_and_resent_later(
 
 
 def test_doubt_can_be_held_for_a_person_to_resolve(office: Office, relay: FaultyRelay) -> None:
-    relay.on(Phase.DOT, Trouble.CLOSE, after_accepting=True, times=1)
+    relay.on(Phase.DOT, Misbehavior.CLOSE, after_accepting=True, times=1)
     receipt = office.enqueue(ADA, on_doubt=OnDoubt.HOLD)
     office.until_empty()
     assert office.states(receipt) == {ADA: "in_doubt"}
@@ -193,7 +193,7 @@ def test_doubt_can_be_held_for_a_person_to_resolve(office: Office, relay: Faulty
 
 
 def test_held_doubt_can_be_resolved_by_sending_again(office: Office, relay: FaultyRelay) -> None:
-    relay.on(Phase.DOT, Trouble.CLOSE, after_accepting=True, times=1)
+    relay.on(Phase.DOT, Misbehavior.CLOSE, after_accepting=True, times=1)
     receipt = office.enqueue(ADA, on_doubt=OnDoubt.HOLD)
     office.until_empty()
     with Session(office.engine) as session, session.begin():
@@ -206,7 +206,7 @@ def test_held_doubt_can_be_resolved_by_sending_again(office: Office, relay: Faul
 def test_a_broken_connection_before_the_dot_is_tried_again_without_doubt(
     office: Office, relay: FaultyRelay
 ) -> None:
-    relay.on(Phase.BODY, Trouble.RESET, times=1)
+    relay.on(Phase.BODY, Misbehavior.RESET, times=1)
     # More than any socket takes at once: the relay cannot have seen the dot.
     large = Attachment.from_bytes("large.bin", bytes(16_000_000))
     receipt = office.enqueue(ADA, attachments=[large])
@@ -220,7 +220,7 @@ def test_a_relay_that_is_down_costs_the_recipients_nothing(
     office: Office, relay: FaultyRelay
 ) -> None:
     relay.refuse()
-    receipt = office.enqueue(ADA, retry_delays=[])
+    receipt = office.enqueue(ADA, retry_delays_s=[])
     office.drain()
     [ada] = office.status(receipt).recipients
     assert (ada.state, ada.fault) == (RecipientState.DEFERRED, Fault.RELAY)
@@ -300,7 +300,7 @@ def test_attachments_arrive_as_they_were_when_they_were_enqueued(
 
 
 def test_mail_is_not_sent_before_its_time(office: Office, relay: FaultyRelay) -> None:
-    receipt = office.enqueue(ADA, not_before=datetime.now(UTC) + timedelta(hours=1))
+    receipt = office.enqueue(ADA, scheduled_at=datetime.now(UTC) + timedelta(hours=1))
     office.drain()
     assert relay.accepted == []
     assert office.states(receipt) == {ADA: "queued"}
@@ -339,7 +339,7 @@ def test_cancelled_mail_is_not_sent_and_may_be_queued_again(
     office.drain()
     assert relay.accepted == []
     with Session(office.engine) as session, session.begin():
-        assert office.outbox.requeue(session, receipt) == (ADA,)
+        assert office.outbox.retry(session, receipt) == (ADA,)
     office.drain()
     assert office.states(receipt) == {ADA: "accepted"}
 
@@ -351,7 +351,7 @@ def test_a_recipient_claimed_again_and_again_without_outcome_is_set_aside(
     with Session(office.engine) as session, session.begin():
         first = office.outbox.status(session, receipt).recipients[0].id
         session.execute(
-            update(tables.queue).where(tables.queue.c.recipient_id == first).values(claims=5)
+            update(tables.queue).where(tables.queue.c.recipient_id == first).values(claim_count=5)
         )
     office.drain()
     assert office.states(receipt) == {ADA: "rejected", BOB: "accepted"}
@@ -404,7 +404,7 @@ def test_many_workers_send_every_recipient_once(office: Office, relay: FaultyRel
 
 def test_a_commit_wakes_the_worker_of_this_process(engine: Engine, relay: FaultyRelay) -> None:
     # Polled only every ten minutes: without the hint nothing would arrive.
-    slow = WorkerConfig(poll_s=600)
+    slow = WorkerConfig(poll_interval_s=600)
     outbox = Outbox(relay.url, engine=engine, sender="shop@example.com", worker=slow, notify=False)
     with outbox.running():
         with Session(engine) as session, session.begin():
@@ -417,10 +417,10 @@ def test_a_commit_wakes_the_worker_of_this_process(engine: Engine, relay: Faulty
 def test_a_connection_that_hangs_holds_no_other_up(
     office: Office, relay: FaultyRelay, phase: Phase
 ) -> None:
-    relay.on(phase, Trouble.STALL, times=1)
+    relay.on(phase, Misbehavior.STALL, times=1)
     office.enqueue(*(f"r{n}@example.com" for n in range(40)))
     one = Office(office.engine, relay, "&connect_timeout=30")
-    worker = one.outbox.worker(WorkerConfig(poll_s=0.05, lease_s=60, grace_s=0.1))
+    worker = one.outbox.worker(WorkerConfig(poll_interval_s=0.05, lease_s=60, shutdown_grace_s=0.1))
     worker.start()
     # What hangs is one mail, or with its dot also the one whose opening went along.
     relay.wait_for(38)
@@ -430,10 +430,10 @@ def test_a_connection_that_hangs_holds_no_other_up(
 
 
 def test_all_connections_share_one_thread(office: Office, relay: FaultyRelay) -> None:
-    relay.on(Phase.DOT, Trouble.STALL)
+    relay.on(Phase.DOT, Misbehavior.STALL)
     office.enqueue(*(f"r{n}@example.com" for n in range(40)))
     one = Office(office.engine, relay, "&connections=10")
-    worker = one.outbox.worker(WorkerConfig(poll_s=0.05, lease_s=60, grace_s=0.3))
+    worker = one.outbox.worker(WorkerConfig(poll_interval_s=0.05, lease_s=60, shutdown_grace_s=0.3))
     worker.start()
     wait_for(lambda: relay.connections == 10, "10 connections")
     names = [thread.name for thread in threading.enumerate()]
@@ -445,10 +445,10 @@ def test_all_connections_share_one_thread(office: Office, relay: FaultyRelay) ->
 def test_a_stopped_worker_gives_back_what_it_has_not_sent(
     office: Office, relay: FaultyRelay
 ) -> None:
-    relay.on(Phase.DOT, Trouble.STALL, after_accepting=True, times=1)
+    relay.on(Phase.DOT, Misbehavior.STALL, after_accepting=True, times=1)
     receipt = office.enqueue(*(f"r{n}@example.com" for n in range(50)))
     one = Office(office.engine, relay, "&connections=1")
-    worker = one.outbox.worker(WorkerConfig(poll_s=0.05, lease_s=60, grace_s=0.3))
+    worker = one.outbox.worker(WorkerConfig(poll_interval_s=0.05, lease_s=60, shutdown_grace_s=0.3))
     worker.start()
     relay.wait_for(1)
     worker.stop()

@@ -9,8 +9,8 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from postroom import Message, Outbox, WorkerConfig
+from postroom.states import Phase
 from postroom.testing import FaultyRelay
-from postroom.values.states import Phase
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def outbox(engine: Engine, relay: FaultyRelay) -> Iterator[Outbox]:
         f"{relay.url}&connections=1&rate=20/s",
         engine=engine,
         sender="shop@example.com",
-        worker=WorkerConfig(poll_s=0.05),
+        worker=WorkerConfig(poll_interval_s=0.05),
     )
     yield outbox
     outbox.close()
@@ -33,7 +33,7 @@ def enqueue(outbox: Outbox, mails: int) -> None:
 
 def states(outbox: Outbox) -> dict[str, int]:
     with Session(outbox.engine) as session:
-        return {state: n for state, n in outbox.counts(session).by_state.items() if n}
+        return {state: n for state, n in outbox.stats(session).by_state.items() if n}
 
 
 def test_what_is_not_sent_in_time_is_due_again_at_once(outbox: Outbox, relay: FaultyRelay) -> None:
@@ -54,7 +54,7 @@ def test_a_drain_that_is_done_does_not_wait_for_its_time(outbox: Outbox) -> None
 def test_workers_that_linger_share_a_connection(outbox: Outbox, relay: FaultyRelay) -> None:
     for _ in range(3):
         enqueue(outbox, 2)
-        assert outbox.worker(lingers=True).drain()
+        assert outbox.worker(keep_connections=True).drain()
     assert len(relay.accepted) == 6
     assert relay.connections == 1
 
@@ -63,10 +63,10 @@ def test_a_kept_connection_that_the_relay_has_closed_costs_nothing(
     outbox: Outbox, relay: FaultyRelay
 ) -> None:
     enqueue(outbox, 1)
-    outbox.worker(lingers=True).drain()
+    outbox.worker(keep_connections=True).drain()
     relay.hang_up()
     enqueue(outbox, 1)
-    outbox.worker(lingers=True).drain()
+    outbox.worker(keep_connections=True).drain()
     assert states(outbox) == {"accepted": 2}
 
 

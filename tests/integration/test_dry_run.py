@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from postroom import Message, Outbox, Phase, Receipt, RecipientState
-from postroom.testing import Abilities, FaultyRelay
+from postroom.testing import FaultyRelay, ServerOptions
 
 ADA, BOB = "ada@example.com", "bob@example.com"
 STAGING = "staging@example.com"
@@ -47,7 +47,7 @@ def test_discarded_mail_is_recorded_as_such(engine: Engine) -> None:
 def test_every_copy_is_a_file_and_a_mail_sent_together_one(engine: Engine, tmp_path: Path) -> None:
     outbox = outbox_of(engine, f"file://{tmp_path}/out")
     enqueue(outbox, ADA, BOB)
-    enqueue(outbox, ADA, BOB, together=True)
+    enqueue(outbox, ADA, BOB, shared=True)
     outbox.worker().drain()
     mails = [message_from_bytes(path.read_bytes()) for path in (tmp_path / "out").iterdir()]
     delivered = sorted(mail.get_all("Delivered-To", []) for mail in mails)
@@ -81,11 +81,13 @@ def test_redirected_mail_reaches_nobody_else(engine: Engine, relay: FaultyRelay)
     outbox.close()
 
 
-@pytest.mark.parametrize("abilities", [Abilities(), Abilities(is_lmtp=True)], ids=["smtp", "lmtp"])
-def test_a_mail_sent_together_is_redirected_once(engine: Engine, abilities: Abilities) -> None:
+@pytest.mark.parametrize(
+    "abilities", [ServerOptions(), ServerOptions(is_lmtp=True)], ids=["smtp", "lmtp"]
+)
+def test_a_mail_sent_together_is_redirected_once(engine: Engine, abilities: ServerOptions) -> None:
     with FaultyRelay(abilities) as relay:
         outbox = outbox_of(engine, relay.url, redirect_all_to=STAGING)
-        receipts = [enqueue(outbox, ADA, BOB, together=True) for _ in range(3)]
+        receipts = [enqueue(outbox, ADA, BOB, shared=True) for _ in range(3)]
         outbox.worker().drain()
         assert [mail.recipients for mail in relay.accepted] == [(STAGING,)] * 3
         mail = message_from_bytes(relay.accepted[0].content)
@@ -103,7 +105,7 @@ def test_what_the_one_address_is_refused_is_recorded_for_everyone(
 ) -> None:
     relay.on(Phase.RCPT, "550 5.1.1 no such user", address=STAGING)
     outbox = outbox_of(engine, relay.url, redirect_all_to=STAGING)
-    receipt = enqueue(outbox, ADA, BOB, together=True)
+    receipt = enqueue(outbox, ADA, BOB, shared=True)
     outbox.worker().drain()
     told = (RecipientState.REJECTED, "550 5.1.1 no such user")
     assert recorded(outbox, receipt) == {ADA: told, BOB: told}
@@ -111,7 +113,7 @@ def test_what_the_one_address_is_refused_is_recorded_for_everyone(
 
 
 def test_a_redirected_mail_that_grows_too_large_is_not_begun(engine: Engine) -> None:
-    with FaultyRelay(Abilities(extensions=("PIPELINING", "SIZE 300"))) as relay:
+    with FaultyRelay(ServerOptions(extensions=("PIPELINING", "SIZE 300"))) as relay:
         outbox = outbox_of(engine, relay.url, redirect_all_to=STAGING)
         receipt = enqueue(outbox, ADA, text="x" * 400)
         outbox.worker().drain()

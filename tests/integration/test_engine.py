@@ -16,50 +16,59 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
+from postroom.errors import ConfigError
 from postroom.storage import engine as engines
-from postroom.storage.diagnosis import diagnosed
-from postroom.storage.engine import clock_sql, dialect_of, prepare_sqlite, read, write
-from postroom.values.errors import ConfigError
+from postroom.storage.database_errors import explaining_setup_errors
+from postroom.storage.engine import (
+    clock_sql,
+    configure_sqlite,
+    dialect_of,
+    read_transaction,
+    write_transaction,
+)
 
 
 @pytest.fixture
 def numbers(database_url: URL) -> Iterator[Engine]:
     """A worker's engine on a database with one table of numbers."""
     engine = engines.worker_engine(database_url)
-    with write(engine) as connection:
+    with write_transaction(engine) as connection:
         connection.execute(text("CREATE TABLE number (n INTEGER)"))
     yield engine
     engine.dispose()
 
 
 def _count(engine: Engine) -> int:
-    with read(engine) as connection:
+    with read_transaction(engine) as connection:
         return int(connection.execute(text("SELECT count(*) FROM number")).scalar_one())
 
 
 def test_what_is_written_is_committed_at_the_end(numbers: Engine) -> None:
-    with write(numbers) as connection:
+    with write_transaction(numbers) as connection:
         connection.execute(text("INSERT INTO number VALUES (1)"))
     assert _count(numbers) == 1
 
 
 def test_an_error_takes_everything_back(numbers: Engine) -> None:
-    with suppress(RuntimeError), write(numbers) as connection:
+    with suppress(RuntimeError), write_transaction(numbers) as connection:
         connection.execute(text("INSERT INTO number VALUES (1)"))
         connection.execute(text("CREATE TABLE other (n INTEGER)"))
         raise RuntimeError
     assert _count(numbers) == 0
-    with pytest.raises((OperationalError, ProgrammingError)), read(numbers) as connection:
+    with (
+        pytest.raises((OperationalError, ProgrammingError)),
+        read_transaction(numbers) as connection,
+    ):
         connection.execute(text("SELECT * FROM other"))
 
 
 def test_reading_sees_one_moment_on_sqlite(sqlite_url: URL) -> None:
     engine = engines.worker_engine(sqlite_url)
-    with write(engine) as connection:
+    with write_transaction(engine) as connection:
         connection.execute(text("CREATE TABLE number (n INTEGER)"))
-    with read(engine) as reading:
+    with read_transaction(engine) as reading:
         assert reading.execute(text("SELECT count(*) FROM number")).scalar() == 0
-        with write(engine) as writing:
+        with write_transaction(engine) as writing:
             writing.execute(text("INSERT INTO number VALUES (1)"))
         assert reading.execute(text("SELECT count(*) FROM number")).scalar() == 0
     assert _count(engine) == 1
@@ -70,7 +79,7 @@ def test_reading_sees_one_moment_on_sqlite(sqlite_url: URL) -> None:
 def test_a_writer_on_sqlite_has_the_lock_before_it_reads(sqlite_url: URL, whose: str) -> None:
     engine = engines.worker_engine(sqlite_url) if whose == "worker" else create_engine(sqlite_url)
     with (
-        write(engine),
+        write_transaction(engine),
         closing(sqlite3.connect(str(sqlite_url.database), timeout=0)) as other,
         pytest.raises(sqlite3.OperationalError, match="locked"),
     ):
@@ -80,7 +89,7 @@ def test_a_writer_on_sqlite_has_the_lock_before_it_reads(sqlite_url: URL, whose:
 
 def test_sqlite_is_prepared_for_many_processes_and_power_cuts(sqlite_url: URL) -> None:
     engine = engines.worker_engine(sqlite_url)
-    with read(engine) as connection:
+    with read_transaction(engine) as connection:
         found = {
             name: connection.execute(text(f"PRAGMA {name}")).scalar()
             for name in ("journal_mode", "busy_timeout", "foreign_keys", "synchronous")
@@ -98,16 +107,16 @@ def test_an_applications_sqlite_engine_is_prepared_and_others_are_left_alone(
     sqlite_url: URL,
 ) -> None:
     engine = create_engine(sqlite_url)
-    prepare_sqlite(engine)
+    configure_sqlite(engine)
     with engine.connect() as connection:
         assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
     engine.dispose()
-    prepare_sqlite(create_engine("postgresql+psycopg://nobody@127.0.0.1:1/none"))
+    configure_sqlite(create_engine("postgresql+psycopg://nobody@127.0.0.1:1/none"))
 
 
 def test_an_asynchronous_sqlite_engine_is_prepared_too(sqlite_url: URL) -> None:
     engine = create_async_engine(sqlite_url.set(drivername="sqlite+aiosqlite"))
-    prepare_sqlite(engine.sync_engine)
+    configure_sqlite(engine.sync_engine)
 
     async def modes() -> tuple[object, object]:
         async with engine.connect() as connection:
@@ -120,7 +129,7 @@ def test_an_asynchronous_sqlite_engine_is_prepared_too(sqlite_url: URL) -> None:
 
 
 def test_the_database_tells_the_time(numbers: Engine) -> None:
-    with read(numbers) as connection:
+    with read_transaction(numbers) as connection:
         now = connection.execute(select(clock_sql(connection.dialect))).scalar_one()
     assert isinstance(now, float)
     assert now == pytest.approx(time.time(), abs=30)
@@ -128,7 +137,7 @@ def test_the_database_tells_the_time(numbers: Engine) -> None:
 
 def test_the_clock_of_postgresql_goes_on_within_a_transaction(postgresql_url: URL) -> None:
     engine = engines.worker_engine(postgresql_url)
-    with read(engine) as connection:
+    with read_transaction(engine) as connection:
         clock = select(clock_sql(connection.dialect))
         first = connection.execute(clock).scalar_one()
         connection.execute(text("SELECT pg_sleep(0.01)"))
@@ -188,8 +197,8 @@ def _complaint(url: URL | str, statement: str = "CREATE TABLE t (n INTEGER)") ->
     engine = engines.worker_engine(url)
     with (
         pytest.raises(ConfigError) as caught,
-        diagnosed(engine.url),
-        write(engine) as connection,
+        explaining_setup_errors(engine.url),
+        write_transaction(engine) as connection,
     ):
         connection.execute(text(statement))
     engine.dispose()
@@ -227,13 +236,13 @@ def test_a_server_that_cannot_be_reached_is_told(url: str, advice: str) -> None:
 
 def test_a_user_that_may_not_make_tables_is_told(postgresql_url: URL) -> None:
     owner = engines.worker_engine(postgresql_url)
-    with write(owner) as connection:
+    with write_transaction(owner) as connection:
         connection.execute(text("CREATE ROLE guest LOGIN PASSWORD 'guest'"))
     try:
         guest = postgresql_url.set(username="guest", password="guest")
         assert "permission denied" in _complaint(guest)
     finally:
-        with write(owner) as connection:
+        with write_transaction(owner) as connection:
             connection.execute(text("DROP ROLE guest"))
         owner.dispose()
 
@@ -250,7 +259,7 @@ def test_a_directory_or_another_kind_of_file_is_told(tmp_path: Path) -> None:
 
 def test_a_sqlite_file_that_may_only_be_read_is_told(sqlite_url: URL) -> None:
     engine = engines.worker_engine(sqlite_url)
-    with write(engine) as connection:
+    with write_transaction(engine) as connection:
         connection.execute(text("CREATE TABLE number (n INTEGER)"))
     engine.dispose()
     complaint = _complaint(f"sqlite:///file:{sqlite_url.database}?mode=ro&uri=true")
@@ -260,8 +269,8 @@ def test_a_sqlite_file_that_may_only_be_read_is_told(sqlite_url: URL) -> None:
 def test_an_error_that_is_no_matter_of_set_up_passes_through(numbers: Engine) -> None:
     with (
         pytest.raises((OperationalError, ProgrammingError)),
-        diagnosed(numbers.url),
-        read(numbers) as connection,
+        explaining_setup_errors(numbers.url),
+        read_transaction(numbers) as connection,
     ):
         connection.execute(text("SELECT * FROM nothing"))
 
@@ -269,10 +278,13 @@ def test_an_error_that_is_no_matter_of_set_up_passes_through(numbers: Engine) ->
 def test_a_call_that_postgresql_does_not_answer_ends_at_its_deadline(postgresql_url: URL) -> None:
     engine = engines.worker_engine(postgresql_url, deadline_s=0.2)
     started = time.monotonic()
-    with pytest.raises(OperationalError, match=r"no answer within 0\.2 s"), read(engine) as c:
+    with (
+        pytest.raises(OperationalError, match=r"no answer within 0\.2 s"),
+        read_transaction(engine) as c,
+    ):
         c.execute(text("SELECT pg_sleep(30)"))
     assert time.monotonic() - started < 10
-    with read(engine) as connection:
+    with read_transaction(engine) as connection:
         assert connection.execute(text("SELECT 1")).scalar() == 1
     engine.dispose()
 
@@ -280,7 +292,7 @@ def test_a_call_that_postgresql_does_not_answer_ends_at_its_deadline(postgresql_
 def test_nothing_is_kept_in_a_session_of_postgresql(postgresql_url: URL) -> None:
     engine = engines.worker_engine(postgresql_url)
     for _ in range(2):
-        with read(engine) as connection:
+        with read_transaction(engine) as connection:
             for _ in range(10):
                 connection.execute(text("SELECT 1"))
             prepared = connection.execute(text("SELECT count(*) FROM pg_prepared_statements"))

@@ -13,23 +13,23 @@ from sqlalchemy import Engine, event, func, select
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
-from postroom.storage import contents
-from postroom.storage.engine import clock_sql, write
-from postroom.storage.models import Tables
-from postroom.storage.order import Terms
-from postroom.values.address import Address
-from postroom.values.attachment import Attachment
-from postroom.values.envelope import DeliveryNotice
-from postroom.values.errors import (
+from postroom.errors import (
     ConfigError,
     InvalidAddress,
     MessageError,
     RecipientError,
     TemplateError,
 )
-from postroom.values.message import Recipient
-from postroom.values.states import Lane, OnDoubt
-from postroom.values.template import Template
+from postroom.message.address import Address
+from postroom.message.attachment import Attachment
+from postroom.message.envelope import DsnOptions
+from postroom.message.message import Recipient
+from postroom.message.templates import Template
+from postroom.states import Lane, OnDoubt
+from postroom.storage import message_store
+from postroom.storage.engine import clock_sql, write_transaction
+from postroom.storage.enqueue_request import OutboxDefaults
+from postroom.storage.tables import Tables
 from tests.integration.shop import User, addressed, message, migrate, place, rows
 
 
@@ -132,7 +132,7 @@ def test_a_scoped_session_will_do(engine: Engine, tables: Tables) -> None:
 def test_a_connection_will_do(engine: Engine, tables: Tables) -> None:
     with engine.begin() as connection:
         place(connection, to=["ann@example.com"])
-    with write(engine) as connection:
+    with write_transaction(engine) as connection:
         place(connection, to=["ann@example.com"])
     assert enqueued(engine, tables) == 2
 
@@ -154,9 +154,11 @@ def test_an_asynchronous_session_will_do(
         said = message(attachments=[Attachment.from_bytes("a.txt", b"text")])
         recipient = Recipient("eve@example.com", {"name": "Eve"})
         async with AsyncSession(asynchronous) as session, session.begin():
-            await session.run_sync(place, said, to=[recipient], users=[1], key="k")
+            await session.run_sync(place, said, to=[recipient], user_ids=[1], idempotency_key="k")
         async with AsyncSession(asynchronous) as session, session.begin():
-            again = await session.run_sync(place, said, to=[recipient], users=[1], key="k")
+            again = await session.run_sync(
+                place, said, to=[recipient], user_ids=[1], idempotency_key="k"
+            )
             assert not again.is_new
             await session.run_sync(place, to=["gone@example.com"])
             await session.rollback()
@@ -175,11 +177,11 @@ def test_a_refused_order_writes_nothing(engine: Engine, tables: Tables, users: N
     wrong: list[dict[str, Any]] = [
         {"to": ["no address"]},
         {"to": []},
-        {"users": [99]},
+        {"user_ids": [99]},
         {"said": message(sender=None), "to": ["a@example.com"]},
         {"said": message(text=Template("missing.txt")), "to": ["a@example.com"]},
         {"said": message(attachments=[Attachment.from_path("/missing")]), "to": ["a@b.example"]},
-        {"key": "", "to": ["a@example.com"]},
+        {"idempotency_key": "", "to": ["a@example.com"]},
     ]
     with Session(engine) as session, session.begin():
         for order in wrong:
@@ -197,7 +199,7 @@ def test_a_mail_without_attachments_costs_four_statements_at_most(
     with Session(engine) as session, session.begin():
         for key in (None, "new", "new"):
             with statements(engine) as seen:
-                place(session, said, to=["a@example.com"] * 3, users=[1, 2], key=key)
+                place(session, said, to=["a@example.com"] * 3, user_ids=[1, 2], idempotency_key=key)
             assert len(seen) <= most, seen
 
 
@@ -249,12 +251,12 @@ def test_everyone_gets_one_copy_however_often_they_are_named(
         receipt = place(
             session,
             to=["ann.lee@example.com", Address.parse("Carl <carl@example.com>")],
-            users=[2, 1, 2],
+            user_ids=[2, 1, 2],
             cc=["CARL@example.com", "dora@example.com"],
             bcc=["dora@EXAMPLE.com", Recipient("eve@bücher.example"), "eve@xn--bcher-kva.example"],
         )
     with engine.connect() as connection:
-        assert rows(connection, "kind address address_key name user_ref", tables.recipient) == [
+        assert rows(connection, "type address address_key name user_ref", tables.recipient) == [
             ("to", "ann.lee@example.com", "ann.lee@example.com", "", None),
             ("to", "carl@example.com", "carl@example.com", "Carl", None),
             ("to", "bob@example.com", "bob@example.com", "", "2"),
@@ -274,7 +276,7 @@ def test_a_user_is_written_to_by_name_where_there_is_one(
     engine: Engine, tables: Tables, users: None
 ) -> None:
     with Session(engine) as session, session.begin():
-        place(session, users=["1", 2])  # Flask-Login hands out texts
+        place(session, user_ids=["1", 2])  # Flask-Login hands out texts
     with engine.connect() as connection:
         assert rows(connection, "address name user_ref", tables.recipient) == [
             ("Ann.Lee@Example.com", "Ann Lee", "1"),
@@ -287,13 +289,13 @@ def test_a_user_of_the_same_transaction_is_found(
 ) -> None:
     with Session(engine) as session, session.begin():
         session.add(User(id=7, email="new@example.com"))
-        place(session, users=[7])
+        place(session, user_ids=[7])
     assert enqueued(engine, tables) == 1
 
 
 def test_users_without_an_address_are_all_named_at_once(engine: Engine, users: None) -> None:
     with Session(engine) as session, pytest.raises(RecipientError) as caught:
-        place(session, users=[1, 99, 3, 4, 5, 100])
+        place(session, user_ids=[1, 99, 3, 4, 5, 100])
     assert str(caught.value).splitlines() == [
         "expected user 99 to exist, got: no such user",
         "expected user 3 to have an address, got: none",
@@ -307,15 +309,15 @@ def test_users_without_an_address_are_all_named_at_once(engine: Engine, users: N
 @pytest.mark.parametrize("wrong", ["seven", True, 1.5, None])
 def test_what_is_no_user_id_is_refused(engine: Engine, users: None, wrong: Any) -> None:
     with Session(engine) as session, pytest.raises(RecipientError, match="to be ids"):
-        place(session, users=[wrong])
+        place(session, user_ids=[wrong])
 
 
 def test_users_need_to_be_known(engine: Engine) -> None:
     with Session(engine) as session, pytest.raises(ConfigError, match=r"Outbox\(users=User\)"):
-        place(session, users=[1], terms=Terms())
+        place(session, user_ids=[1], terms=OutboxDefaults())
 
 
-@pytest.mark.parametrize("nobody", [{}, {"to": []}, {"users": ()}, {"bcc": iter(())}])
+@pytest.mark.parametrize("nobody", [{}, {"to": []}, {"user_ids": ()}, {"bcc": iter(())}])
 def test_nobody_to_write_to_is_an_error(engine: Engine, nobody: dict[str, Any]) -> None:
     with Session(engine) as session, pytest.raises(RecipientError, match="at least one recipient"):
         place(session, **nobody)
@@ -345,7 +347,9 @@ def test_variables_are_kept_for_those_who_brought_them(engine: Engine, tables: T
         receipt = place(session, said, to=[ann, Recipient("bob@example.com", {}), "c@example.com"])
     with engine.connect() as connection:
         ((first,), (second,), (third,)) = rows(connection, "variables", tables.recipient)
-        draft = contents.load(connection, tables, [receipt.message_id], no_blob)[1].draft
+        draft = message_store.load_messages(connection, tables, [receipt.message_id], no_blob)[
+            1
+        ].draft
     assert (second, third) == ({}, None)
     assert draft.rendered(first).subject == "Änn 🎈 2025"
 
@@ -355,7 +359,7 @@ def test_variables_that_cannot_be_stored_are_refused(engine: Engine) -> None:
         place(session, to=[Recipient("ann@example.com", {"user": object()})])
 
 
-@pytest.mark.parametrize("how", [{"said": message(together=True)}, {"cc": ["c@example.com"]}])
+@pytest.mark.parametrize("how", [{"said": message(shared=True)}, {"cc": ["c@example.com"]}])
 def test_a_shared_mail_cannot_differ_from_one_to_another(
     engine: Engine, how: dict[str, Any]
 ) -> None:
@@ -386,27 +390,29 @@ def test_a_message_reads_back_as_it_was_meant(engine: Engine, tables: Tables) ->
         relay="ses",
         on_doubt="hold",
         expires_at=now + timedelta(days=1),
-        retry_delays=[1.5, 60],
-        notice=DeliveryNotice(notify=("FAILURE", "DELAY"), ret="HDRS", envid="A-1001"),
+        retry_delays_s=[1.5, 60],
+        dsn=DsnOptions(notify=("FAILURE", "DELAY"), ret="HDRS", envid="A-1001"),
     )
-    terms = Terms(now=lambda: now, new_token=lambda: "0" * 32)
+    terms = OutboxDefaults(now=lambda: now, new_message_id_seed=lambda: "0" * 32)
     with Session(engine) as session, session.begin():
         receipt = place(session, said, to=["ann@example.com"], terms=terms)
     with engine.connect() as connection:
-        found = contents.load(connection, tables, [receipt.message_id, 10**9], no_blob)
+        found = message_store.load_messages(
+            connection, tables, [receipt.message_id, 10**9], no_blob
+        )
     stored = found[receipt.message_id]
     draft = stored.draft
     assert list(found) == [receipt.message_id]
-    assert (draft.token, draft.date) == ("0" * 32, now)
+    assert (draft.message_id_seed, draft.date) == ("0" * 32, now)
     assert draft.sender == Address(local="shop", domain="bücher.example", name="Shöp, the")
     assert (draft.subject, draft.text, draft.html) == ("Grüße 🎈", "Text", "<p>HTML</p>")
-    assert draft.headers == said.further_headers
+    assert draft.headers == said.extra_headers
     assert draft.reply_to == (Address.parse("Help <help@example.com>"),)
-    assert (draft.to, draft.cc, draft.together, draft.attachments) == ((), (), False, ())
+    assert (draft.to, draft.cc, draft.shared, draft.attachments) == ((), (), False, ())
     assert stored.envelope_sender == "bounces@example.com"
     assert (stored.lane, stored.relay, stored.on_doubt) == (Lane.BULK, "ses", OnDoubt.HOLD)
-    assert (stored.expires_at, stored.retry_delays) == (now + timedelta(days=1), (1.5, 60.0))
-    assert stored.notice == said.notice
+    assert (stored.expires_at, stored.retry_delays_s) == (now + timedelta(days=1), (1.5, 60.0))
+    assert stored.dsn == said.dsn
 
 
 @pytest.mark.parametrize(
@@ -418,7 +424,9 @@ def test_bounces_go_to_the_sender_unless_said_otherwise(
     said = message(sender="shop@bücher.example", envelope_sender=given)
     with Session(engine) as session, session.begin():
         receipt = place(session, said, to=["ann@example.com"])
-        stored = contents.load(session.connection(), tables, [receipt.message_id], no_blob)
+        stored = message_store.load_messages(
+            session.connection(), tables, [receipt.message_id], no_blob
+        )
     assert stored[receipt.message_id].envelope_sender == expected
 
 
@@ -432,19 +440,21 @@ def test_a_shared_mail_shows_to_and_cc_in_order_and_no_bcc(engine: Engine, table
         )
         other = place(session, to=["other@example.com"])
         ids = [receipt.message_id, other.message_id]
-        stored = contents.load(session.connection(), tables, ids, no_blob)
+        stored = message_store.load_messages(session.connection(), tables, ids, no_blob)
     draft = stored[receipt.message_id].draft
-    assert stored[receipt.message_id].together
+    assert stored[receipt.message_id].shared
     assert [str(one) for one in draft.to] == ["z@example.com", "Ann <a@example.com>"]
     assert [str(one) for one in draft.cc] == ["c@example.com"]
-    assert not stored[other.message_id].together
+    assert not stored[other.message_id].shared
 
 
 def test_what_is_not_there_costs_no_statement(engine: Engine, tables: Tables) -> None:
     with Session(engine) as session, session.begin():
         ids = [place(session, to=["a@example.com"]).message_id for _ in range(3)]
         with statements(engine) as seen:
-            assert list(contents.load(session.connection(), tables, ids, no_blob)) == ids
+            assert (
+                list(message_store.load_messages(session.connection(), tables, ids, no_blob)) == ids
+            )
     assert len(seen) == 1
 
 
@@ -468,14 +478,14 @@ def test_it_is_due_at_once(engine: Engine, tables: Tables) -> None:
 def test_it_waits_until_not_before_by_the_database_s_clock(engine: Engine, tables: Tables) -> None:
     then = datetime.now(UTC) + timedelta(hours=2)
     with Session(engine) as session, session.begin():
-        place(session, message(not_before=then), to=["ann@example.com"])
+        place(session, message(scheduled_at=then), to=["ann@example.com"])
     assert 7100 < due_in_s(engine, tables) <= 7201
 
 
 def test_a_moment_long_past_is_now(engine: Engine, tables: Tables) -> None:
     then = datetime(2001, 1, 1, tzinfo=UTC)
     with Session(engine) as session, session.begin():
-        place(session, message(not_before=then), to=["ann@example.com"])
+        place(session, message(scheduled_at=then), to=["ann@example.com"])
     assert -30 < due_in_s(engine, tables) <= 0
 
 
@@ -485,9 +495,9 @@ def test_it_waits_in_its_lane(engine: Engine, tables: Tables, lane: Lane) -> Non
         place(session, message(lane=lane, tags=["a", "b"]), to=["ann@example.com"])
     with engine.connect() as connection:
         assert rows(connection, "lane tags", tables.message) == [(lane.value, ["a", "b"])]
-        assert rows(connection, "lane token claims tries intent", tables.queue) == [
-            (lane.rank, None, 0, 0, False)
-        ]
+        assert rows(
+            connection, "lane lease_token claim_count try_count send_intent", tables.queue
+        ) == [(lane.rank, None, 0, 0, False)]
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
@@ -498,7 +508,7 @@ def test_workers_are_woken_once_a_transaction_when_it_commits(engine: Engine, no
         heard = listener.connection.driver_connection.notifies  # type: ignore[union-attr]
         with Session(engine) as session, session.begin():
             for _ in range(3):
-                place(session, to=["ann@example.com"], terms=Terms(notify=notify))
+                place(session, to=["ann@example.com"], terms=OutboxDefaults(notify=notify))
             assert list(heard(timeout=0)) == []
         assert len(list(heard(timeout=0.5, stop_after=1))) == (1 if notify else 0)
         assert list(heard(timeout=0)) == []

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, create_engine, select
 
-from postroom.storage import contents
-from postroom.storage.models import Tables
-from postroom.values import errors
+from postroom import errors
+from postroom.storage import message_store
+from postroom.storage.tables import Tables
 from tests.integration.shop import rows
 from tests.project.sources import ROOT
 
@@ -51,7 +51,9 @@ def rendered_texts(connection: Connection, tables: Tables) -> set[str]:
     found = set()
     for message_id, variables in rows(connection, "message_id variables", tables.recipient):
         if variables is not None:
-            (stored,) = contents.load(connection, tables, [message_id], lambda _: iter(())).values()
+            (stored,) = message_store.load_messages(
+                connection, tables, [message_id], lambda _: iter(())
+            ).values()
             text = stored.draft.rendered(variables).text
             assert isinstance(text, str)
             found.add(text)

@@ -28,7 +28,7 @@ with app.app_context():
     db.session.commit()
 app.test_client().post("/orders/A-1")
 with app.app_context():
-    mail.outbox.deliver_now(db.session, 1)
+    mail.outbox.deliver(db.session, 1)
 """
 
 FASTAPI = """
@@ -41,7 +41,7 @@ async def main():
     async with app.router.lifespan_context(app), sessions() as session:
         session.add(User(id=1, email="ada@example.com"))
         mail = postroom.bind(session)
-        receipt = await mail.enqueue(Message(subject="Order A-1 confirmed", text="-"), users=[1])
+        receipt = await mail.enqueue(Message(subject="Order A-1 confirmed", text="-"), user_ids=[1])
         await session.commit()
         while (await mail.status(receipt)).state != "accepted":
             await session.rollback()

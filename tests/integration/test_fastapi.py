@@ -23,7 +23,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from postroom import ConfigError, Message, Outbox, RecipientState, SchemaError, Search
-from postroom.integrations.fastapi import Mail, Postroom
+from postroom.integrations.fastapi import BoundOutbox, Postroom
 from postroom.testing import FaultyRelay
 from tests.integration.pages import typed, write_files
 
@@ -147,7 +147,7 @@ def test_endpoints_that_are_not_asynchronous_have_the_same(
     app = FastAPI(lifespan=postroom.lifespan)
 
     @app.post("/orders")
-    def place_order(mail: Mail = Depends(postroom.bound)) -> dict[str, str]:  # noqa: B008
+    def place_order(mail: BoundOutbox = Depends(postroom.dependency)) -> dict[str, str]:  # noqa: B008
         receipt = mail.enqueue(Message(subject="Hi", text="-"), to=[ADA])
         said = {one.address: str(one.state) for one in mail.status(receipt).recipients}
         dropped = mail.enqueue(Message(subject="Oh", text="-"), to=[ADA])
@@ -164,7 +164,7 @@ def test_endpoints_that_are_not_asynchronous_have_the_same(
 
 def test_a_session_has_to_come_from_somewhere() -> None:
     with pytest.raises(ConfigError, match=r"Postroom\(outbox, get_session\)"):
-        _ = Postroom(Outbox()).bound
+        _ = Postroom(Outbox()).dependency
 
 
 def test_the_lifespans_and_starlette_as_the_page_shows_them(

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from postroom.testing import Abilities, FaultyRelay, Trouble, read_journal
-from postroom.values.relay import Relay
-from postroom.values.states import Phase
+from postroom.relays.relay import Relay
+from postroom.states import Phase
+from postroom.testing import FaultyRelay, Misbehavior, ServerOptions, read_journal
 
 MAIL = "Subject: hello\r\n\r\n.a line that begins with a dot\r\n"
 
@@ -80,10 +80,10 @@ def test_a_script_may_be_forgotten(relay: FaultyRelay) -> None:
     assert send(relay, "ada@example.com") == {}
 
 
-@pytest.mark.parametrize("trouble", [Trouble.RESET, Trouble.CLOSE])
+@pytest.mark.parametrize("trouble", [Misbehavior.RESET, Misbehavior.CLOSE])
 @pytest.mark.parametrize("after_accepting", [False, True])
 def test_it_drops_the_connection_before_or_after_it_accepts(
-    relay: FaultyRelay, trouble: Trouble, after_accepting: bool
+    relay: FaultyRelay, trouble: Misbehavior, after_accepting: bool
 ) -> None:
     relay.on(Phase.DOT, trouble, after_accepting=after_accepting)
     with pytest.raises((smtplib.SMTPServerDisconnected, ConnectionResetError)):
@@ -143,13 +143,13 @@ def test_one_may_wait_for_mail(relay: FaultyRelay) -> None:
 
 
 def test_recipients_may_be_too_many() -> None:
-    with FaultyRelay(Abilities(max_recipients=1)) as relay:
+    with FaultyRelay(ServerOptions(max_recipients=1)) as relay:
         refused = send(relay, "ada@example.com", "bob@example.com")
         assert refused == {"bob@example.com": (452, b"4.5.3 too many recipients")}
 
 
 def test_extensions_may_be_left_out() -> None:
-    with FaultyRelay(Abilities().without("SIZE", "DSN")) as relay, client(relay) as smtp:
+    with FaultyRelay(ServerOptions().without("SIZE", "DSN")) as relay, client(relay) as smtp:
         smtp.ehlo()
         assert not smtp.has_extn("size")
         assert not smtp.has_extn("dsn")
@@ -157,12 +157,12 @@ def test_extensions_may_be_left_out() -> None:
 
 
 def test_it_may_speak_helo_alone() -> None:
-    with FaultyRelay(Abilities(has_esmtp=False)) as relay:
+    with FaultyRelay(ServerOptions(has_esmtp=False)) as relay:
         assert send(relay, "ada@example.com") == {}
 
 
 def test_mail_needs_the_login_where_there_is_one() -> None:
-    with FaultyRelay(Abilities(credentials={"user": "pa55word"})) as relay:
+    with FaultyRelay(ServerOptions(credentials={"user": "pa55word"})) as relay:
         with pytest.raises(smtplib.SMTPSenderRefused, match="530"):
             send(relay, "ada@example.com")
         with client(relay) as smtp:
@@ -171,7 +171,7 @@ def test_mail_needs_the_login_where_there_is_one() -> None:
 
 
 def test_answers_take_as_long_as_the_relay_is_far_away() -> None:
-    with FaultyRelay(Abilities(delay_s=0.05)) as relay, client(relay) as smtp:
+    with FaultyRelay(ServerOptions(delay_s=0.05)) as relay, client(relay) as smtp:
         smtp.timeout = 0.01
         assert smtp.sock is not None
         smtp.sock.settimeout(0.01)
@@ -180,11 +180,11 @@ def test_answers_take_as_long_as_the_relay_is_far_away() -> None:
 
 
 def test_its_url_says_how_to_reach_it(tmp_path: Path) -> None:
-    with FaultyRelay(Abilities(credentials={"us@er": "p:ass"})) as relay:
+    with FaultyRelay(ServerOptions(credentials={"us@er": "p:ass"})) as relay:
         parsed = Relay.parse(relay.url)
         assert (parsed.host, parsed.port, parsed.username) == ("127.0.0.1", relay.port, "us@er")
         assert parsed.password is not None
         assert parsed.password.reveal() == "p:ass"
-    with FaultyRelay(Abilities(is_lmtp=True), path=tmp_path / "socket") as relay:
+    with FaultyRelay(ServerOptions(is_lmtp=True), path=tmp_path / "socket") as relay:
         assert Relay.parse(relay.url).path == str(tmp_path / "socket")
     assert not (tmp_path / "socket").exists()

@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from postroom import Attachment, Outbox
+from postroom.storage.attachments import IN_MEMORY_BYTES, spool
 from postroom.storage.engine import worker_engine
-from postroom.storage.spool import IN_MEMORY_BYTES, spooled
 from tests.integration.terminal import Terminal
 
 
@@ -101,9 +101,9 @@ def open_files() -> dict[int, os.stat_result]:
 def test_an_attachment_that_is_being_read_is_private_and_has_no_name() -> None:
     before = open_files()
     large = Attachment.from_bytes("large.bin", bytes(IN_MEMORY_BYTES + 1))
-    with spooled([large], 10 * IN_MEMORY_BYTES):
-        (spool,) = (one for inode, one in open_files().items() if inode not in before)
-        assert (stat.S_IMODE(spool.st_mode), spool.st_nlink) == (0o600, 0)
+    with spool([large], 10 * IN_MEMORY_BYTES):
+        (file,) = (one for inode, one in open_files().items() if inode not in before)
+        assert (stat.S_IMODE(file.st_mode), file.st_nlink) == (0o600, 0)
 
 
 def test_the_demo_leaves_nothing_for_others(

@@ -27,9 +27,9 @@ from postroom import (
     Template,
     TemplateError,
 )
+from postroom.config.settings import Settings
 from postroom.integrations.flask import Postroom
-from postroom.integrations.flask.configuration import variables
-from postroom.settings import Settings
+from postroom.integrations.flask.config import variables
 from postroom.testing import FaultyRelay
 from tests.integration.flask_shop import User, create_app, db, mail, make_tables
 
@@ -85,8 +85,11 @@ def test_users_are_found_by_their_ids(app: Flask) -> None:
         ada = User(email="ada@example.com", name="Ada")
         db.session.add(ada)
         db.session.flush()
-        receipt = mail.enqueue(HELLO, users=[ada.id], to=["bob@example.com"], bcc=())
-        assert [one.key for one in receipt.recipients] == ["bob@example.com", "ada@example.com"]
+        receipt = mail.enqueue(HELLO, user_ids=[ada.id], to=["bob@example.com"], bcc=())
+        assert [one.dedup_key for one in receipt.recipients] == [
+            "bob@example.com",
+            "ada@example.com",
+        ]
 
 
 def test_two_applications_keep_their_outboxes_apart(tmp_path: Path) -> None:
@@ -166,12 +169,12 @@ def test_the_configuration_wins_over_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POSTROOM_RELAY", "smtp://environment.example")
-    monkeypatch.setenv("POSTROOM_GRACE_S", "7")
+    monkeypatch.setenv("POSTROOM_SHUTDOWN_GRACE_S", "7")
     monkeypatch.setenv("POSTROOM_SENDER", "environment@example.com")
     app = with_settings(tmp_path, POSTROOM_RELAY="smtp://config.example", POSTROOM_SENDER=None)
     settings = app.extensions["postroom"].settings
     assert relay_of(app).host == "config.example"
-    assert settings.grace_s == 7
+    assert settings.shutdown_grace_s == 7
     assert settings.sender == "environment@example.com"
 
 
@@ -211,7 +214,7 @@ def test_a_relay_that_no_setting_can_say_is_given(tmp_path: Path, relay: FaultyR
         given.outbox.create_tables()
         receipt = given.enqueue(HELLO, to=["ada@example.com"])
         db.session.commit()
-        status = given.outbox.deliver_now(db.session, receipt)
+        status = given.outbox.deliver(db.session, receipt)
         assert status.state is RecipientState.ACCEPTED
         (attempt,) = given.outbox.attempts(db.session, receipt)
         assert attempt.relay == "ours"
@@ -368,7 +371,7 @@ def test_flask_login_says_who_is_signed_in(app: Flask) -> None:
             mail.enqueue_to_current_user(HELLO)
         login_user(Somebody())
         receipt = mail.enqueue_to_current_user(HELLO, to=["bob@example.com", "ADA@example.com"])
-    assert {one.key for one in receipt.recipients} == {"bob@example.com", "ada@example.com"}
+    assert {one.dedup_key for one in receipt.recipients} == {"bob@example.com", "ada@example.com"}
 
 
 def test_a_function_may_say_who_is_signed_in(tmp_path: Path) -> None:
@@ -384,7 +387,7 @@ def test_a_function_may_say_who_is_signed_in(tmp_path: Path) -> None:
             ours.enqueue_to_current_user(HELLO)
         g.id = "7"
         receipt = ours.enqueue_to_current_user(HELLO)
-        assert [one.key for one in receipt.recipients] == ["grace@example.com"]
+        assert [one.dedup_key for one in receipt.recipients] == ["grace@example.com"]
         shop.session.remove()
         ours.outbox.close()
         shop.engine.dispose()
@@ -433,7 +436,7 @@ def test_every_setting_reaches_the_commands(tmp_path: Path) -> None:
         tmp_path,
         POSTROOM_RELAY={"main": "smtp://a.example", "bulk": "smtps://u:p@b.example?rate=5/s"},
         POSTROOM_RELAY_BY_LANE={"bulk": "bulk"},
-        POSTROOM_LANES={"urgent": 9},
+        POSTROOM_LANE_WEIGHTS={"urgent": 9},
         POSTROOM_TEMPLATES=[str(tmp_path)],
         POSTROOM_INLINE_CSS=True,
         POSTROOM_LOG_FORMAT="json",

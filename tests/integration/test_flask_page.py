@@ -16,8 +16,8 @@ from sqlalchemy import create_engine, inspect
 from sqlalchemy.orm import scoped_session, sessionmaker
 
 from postroom import Message, RecipientState
-from postroom.integrations.flask import Postroom, mail_settings
-from postroom.storage.models import tables
+from postroom.integrations.flask import Postroom, config
+from postroom.storage.tables import tables
 from postroom.testing import FaultyRelay
 from tests.integration.pages import run_lines, typed, write_files
 
@@ -90,7 +90,7 @@ def test_a_server_hook_begins_to_deliver(app: Flask, shop: ModuleType, folder: P
         receipt = shop.mail.enqueue(Message(subject="Hi", text="-"), to=["ada@example.com"])
         shop.db.session.commit()
         hooks["post_worker_init"](type("Worker", (), {"wsgi": app}))
-        status = shop.mail.outbox.deliver_now(shop.db.session, receipt)
+        status = shop.mail.outbox.deliver(shop.db.session, receipt)
     assert status.state is RecipientState.ACCEPTED
 
 
@@ -110,12 +110,12 @@ def test_the_migrations_and_the_commands(folder: Path) -> None:
 
 
 def test_the_two_lines_are_those_of_the_example(shop: ModuleType, folder: Path) -> None:
-    for line in typed(PAGE, "from postroom.storage.schema import join").split("\n\n"):
+    for line in typed(PAGE, "from postroom.schema import add_tables").split("\n\n"):
         assert line.strip() in (folder / "shop.py").read_text()
 
 
 def test_every_setting_of_flask_mails_is_in_the_table() -> None:
     page = (Path(__file__).parents[2] / "docs" / PAGE).read_text(encoding="utf-8")
-    source = Path(str(mail_settings.__file__)).read_text(encoding="utf-8")
+    source = Path(str(config.__file__)).read_text(encoding="utf-8")
     read = set(re.findall(r"\bMAIL_[A-Z_]+", source)) | {"MAIL_SUPPRESS_SEND"}
     assert {name for name in read if f"`{name}`" not in page} == set()

@@ -19,7 +19,7 @@ from flask import Flask
 from sqlalchemy import URL
 
 from postroom import Message, Outbox
-from postroom.storage.engine import read, worker_engine
+from postroom.storage.engine import read_transaction, worker_engine
 from postroom.testing import FaultyRelay
 from tests.integration.flask_shop import create_app, db, mail, make_tables
 from tests.services.waiting import wait_for
@@ -34,7 +34,7 @@ def shop(sqlite_url: URL, relay: FaultyRelay) -> Iterator[Callable[..., Flask]]:
 
     def make(**config: Any) -> Flask:
         settings = {"SQLALCHEMY_DATABASE_URI": sqlite_url, "POSTROOM_RELAY": relay.url}
-        app = create_app(**(settings | {"POSTROOM_POLL_S": 0.05} | config))
+        app = create_app(**(settings | {"POSTROOM_POLL_INTERVAL_S": 0.05} | config))
         made.append(app)
         return app
 
@@ -162,15 +162,15 @@ def settings(sqlite_url: URL, relay: FaultyRelay) -> dict[str, str]:
     return {
         "FLASK_SQLALCHEMY_DATABASE_URI": url,
         "FLASK_POSTROOM_RELAY": f"{relay.url}&connections=1",
-        "FLASK_POSTROOM_POLL_S": "0.05",
+        "FLASK_POSTROOM_POLL_INTERVAL_S": "0.05",
     }
 
 
 def workers(settings: dict[str, str]) -> set[int]:
     """Return the processes that say in the database that they deliver."""
     outbox = Outbox(engine=worker_engine(settings["FLASK_SQLALCHEMY_DATABASE_URI"]))
-    with read(outbox.engine) as connection:
-        found = {worker.pid for worker in outbox.counts(connection).workers}
+    with read_transaction(outbox.engine) as connection:
+        found = {worker.pid for worker in outbox.stats(connection).workers}
     outbox.close()
     return found
 

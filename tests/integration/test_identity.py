@@ -11,21 +11,21 @@ from sqlalchemy import Engine, delete, inspect, text, update
 from sqlalchemy.orm import Session
 
 from postroom import Message, Outbox, Phase, Receipt, RecipientState, WorkerConfig
-from postroom.storage.engine import write
-from postroom.storage.ledger import Claim, Result
-from postroom.storage.models import Tables
-from postroom.testing.faulty_relay import FaultyRelay, Trouble
+from postroom.storage.engine import write_transaction
+from postroom.storage.queue.records import Claim, OutcomeRecord
+from postroom.storage.tables import Tables
+from postroom.testing.faulty_relay import FaultyRelay, Misbehavior
 from tests.integration.mailroom import Mailroom
 from tests.services.waiting import wait_for
 
 ADA, BOB = "ada@example.com", "bob@example.com"
-QUICK = WorkerConfig(poll_s=0.05, lease_s=30, grace_s=10)
+QUICK = WorkerConfig(poll_interval_s=0.05, lease_s=30, shutdown_grace_s=10)
 OF_A_MESSAGE = ("queue", "attempt", "recipient", "message")
 
 
 def empty(engine: Engine, tables: Tables, *names: str) -> None:
     """Delete every row of tables and let their ids begin again, as a person would do it."""
-    with write(engine) as connection:
+    with write_transaction(engine) as connection:
         if engine.dialect.name == "postgresql":
             all_of_them = ", ".join(getattr(tables, name).name for name in names)
             connection.execute(text(f"TRUNCATE {all_of_them} RESTART IDENTITY CASCADE"))
@@ -104,7 +104,7 @@ def test_a_worker_notices_that_another_message_has_the_id_of_one_it_knows(
 def test_what_came_of_a_mail_that_is_gone_is_not_written_to_the_one_that_has_its_id(
     outbox: Outbox, engine: Engine, tables: Tables, relay: FaultyRelay
 ) -> None:
-    relay.on(Phase.DOT, Trouble.STALL, after_accepting=True, times=1)
+    relay.on(Phase.DOT, Misbehavior.STALL, after_accepting=True, times=1)
     worker = outbox.worker()
     worker.start()
     enqueue(outbox, engine, ADA, "secret of Ada")
@@ -112,14 +112,14 @@ def test_what_came_of_a_mail_that_is_gone_is_not_written_to_the_one_that_has_its
     empty(engine, tables, *OF_A_MESSAGE)
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     with Session(engine) as session, session.begin():
-        waiting = Message(subject="secret of Bob", text="x", not_before=tomorrow)
+        waiting = Message(subject="secret of Bob", text="x", scheduled_at=tomorrow)
         second = outbox.enqueue(session, waiting, to=[BOB])
     relay.stop()
     worker.stop()
     assert worker.join()
     with Session(engine) as session:
         [bob] = outbox.status(session, second).recipients
-        assert (bob.state, bob.attempts, bob.reply) == ("queued", 0, None)
+        assert (bob.state, bob.attempt_count, bob.reply) == ("queued", 0, None)
         assert list(outbox.attempts(session, second)) == []
 
 
@@ -164,10 +164,10 @@ def test_nothing_else_of_a_claim_holds_for_who_has_its_id(mailroom: Mailroom) ->
     swapped = Swapped(mailroom, *OF_A_MESSAGE)
     [bobs] = mailroom.claim(token=8)
     assert bobs.recipient_id == swapped.claim.recipient_id
-    with write(mailroom.engine) as connection:
+    with write_transaction(mailroom.engine) as connection:
         mailroom.ledger.release(connection, [swapped.claim])
         assert mailroom.ledger.renew(connection, [swapped.claim], 60) == set()
-        assert mailroom.ledger.intend(connection, [swapped.claim]) == set()
+        assert mailroom.ledger.mark_intent(connection, [swapped.claim]) == set()
     assert mailroom.claim(token=9) == []
     mailroom.record(bobs, RecipientState.ACCEPTED)
     assert mailroom.states(swapped.message_id) == {BOB: "accepted"}
@@ -181,13 +181,15 @@ def test_of_outcomes_that_share_a_commit_only_the_strangers_are_left_out(
     claims = mailroom.claim(token=8)
     now = datetime.now(UTC)
     results = [
-        Result(claim=claim, state=RecipientState.REJECTED, at=now, relay="main", reply=reply)
+        OutcomeRecord(
+            claim=claim, state=RecipientState.REJECTED, attempted_at=now, relay="main", reply=reply
+        )
         for claim, reply in [
             (swapped.claim, "550 no such Ada"),
             *((claim, "550 no") for claim in claims),
         ]
     ]
-    with write(mailroom.engine) as connection:
+    with write_transaction(mailroom.engine) as connection:
         mailroom.ledger.record(connection, results)
     assert mailroom.only(swapped.message_id).reply == "550 no"
     assert mailroom.only(other).reply == "550 no"
@@ -200,8 +202,8 @@ def test_accepted_wins_of_the_message_that_was_claimed_whoever_holds_it(
     """A backup that was made before the claim knows the message, and not the lease."""
     message_id = mailroom.enqueue(ADA)
     [claim] = mailroom.claim(token=7)
-    with write(mailroom.engine) as connection:
-        connection.execute(update(tables.queue).values(token=None, claims=0))
+    with write_transaction(mailroom.engine) as connection:
+        connection.execute(update(tables.queue).values(lease_token=None, claim_count=0))
     mailroom.record(claim, RecipientState.ACCEPTED)
     assert mailroom.states(message_id) == {ADA: "accepted"}
     assert mailroom.count("queue") == 0

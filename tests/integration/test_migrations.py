@@ -25,10 +25,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import CreateSchema
 
+from postroom.errors import ConfigError, SchemaError
 from postroom.storage import engine as engines
-from postroom.storage import migrations, models, schema
-from postroom.storage.engine import read, write
-from postroom.values.errors import ConfigError, SchemaError
+from postroom.storage import migrations, schema
+from postroom.storage import tables as models
+from postroom.storage.engine import read_transaction, write_transaction
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def _tables_of(engine: Engine) -> dict[str, Any]:
 
 
 def _settings_of(engine: Engine) -> list[Any]:
-    with read(engine) as connection:
+    with read_transaction(engine) as connection:
         return list(
             connection.execute(
                 text("SELECT relname, reloptions FROM pg_class WHERE relname LIKE 'postroom%'")
@@ -108,8 +109,8 @@ def test_upgrading_twice_or_after_create_changes_nothing(empty: Engine) -> None:
     migrations.upgrade(empty)
     migrations.upgrade(empty)
     assert _tables_of(empty) == before
-    with read(empty) as connection:
-        assert schema.recorded(connection, models.tables()) == schema.REVISION
+    with read_transaction(empty) as connection:
+        assert schema.current_revision(connection, models.tables()) == schema.REVISION
 
 
 def test_only_our_own_tables_are_looked_at(empty: Engine) -> None:
@@ -124,7 +125,7 @@ def test_only_our_own_tables_are_looked_at(empty: Engine) -> None:
 
 def test_a_schema_of_its_own_is_migrated_too(postgresql_url: URL) -> None:
     engine = engines.worker_engine(postgresql_url)
-    with write(engine) as connection:
+    with write_transaction(engine) as connection:
         connection.execute(CreateSchema("mailroom"))
     migrations.upgrade(engine, "mailroom")
     migrations.check(engine, "mailroom")
@@ -134,7 +135,7 @@ def test_a_schema_of_its_own_is_migrated_too(postgresql_url: URL) -> None:
 
 def test_a_newer_database_is_neither_changed_nor_called_right(empty: Engine) -> None:
     migrations.upgrade(empty)
-    with write(empty) as connection:
+    with write_transaction(empty) as connection:
         connection.execute(text("UPDATE postroom_alembic_version SET version_num = '0999'"))
     for ask in (migrations.upgrade, migrations.check):
         with pytest.raises(SchemaError, match="pip install --upgrade postroom"):
@@ -143,7 +144,7 @@ def test_a_newer_database_is_neither_changed_nor_called_right(empty: Engine) -> 
 
 def test_a_difference_is_named(empty: Engine) -> None:
     migrations.upgrade(empty)
-    with write(empty) as connection:
+    with write_transaction(empty) as connection:
         connection.execute(text("DROP INDEX postroom_queue_due"))
     with pytest.raises(SchemaError, match="add_index postroom_queue_due"):
         migrations.check(empty)
@@ -151,19 +152,19 @@ def test_a_difference_is_named(empty: Engine) -> None:
 
 def test_an_index_of_your_own_is_no_difference(empty: Engine) -> None:
     migrations.upgrade(empty)
-    with write(empty) as connection:
+    with write_transaction(empty) as connection:
         connection.execute(text("CREATE INDEX mine ON postroom_recipient (user_ref)"))
     migrations.check(empty)
 
 
 def test_tables_of_the_applications_history_are_left_to_it(empty: Engine) -> None:
     application = MetaData()
-    schema.join(application)
+    schema.add_tables_to(application)
     application.create_all(empty)
     migrations.upgrade(empty)
     migrations.check(empty)
     assert schema.VERSION_TABLE not in inspect(empty).get_table_names()
-    with write(empty) as connection:
+    with write_transaction(empty) as connection:
         connection.execute(text("ALTER TABLE postroom_recipient DROP COLUMN fault"))
     with pytest.raises(SchemaError, match="in the application's own migrations"):
         migrations.upgrade(empty)
@@ -216,7 +217,7 @@ def test_an_application_takes_our_tables_into_its_own_history(
     (tmp_path / "versions").mkdir()
     application = MetaData(naming_convention=_CONVENTION)
     Table("customer_order", application, Column("id", Integer, primary_key=True))
-    schema.join(application)
+    schema.add_tables_to(application)
     engine = create_engine(database_url)
     with engine.begin() as connection:
         config = Config()
@@ -224,7 +225,7 @@ def test_an_application_takes_our_tables_into_its_own_history(
         config.attributes.update(connection=connection, metadata=application)
         command.revision(config, "all", autogenerate=True)
         command.upgrade(config, "head")
-        schema.tune(connection)
+        schema.set_storage_parameters(connection)
         command.check(config)
     schema.verify(engine)
     (generated,) = (tmp_path / "versions").glob("*.py")

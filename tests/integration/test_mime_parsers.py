@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import just, one_of
 
-from postroom.values.address import Address
-from postroom.values.message import Disposition, Draft
-from postroom.values.mime import compose, message_id_for
+from postroom.message.address import Address
+from postroom.message.message import Disposition, Draft
+from postroom.message.mime import compose, message_id_for
 from tests.mime import foreign, readings
 from tests.mime.drafts import TOKEN, addresses, attached_message, draft, drafts, part
 from tests.mime.rules import violations
@@ -39,8 +39,8 @@ MESSAGES: dict[str, Draft] = {
     "invitation": draft(html="<p>Come</p>", attachments=(INVITATION, REPORT)),
     "everything": draft(html="<p>All</p>", attachments=(LOGO, INVITATION, SCAN, FORWARDED)),
     "forwarded": draft(attachments=(FORWARDED,)),
-    "together": draft(together=True, to=PEOPLE[:20], cc=PEOPLE[20:]),
-    "undisclosed": draft(together=True),
+    "shared": draft(shared=True, to=PEOPLE[:20], cc=PEOPLE[20:]),
+    "undisclosed": draft(shared=True),
     "Japanese": draft(
         sender=Address.parse("株式会社例え <info@例え.テスト>"),
         subject="ご注文ありがとうございます。" * 5,
@@ -92,7 +92,7 @@ def reader(request: pytest.FixtureRequest) -> Reader:
 )
 def test_a_parser_reads_what_was_asked(reader: Reader, message: str) -> None:
     wish = MESSAGES[message]
-    to = None if wish.together else ANN
+    to = None if wish.shared else ANN
 
     assert reader(raw_of(wish, to)).differences(readings.asked(wish, to)) == []
 
@@ -124,7 +124,7 @@ def readers() -> Iterator[dict[str, Reader]]:
 def test_any_message_keeps_the_rules_and_reads_back(
     readers: dict[str, Reader], wish: Draft, to: Address
 ) -> None:
-    shown = None if wish.together else to
+    shown = None if wish.shared else to
     content = compose(wish)
     needs_smtputf8 = content.needs_smtputf8 or (shown is not None and shown.needs_smtputf8)
     raw = raw_of(wish, shown)

@@ -26,13 +26,13 @@ from postroom import (
     Template,
     WorkerConfig,
 )
+from postroom.relays.relay import Relay
+from postroom.relays.route import Route
 from postroom.testing import FaultyRelay
-from postroom.values.relay import Relay
-from postroom.values.route import Route
 from tests.services.waiting import wait_for
 
 ADA, BOB = "ada@example.com", "bob@example.com"
-QUICK = WorkerConfig(poll_s=0.05, lease_s=5, grace_s=1)
+QUICK = WorkerConfig(poll_interval_s=0.05, lease_s=5, shutdown_grace_s=1)
 NO_THREAD = "can't start new thread"
 
 
@@ -116,7 +116,7 @@ def test_a_token_callable_that_raises_rests_its_relay_and_no_other(
         for receipt in stuck:
             shop.wait_for_state(receipt, RecipientState.DEFERRED)
         told = [shop.recipient(receipt) for receipt in stuck]
-        said = next(one for one in told if one.attempts)
+        said = next(one for one in told if one.attempt_count)
         assert said.fault == Fault.CREDENTIALS
         assert "the token of the relay main" in said.reply
         assert type(error).__name__ in said.reply
@@ -208,7 +208,7 @@ def test_a_connection_that_nobody_can_look_after_is_not_kept(
     shop = opened(main=relay_of(relay, "main"))
     for _ in range(2):
         receipt = shop.enqueue(ADA, relay="main")
-        assert shop.outbox.worker(lingers=True).drain()
+        assert shop.outbox.worker(keep_connections=True).drain()
         assert shop.recipient(receipt).state == RecipientState.ACCEPTED
     assert relay.connections == 2
 
@@ -246,7 +246,7 @@ def test_an_application_whose_logging_fails_delivers_all_the_same(
         fine = shop.enqueue(BOB, relay="main")
         shop.wait_for_state(fine, RecipientState.ACCEPTED)
         factory(ordinary)
-        assert shop.outbox._post.is_at_work
+        assert shop.outbox._post.is_running
 
 
 def test_a_template_that_takes_long_keeps_nobody_waiting_and_is_refused(

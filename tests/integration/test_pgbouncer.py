@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from postroom import Message, Outbox
 from postroom.storage import engine as engines
-from postroom.storage import notifications, schema
+from postroom.storage import schema, workers
 from postroom.testing import FaultyRelay
 from tests.integration.test_delivery import (  # noqa: F401 - run again, on the fixtures below
     ADA,
@@ -30,7 +30,7 @@ from tests.integration.test_delivery import (  # noqa: F401 - run again, on the 
     test_what_was_committed_goes_out_and_is_recorded,
     test_what_was_rolled_back_never_existed,
 )
-from tests.integration.test_ledger import *  # noqa: F403 - all of it, on the fixtures below
+from tests.integration.test_queue_store import *  # noqa: F403 - all of it, on the fixtures below
 from tests.services.pgbouncer import SESSIONS, PgBouncer
 from tests.services.postgresql import Postgresql
 
@@ -70,10 +70,10 @@ def test_polling_delivers_what_no_notification_told_of(engine: Engine, relay: Fa
 
 
 def test_a_listener_hears_nothing_and_does_not_mind(worker_engine: Engine) -> None:
-    heard = notifications.listen(worker_engine, timeout_s=0.1)
+    heard = workers.listen(worker_engine, timeout_s=0.1)
     assert next(heard) is False
-    with engines.write(worker_engine) as connection:
-        connection.execute(text(f"NOTIFY {notifications.CHANNEL}"))
+    with engines.write_transaction(worker_engine) as connection:
+        connection.execute(text(f"NOTIFY {workers.CHANNEL}"))
     assert next(heard) is False
     heard.close()
 
@@ -88,7 +88,7 @@ def test_many_connections_share_two_sessions(
         with engine.connect() as connection:
             together.wait()
             for _ in range(20):
-                with engines.transaction(connection):
+                with engines.begin_write(connection):
                     connection.execute(text("SELECT 1"))
         engine.dispose()
 

@@ -13,13 +13,13 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import URL, Connection, Engine, text
 
+from postroom.states import Lane, Phase, RecipientState
 from postroom.storage import engine as engines
 from postroom.storage import queries, schema
-from postroom.storage.ledger import Claim, Lease, Result
-from postroom.storage.models import Tables
-from postroom.storage.postgresql import PostgresqlLedger
 from postroom.storage.queries import Search
-from postroom.values.states import Lane, Phase, RecipientState
+from postroom.storage.queue.postgresql import PostgresqlQueue
+from postroom.storage.queue.records import Claim, ClaimRequest, OutcomeRecord
+from postroom.storage.tables import Tables
 from tests.integration.plans import plans
 from tests.services.postgresql import Postgresql
 
@@ -40,15 +40,15 @@ PAGES_TO_LOOK = 5_000
 #: Ten recipients a message; half of them are due, the others within a day; one attempt each.
 _FILL = (
     """
-    INSERT INTO postroom_message (content_hash, token, key, sender, subject, lane, together,
-                                  on_doubt, tags, created_at)
+    INSERT INTO postroom_message (content_hash, message_id_seed, idempotency_key, sender,
+                                  subject, lane, shared, on_doubt, tags, created_at)
     SELECT '', md5(n::text), 'key ' || n, 'shop@example.com', 'Order',
            CASE WHEN n % 100 = 0 THEN 'urgent' WHEN n % 10 = 0 THEN 'normal' ELSE 'bulk' END,
            false, 'resend', '["orders"]', now()
     FROM generate_series(:first ::int, :last ::int) AS n
     """,
     """
-    INSERT INTO postroom_recipient (message_id, address, address_key, kind, state, updated_at)
+    INSERT INTO postroom_recipient (message_id, address, address_key, type, state, updated_at)
     SELECT m.id, a, a, 'to', 'queued', now()
     FROM postroom_message AS m
     CROSS JOIN generate_series(1, 10) AS n
@@ -63,7 +63,7 @@ _FILL = (
     FROM postroom_recipient AS r WHERE r.message_id BETWEEN :first AND :last
     """,
     """
-    INSERT INTO postroom_attempt (recipient_id, at, relay, phase, code, outcome)
+    INSERT INTO postroom_attempt (recipient_id, attempted_at, relay, phase, reply_code, outcome)
     SELECT r.id, now() - interval '1 hour', 'main', 'rcpt', 451, 'deferred'
     FROM postroom_recipient AS r WHERE r.message_id BETWEEN :first AND :last
     """,
@@ -123,14 +123,14 @@ class Worker:
 
     def __init__(self, engine: Engine, tables: Tables) -> None:
         self.engine = engine
-        self.ledger = PostgresqlLedger(tables, engine.dialect)
+        self.ledger = PostgresqlQueue(tables, engine.dialect)
 
     def claim(self, connection: Connection) -> list[Claim]:
         share = {lane.rank: BATCH if lane is Lane.BULK else 10 for lane in Lane}
-        return self.ledger.claim(connection, Lease(limits=share, lease_s=60, token=1))
+        return self.ledger.claim(connection, ClaimRequest(limits=share, lease_s=60, lease_token=1))
 
     def claimed(self) -> list[Claim]:
-        with engines.write(self.engine) as connection:
+        with engines.write_transaction(self.engine) as connection:
             claims = self.claim(connection)
         assert len(claims) >= BATCH
         return claims
@@ -155,14 +155,14 @@ def test_a_claim_reads_what_it_claims(worker: Worker) -> None:
 def test_outcomes_are_written_one_by_one(worker: Worker, state: RecipientState) -> None:
     due_in_s = None if state is RecipientState.ACCEPTED else 60.0
     results = [
-        Result(
+        OutcomeRecord(
             claim=claim,
             state=state,
-            at=datetime.now(UTC),
+            attempted_at=datetime.now(UTC),
             due_in_s=due_in_s,
             relay="main",
             phase=Phase.DOT,
-            code=250,
+            reply_code=250,
         )
         for claim in worker.claimed()
     ]
@@ -171,10 +171,10 @@ def test_outcomes_are_written_one_by_one(worker: Worker, state: RecipientState) 
 
 def test_outcomes_of_lost_claims_are_written_one_by_one(worker: Worker) -> None:
     results = [
-        Result(
-            claim=replace(claim, token=2),
+        OutcomeRecord(
+            claim=replace(claim, lease_token=2),
             state=RecipientState.ACCEPTED,
-            at=datetime.now(UTC),
+            attempted_at=datetime.now(UTC),
             relay="main",
         )
         for claim in worker.claimed()
@@ -184,7 +184,7 @@ def test_outcomes_of_lost_claims_are_written_one_by_one(worker: Worker) -> None:
 
 def test_a_lease_costs_what_it_holds(worker: Worker) -> None:
     claims = worker.claimed()
-    worker.pays(lambda connection: worker.ledger.intend(connection, claims))
+    worker.pays(lambda connection: worker.ledger.mark_intent(connection, claims))
     worker.pays(lambda connection: worker.ledger.renew(connection, claims, 60))
     worker.pays(lambda connection: worker.ledger.release(connection, claims))
 
@@ -194,7 +194,7 @@ def test_a_lease_costs_what_it_holds(worker: Worker) -> None:
     [
         Search(),
         Search(before_id=5_000),
-        Search(key="key 77"),
+        Search(idempotency_key="key 77"),
         Search(address="r3.4711@example.com"),
         Search(lane=Lane.URGENT, tag="orders"),
     ],
@@ -211,7 +211,7 @@ def test_a_status_reads_its_message(engine: Engine, tables: Tables) -> None:
 
 
 def test_counting_reads_no_message_and_not_every_attempt(engine: Engine, tables: Tables) -> None:
-    counting = plans(engine, lambda connection: queries.counts(connection, tables))
+    counting = plans(engine, lambda connection: queries.stats(connection, tables))
     scanned = [name for plan in counting for name in plan.scanned]
     assert not {"postroom_message", "postroom_attempt"} & set(scanned)
     assert scanned.count("postroom_recipient") <= 1

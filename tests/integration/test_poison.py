@@ -11,14 +11,14 @@ from sqlalchemy import Column, Engine, Float, MetaData, String, Table, select, t
 from sqlalchemy.orm import Session
 
 from postroom import Message, Outbox, Receipt, RecipientError, RecipientState, Template
-from postroom.delivery.books import Books, Work
-from postroom.storage.engine import read, write
-from postroom.storage.heartbeat import Heartbeat
-from postroom.storage.ledger import Lease, Result
-from postroom.storage.models import Tables
+from postroom.delivery.unit_of_work import DeliveryStore, UnitOfWork
+from postroom.states import Fault
+from postroom.storage.engine import read_transaction, write_transaction
 from postroom.storage.queries import Explanation
+from postroom.storage.queue.records import ClaimRequest, OutcomeRecord
+from postroom.storage.tables import Tables
+from postroom.storage.workers import WorkerIdentity
 from postroom.testing import FaultyRelay
-from postroom.values.states import Fault
 from tests.integration.mailroom import Mailroom
 
 S = RecipientState
@@ -43,7 +43,7 @@ def send(outbox: Outbox, *to: Any, subject: Any = "Hello", **fields: Any) -> Rec
 
 def spoil(outbox: Outbox, statement: str, **values: Any) -> None:
     """Write past the API, as another program or a bug would."""
-    with write(outbox.engine) as connection:
+    with write_transaction(outbox.engine) as connection:
         connection.execute(text(statement), values)
 
 
@@ -104,14 +104,14 @@ def test_a_recipient_that_cannot_be_read_is_set_aside_and_the_others_go_out(
         ("lane", "'fast'"),
         ("message_id", "'x'"),
         ("message_id", "1.5"),
-        ("claims", "x'00'"),
-        ("claims", "'many'"),
-        ("claims", "9e999"),
-        ("claims", "9223372036854775807"),
-        ("tries", "'many'"),
-        ("tries", "x'00'"),
-        ("tries", "9e999"),
-        ("token", "'mine'"),
+        ("claim_count", "x'00'"),
+        ("claim_count", "'many'"),
+        ("claim_count", "9e999"),
+        ("claim_count", "9223372036854775807"),
+        ("try_count", "'many'"),
+        ("try_count", "x'00'"),
+        ("try_count", "9e999"),
+        ("lease_token", "'mine'"),
     ],
 )
 def test_a_place_in_the_queue_that_makes_no_sense_ends_and_the_others_go_out(
@@ -122,7 +122,7 @@ def test_a_place_in_the_queue_that_makes_no_sense_ends_and_the_others_go_out(
     send(outbox, ADA)
     drain(outbox)
     assert ADA in arrived(relay)
-    with read(outbox.engine) as connection:
+    with read_transaction(outbox.engine) as connection:
         assert connection.execute(text("SELECT count(*) FROM postroom_queue")).scalar_one() == 0
     assert explained(outbox, bad)[EVE].state in (S.REJECTED, S.ACCEPTED)
 
@@ -135,9 +135,9 @@ def test_a_place_in_the_queue_that_makes_no_sense_ends_and_the_others_go_out(
         ("due_at", "'NaN'"),
         ("lane", "7"),
         ("lane", "-1"),
-        ("claims", "32767"),
-        ("claims", "-32768"),
-        ("tries", "32767"),
+        ("claim_count", "32767"),
+        ("claim_count", "-32768"),
+        ("try_count", "32767"),
     ],
 )
 def test_numbers_at_their_end_in_the_queue_stop_nobody(
@@ -157,7 +157,7 @@ def test_places_in_the_queue_without_a_recipient_end(outbox: Outbox, relay: Faul
     spoil(outbox, "DELETE FROM postroom_recipient WHERE address LIKE 'gone%'")
     drain(outbox)
     assert arrived(relay) == [ADA]
-    with read(outbox.engine) as connection:
+    with read_transaction(outbox.engine) as connection:
         assert connection.execute(text("SELECT count(*) FROM postroom_queue")).scalar_one() == 0
 
 
@@ -188,7 +188,7 @@ def test_variables_that_python_cannot_read_are_set_aside(
         ("on_doubt", "'ask'", "ask"),
         ("headers", "'{\"a\": 1}'", "message"),
         ("templates", "'{\"text\": 5}'", "message"),
-        ("retry_delays", "'[\"soon\"]'", "soon"),
+        ("retry_delays_s", "'[\"soon\"]'", "soon"),
         ("sender", "'nobody'", "nobody"),
     ],
 )
@@ -214,8 +214,8 @@ def test_a_message_that_makes_no_sense_is_set_aside_and_the_others_go_out(
         ("templates", "x'ff'"),
         ("expires_at", "'tomorrow'"),
         ("created_at", "5"),
-        ("retry_delays", "'[NaN]'"),
-        ("notice", "'[]]'"),
+        ("retry_delays_s", "'[NaN]'"),
+        ("dsn", "'[]]'"),
     ],
 )
 def test_a_message_that_cannot_be_decoded_is_set_aside_with_the_column_named(
@@ -226,7 +226,7 @@ def test_a_message_that_cannot_be_decoded_is_set_aside_with_the_column_named(
     send(outbox, ADA)
     drain(outbox)
     assert arrived(relay) == [ADA]
-    with read(outbox.engine) as connection:
+    with read_transaction(outbox.engine) as connection:
         state, fault, reply = connection.execute(
             text("SELECT state, fault, reply FROM postroom_recipient WHERE message_id = :id"),
             {"id": bad.message_id},
@@ -259,17 +259,24 @@ class Ledgered:
         self.room = Mailroom(engine, tables)
         self.message = self.room.enqueue(*to)
         now = datetime.now(UTC)
-        beat = Heartbeat(id="w", host="h", pid=1, version="1", started_at=now)
-        self.books = Books(engine, tables, beat)
+        beat = WorkerIdentity(id="w", host="h", pid=1, version="1", started_at=now)
+        self.books = DeliveryStore(engine, tables, beat)
         self.claims = {claim.address: claim for claim in self.room.claim()}
 
-    def settle(self, *results: Result, **work: Any) -> Any:
-        lease = Lease(limits={}, lease_s=60, token=9)
-        return self.books.settle(Work(**({"results": results, "lease": lease} | work)))
+    def settle(self, *results: OutcomeRecord, **work: Any) -> Any:
+        lease = ClaimRequest(limits={}, lease_s=60, lease_token=9)
+        return self.books.commit(
+            UnitOfWork(**({"outcomes": results, "claim_request": lease} | work))
+        )
 
-    def result(self, address: str, state: S = S.ACCEPTED, **fields: Any) -> Result:
-        known = {"at": datetime.now(UTC), "relay": "main", "reply": "250 ok", "code": 250}
-        return Result(**({"claim": self.claims[address], "state": state} | known | fields))
+    def result(self, address: str, state: S = S.ACCEPTED, **fields: Any) -> OutcomeRecord:
+        known = {
+            "attempted_at": datetime.now(UTC),
+            "relay": "main",
+            "reply": "250 ok",
+            "reply_code": 250,
+        }
+        return OutcomeRecord(**({"claim": self.claims[address], "state": state} | known | fields))
 
 
 @pytest.fixture
@@ -284,10 +291,10 @@ def ledgered(worker_engine: Engine, tables: Tables) -> Iterator[Ledgered]:
     "odd",
     [
         {"reply": "\ud800\0"},
-        {"code": 10**30},
-        {"code": "two"},
-        {"enhanced_code": "5" * 300},
-        {"enhanced_code": "\ud800"},
+        {"reply_code": 10**30},
+        {"reply_code": "two"},
+        {"enhanced_status": "5" * 300},
+        {"enhanced_status": "\ud800"},
         {"duration_s": float("nan")},
         {"duration_s": object()},
         {"relay": "\ud800" * 100},
@@ -322,7 +329,7 @@ def refuse(engine: Engine, what: str, table: str, recipient_id: int) -> None:
     id = "id" if table == "recipient" else "recipient_id"
     row = "OLD" if what == "DELETE" else "NEW"
     name = f"no_{table}_{what.lower()}"
-    with write(engine) as connection:
+    with write_transaction(engine) as connection:
         if engine.dialect.name == "sqlite":
             connection.exec_driver_sql(
                 f"CREATE TRIGGER {name} BEFORE {what} ON postroom_{table} "

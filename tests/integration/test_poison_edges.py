@@ -20,10 +20,10 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 from postroom import Attachment, Message, MessageError, Outbox, PostroomError, Recipient, Template
-from postroom.integrations.flask.serving import Serving
-from postroom.storage import models
+from postroom.integrations.flask.process_worker import ProcessWorker
+from postroom.storage import tables as models
 from postroom.testing import FaultyRelay
-from postroom.values.headers import shown
+from postroom.text import shorten_repr
 
 
 class Boom(Exception):
@@ -140,10 +140,10 @@ RECIPIENTS: dict[str, tuple[Enqueue, type[Exception]]] = {
     "to, halfway": (lambda o, s: o.enqueue(s, message(), to=halfway(ADA)), Boom),
     "cc, halfway": (lambda o, s: o.enqueue(s, message(), to=[ADA], cc=halfway(ADA)), Boom),
     "bcc, halfway": (lambda o, s: o.enqueue(s, message(), to=[ADA], bcc=halfway(ADA)), Boom),
-    "users, halfway": (lambda o, s: o.enqueue(s, message(), users=halfway(1)), Boom),
-    "a user's address": (addressed(users=[1]), Boom),
-    "a user id": (addressed(users=[MUTE]), MessageError),
-    "a user id without a hash": (addressed(users=[Strange()]), MessageError),
+    "users, halfway": (lambda o, s: o.enqueue(s, message(), user_ids=halfway(1)), Boom),
+    "a user's address": (addressed(user_ids=[1]), Boom),
+    "a user id": (addressed(user_ids=[MUTE]), MessageError),
+    "a user id without a hash": (addressed(user_ids=[Strange()]), MessageError),
     "a recipient": (addressed(to=[MUTE]), MessageError),
     "recipients that are none": (addressed(to=MUTE), MessageError),
     "a recipient's variable": (
@@ -154,7 +154,7 @@ RECIPIENTS: dict[str, tuple[Enqueue, type[Exception]]] = {
         lambda o, s: o.enqueue(s, message(), to=[Recipient(ADA, {MUTE: 1})]),  # type: ignore[dict-item]
         MessageError,
     ),
-    "the key": (addressed(to=[ADA], key=MUTE), MessageError),
+    "the key": (addressed(to=[ADA], idempotency_key=MUTE), MessageError),
 }
 
 
@@ -178,10 +178,10 @@ FIELDS: dict[str, Any] = {
     "lane": MUTE,
     "on_doubt": Strange(),
     "relay": MUTE,
-    "not_before": MUTE,
+    "scheduled_at": MUTE,
     "expires_at": MUTE,
-    "retry_delays": [MUTE],
-    "notice": MUTE,
+    "retry_delays_s": [MUTE],
+    "dsn": MUTE,
 }
 
 CONTENTS: dict[str, tuple[Enqueue, type[Exception]]] = {
@@ -307,7 +307,7 @@ def test_what_raises_while_it_is_enqueued_leaves_nothing_and_stops_nothing(
 
 @pytest.mark.parametrize("value", [MUTE, Strange(), "x" * 10_000, b"x" * 10_000, list(range(9999))])
 def test_any_object_is_shown_briefly_and_none_raises(value: object) -> None:
-    assert 0 < len(shown(value)) < 130
+    assert 0 < len(shorten_repr(value)) < 130
 
 
 # Wake-ups and hooks
@@ -322,14 +322,14 @@ def test_a_hint_that_raises_is_no_failed_commit_and_the_others_are_given(
         heard.append("broken")
         raise Boom
 
-    outbox.hint_with(broken)
-    outbox.hint_with(lambda: heard.append("whole"))
+    outbox.add_wakeup(broken)
+    outbox.add_wakeup(lambda: heard.append("whole"))
     with outbox.running(), caplog.at_level(logging.WARNING, "postroom"), Session(engine) as session:
         receipt = outbox.enqueue(session, message(), to=[ADA])
         session.commit()
         assert outbox.status(session, receipt).recipients
         session.rollback()
-        assert outbox.deliver_now(session, receipt).state == "accepted"
+        assert outbox.deliver(session, receipt).state == "accepted"
     assert heard == ["broken", "whole"]
     assert "a hint failed" in caplog.text
 
@@ -337,8 +337,8 @@ def test_a_hint_that_raises_is_no_failed_commit_and_the_others_are_given(
 def test_a_server_that_can_start_no_thread_answers_requests_and_delivers_later(
     outbox: Outbox, engine: Engine, relay: FaultyRelay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    app, serving = Flask(__name__), Serving(outbox)
-    app.before_request(serving.begin)
+    app, serving = Flask(__name__), ProcessWorker(outbox)
+    app.before_request(serving.start)
     app.add_url_rule("/", view_func=lambda: "here")
     with Session(engine) as session:
         receipt = outbox.enqueue(session, message(), to=[ADA])
@@ -348,12 +348,12 @@ def test_a_server_that_can_start_no_thread_answers_requests_and_delivers_later(
         def no_thread(self: object) -> None:
             raise RuntimeError("can't start new thread")
 
-        patched.setattr("postroom.integrations.flask.serving._Starter.start", no_thread)
+        patched.setattr("postroom.integrations.flask.process_worker._StartThread.start", no_thread)
         assert app.test_client().get("/").text == "here"
     assert app.test_client().get("/").text == "here"
     with Session(engine) as session:
-        assert outbox.deliver_now(session, receipt).state == "accepted"
-    serving.end()
+        assert outbox.deliver(session, receipt).state == "accepted"
+    serving.stop()
 
 
 def test_a_session_hook_that_raises_takes_the_mail_along(

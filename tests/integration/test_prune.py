@@ -10,18 +10,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import URL, Connection, Engine, event, update
 
-from postroom.storage import decisions, prune, schema
+from postroom.errors import ConfigError, UnknownMessage
+from postroom.message.attachment import Attachment
+from postroom.message.message import Message
+from postroom.states import FINAL_STATES, OnDoubt, RecipientState
+from postroom.storage import actions, prune, schema
 from postroom.storage import engine as engines
-from postroom.storage.engine import read, write
+from postroom.storage.engine import read_transaction, write_transaction
 from postroom.storage.enqueue import enqueue
-from postroom.storage.heartbeat import Heartbeat, beat
-from postroom.storage.models import CHUNK_BYTES, Tables
-from postroom.storage.order import Order, Terms
+from postroom.storage.enqueue_request import EnqueueRequest, OutboxDefaults
 from postroom.storage.prune import Pruned
-from postroom.values.attachment import Attachment
-from postroom.values.errors import ConfigError, UnknownMessage
-from postroom.values.message import Message
-from postroom.values.states import FINAL_STATES, OnDoubt, RecipientState
+from postroom.storage.tables import CHUNK_BYTES, Tables
+from postroom.storage.workers import WorkerIdentity, record_heartbeat
 from tests.integration.mailroom import Mailroom
 
 S = RecipientState
@@ -91,7 +91,7 @@ def test_one_recipient_in_doubt_keeps_the_whole_message(mailroom: Mailroom) -> N
 def test_a_message_is_as_old_as_its_last_outcome(mailroom: Mailroom) -> None:
     message_id = _ended(mailroom, ago=LONG_AGO)
     recipient = mailroom.tables.recipient
-    with write(mailroom.engine) as connection:
+    with write_transaction(mailroom.engine) as connection:
         yesterday = datetime.now(UTC) - timedelta(days=1)
         connection.execute(update(recipient).values(updated_at=yesterday))
     assert _prune(mailroom).messages == 0
@@ -164,9 +164,9 @@ def test_what_was_interrupted_goes_on_the_next_time(
 
 
 def test_a_key_is_free_again_when_its_message_is_gone(mailroom: Mailroom) -> None:
-    _ended(mailroom, key="order:1", subject="The first")
+    _ended(mailroom, idempotency_key="order:1", subject="The first")
     _prune(mailroom)
-    message_id = mailroom.enqueue("a@example.com", key="order:1", subject="The second")
+    message_id = mailroom.enqueue("a@example.com", idempotency_key="order:1", subject="The second")
     assert mailroom.status(message_id).subject == "The second"
 
 
@@ -178,7 +178,7 @@ def _with(mailroom: Mailroom, content: bytes, *, ago: timedelta = LONG_AGO) -> i
         mailroom, ago=ago, attachments=[Attachment.from_bytes("report.bin", content)]
     )
     blob = mailroom.tables.blob
-    with write(mailroom.engine) as connection:
+    with write_transaction(mailroom.engine) as connection:
         connection.execute(update(blob).values(created_at=datetime.now(UTC) - ago))
     return message_id
 
@@ -214,8 +214,13 @@ def _enqueueing(mailroom: Mailroom, content: bytes) -> Iterator[None]:
     """Enqueue the same bytes once more, and commit at the end."""
     attached = [Attachment.from_bytes("again.bin", content)]
     message = Message(sender="shop@example.com", subject="", attachments=attached)
-    with write(mailroom.engine) as connection:
-        enqueue(connection, mailroom.tables, Order(message=message, to=["b@x.example"]), Terms())
+    with write_transaction(mailroom.engine) as connection:
+        enqueue(
+            connection,
+            mailroom.tables,
+            EnqueueRequest(message=message, to=["b@x.example"]),
+            OutboxDefaults(),
+        )
         yield
 
 
@@ -236,7 +241,7 @@ def test_a_blob_that_is_being_used_again_stays(postgresql_url: URL, tables: Tabl
 
 def test_a_blob_that_was_named_since_the_first_look_stays(mailroom: Mailroom) -> None:
     mailroom.enqueue("a@example.com", attachments=[Attachment.from_bytes("a.bin", b"content")])
-    with write(mailroom.engine) as connection:
+    with write_transaction(mailroom.engine) as connection:
         looked_at = connection.scalars(mailroom.tables.blob.select()).all()
         assert prune._delete_unnamed(connection, mailroom.tables, looked_at) == 0
     assert _counts(mailroom, "blob", "blob_chunk") == {"blob": 1, "blob_chunk": 1}
@@ -250,8 +255,8 @@ def test_pruning_and_enqueueing_the_same_bytes_at_once_loses_none(mailroom: Mail
         for number in range(15):
             attached = [Attachment.from_bytes("i.pdf", content)]
             message_id = mailroom.enqueue(f"u{number}@example.com", attachments=attached)
-            with write(mailroom.engine) as connection:
-                decisions.cancel(connection, mailroom.tables, message_id)
+            with write_transaction(mailroom.engine) as connection:
+                actions.cancel(connection, mailroom.tables, message_id)
         done.set()
 
     thread = threading.Thread(target=enqueue_again)
@@ -270,8 +275,8 @@ def test_a_message_that_is_being_requeued_stays(postgresql_url: URL, tables: Tab
     schema.create(engine)
     mailroom = Mailroom(engine, tables)
     message_id = _ended(mailroom, state=S.REJECTED)
-    with write(engine) as connection:
-        assert decisions.requeue(connection, tables, message_id)
+    with write_transaction(engine) as connection:
+        assert actions.retry(connection, tables, message_id)
         assert _prune(mailroom).messages == 0
     assert len(mailroom.claim()) == 1
     engine.dispose()
@@ -281,8 +286,8 @@ def test_a_message_that_was_requeued_since_it_was_found_stays(mailroom: Mailroom
     message_id = _ended(mailroom, state=S.REJECTED)
     found = prune._Messages(mailroom.tables, before=datetime.now(UTC), batch=10)
     (page,) = found.pages(mailroom.engine)
-    with write(mailroom.engine) as connection:
-        assert decisions.requeue(connection, mailroom.tables, message_id)
+    with write_transaction(mailroom.engine) as connection:
+        assert actions.retry(connection, mailroom.tables, message_id)
     assert found.delete(mailroom.engine, page) == 0
     assert len(mailroom.claim()) == 1
 
@@ -298,8 +303,8 @@ def test_requeueing_while_pruning_sends_the_mail_or_says_that_it_is_gone(
         start.wait()
         for message_id in reversed(ids):
             try:
-                with write(mailroom.engine) as connection:
-                    if decisions.requeue(connection, mailroom.tables, message_id):
+                with write_transaction(mailroom.engine) as connection:
+                    if actions.retry(connection, mailroom.tables, message_id):
                         requeued.append(message_id)
             except UnknownMessage:
                 pass
@@ -318,12 +323,14 @@ def test_requeueing_while_pruning_sends_the_mail_or_says_that_it_is_gone(
 
 def test_workers_that_are_long_gone_are_forgotten(mailroom: Mailroom) -> None:
     now = datetime.now(UTC)
-    with write(mailroom.engine) as connection:
-        for name, seen_at in (("dead", now - timedelta(days=2)), ("alive", now)):
-            worker = Heartbeat(id=name, host="box", pid=1, version="1", started_at=seen_at)
-            beat(connection, mailroom.tables, worker, seen_at)
+    with write_transaction(mailroom.engine) as connection:
+        for name, last_seen_at in (("dead", now - timedelta(days=2)), ("alive", now)):
+            worker = WorkerIdentity(
+                id=name, host="box", pid=1, version="1", started_at=last_seen_at
+            )
+            record_heartbeat(connection, mailroom.tables, worker, last_seen_at)
     _prune(mailroom)
-    with read(mailroom.engine) as connection:
+    with read_transaction(mailroom.engine) as connection:
         assert connection.scalars(mailroom.tables.worker.select()).all() == ["alive"]
 
 

@@ -8,16 +8,16 @@ import pytest
 from sqlalchemy import URL, Engine, MetaData, create_engine, delete, update
 from sqlalchemy.orm import Session
 
+from postroom.errors import InvalidAddress, MessageError, UnknownMessage
+from postroom.message.message import Recipient
+from postroom.message.templates import Template
+from postroom.states import Fault, Lane, OnDoubt, Phase, RecipientState, RecipientType
 from postroom.storage import queries, schema
-from postroom.storage.decisions import cancel, suppress
-from postroom.storage.engine import clock_sql, read, write
-from postroom.storage.heartbeat import Heartbeat, beat
-from postroom.storage.models import Tables
+from postroom.storage.actions import cancel, suppress
+from postroom.storage.engine import clock_sql, read_transaction, write_transaction
 from postroom.storage.queries import Search
-from postroom.values.errors import InvalidAddress, MessageError, UnknownMessage
-from postroom.values.message import Recipient
-from postroom.values.states import Fault, Kind, Lane, OnDoubt, Phase, RecipientState
-from postroom.values.template import Template
+from postroom.storage.tables import Tables
+from postroom.storage.workers import WorkerIdentity, record_heartbeat
 from tests.integration.mailroom import Mailroom, statements
 
 S = RecipientState
@@ -31,20 +31,20 @@ def mailroom(worker_engine: Engine, tables: Tables) -> Mailroom:
 
 
 def _search(mailroom: Mailroom, **wanted: object) -> list[int]:
-    with read(mailroom.engine) as connection:
+    with read_transaction(mailroom.engine) as connection:
         found = queries.search(connection, mailroom.tables, Search(**wanted))  # type: ignore[arg-type]
     return [message.id for message in found]
 
 
-def _counts(mailroom: Mailroom) -> queries.Counts:
-    with read(mailroom.engine) as connection:
-        return queries.counts(connection, mailroom.tables)
+def _counts(mailroom: Mailroom) -> queries.OutboxStats:
+    with read_transaction(mailroom.engine) as connection:
+        return queries.stats(connection, mailroom.tables)
 
 
-def _beat(mailroom: Mailroom, seen_at: datetime, name: str = "w1") -> None:
-    worker = Heartbeat(id=name, host="box", pid=7, version="1.2", started_at=seen_at)
-    with write(mailroom.engine) as connection:
-        beat(connection, mailroom.tables, worker, seen_at)
+def _beat(mailroom: Mailroom, last_seen_at: datetime, name: str = "w1") -> None:
+    worker = WorkerIdentity(id=name, host="box", pid=7, version="1.2", started_at=last_seen_at)
+    with write_transaction(mailroom.engine) as connection:
+        record_heartbeat(connection, mailroom.tables, worker, last_seen_at)
 
 
 # -- status -----------------------------------------------------------------------------------
@@ -57,24 +57,24 @@ def test_a_message_stands_with_everything_that_was_asked_for(mailroom: Mailroom)
         subject="Grüße",
         tags=["order", "vip"],
         lane=Lane.URGENT,
-        key="order:1",
-        not_before=TOMORROW,
+        idempotency_key="order:1",
+        scheduled_at=TOMORROW,
         expires_at=TOMORROW + timedelta(days=1),
     )
     found = mailroom.status(message_id)
-    assert (found.id, found.key, found.subject, found.sender) == (
+    assert (found.id, found.idempotency_key, found.subject, found.sender) == (
         message_id,
         "order:1",
         "Grüße",
         "shop@example.com",
     )
     assert (found.lane, found.tags, found.state) == (Lane.URGENT, ("order", "vip"), S.QUEUED)
-    assert (found.not_before, found.expires_at) == (TOMORROW, TOMORROW + timedelta(days=1))
+    assert (found.scheduled_at, found.expires_at) == (TOMORROW, TOMORROW + timedelta(days=1))
     assert found.created_at.tzinfo is UTC
     ann, bob = found.recipients
-    assert (ann.address, ann.name, ann.kind) == ("ann@example.com", "Ann Lee", Kind.TO)
+    assert (ann.address, ann.name, ann.type) == ("ann@example.com", "Ann Lee", RecipientType.TO)
     assert bob.due_at == TOMORROW
-    assert (bob.attempts, bob.claims, bob.code, bob.reply) == (0, 0, None, None)
+    assert (bob.attempt_count, bob.claim_count, bob.reply_code, bob.reply) == (0, 0, None, None)
 
 
 def test_a_status_is_two_statements_however_many_recipients(mailroom: Mailroom) -> None:
@@ -88,8 +88,12 @@ def test_what_the_relay_said_last_is_told(mailroom: Mailroom) -> None:
     message_id = mailroom.enqueue("ann@example.com")
     mailroom.bring_to(message_id, S.DEFERRED)
     one = mailroom.only(message_id)
-    assert (one.state, one.attempts, one.fault) == (S.DEFERRED, 1, Fault.RECIPIENT)
-    assert (one.code, one.enhanced_code, one.reply) == (451, "4.7.1", "451 4.7.1 Greylisted")
+    assert (one.state, one.attempt_count, one.fault) == (S.DEFERRED, 1, Fault.RECIPIENT)
+    assert (one.reply_code, one.enhanced_status, one.reply) == (
+        451,
+        "4.7.1",
+        "451 4.7.1 Greylisted",
+    )
     assert one.due_at is not None
     assert one.due_at - datetime.now(UTC) == pytest.approx(
         timedelta(seconds=300), abs=timedelta(seconds=30)
@@ -100,7 +104,7 @@ def test_a_recipient_is_being_sent_to_only_while_its_lease_lasts(mailroom: Mailr
     message_id = mailroom.enqueue("ann@example.com")
     mailroom.claim()
     assert mailroom.only(message_id).state is S.SENDING
-    assert mailroom.only(message_id).claims == 1
+    assert mailroom.only(message_id).claim_count == 1
     mailroom.let_leases_run_out()
     assert mailroom.only(message_id).state is S.QUEUED
 
@@ -118,14 +122,17 @@ def test_a_templated_subject_is_shown_as_it_was_written(mailroom: Mailroom) -> N
         subject=Template.from_string("Order {{ n }}"),
     )
     assert mailroom.status(message_id).subject == "Order {{ n }}"
-    with read(mailroom.engine) as connection:
+    with read_transaction(mailroom.engine) as connection:
         (found,) = queries.search(connection, mailroom.tables, Search())
     assert found.subject == "Order {{ n }}"
 
 
 def test_a_message_that_does_not_exist_is_said_to(mailroom: Mailroom) -> None:
     for ask in (queries.status, queries.explain):
-        with pytest.raises(UnknownMessage, match="no such message"), read(mailroom.engine) as c:
+        with (
+            pytest.raises(UnknownMessage, match="no such message"),
+            read_transaction(mailroom.engine) as c,
+        ):
             ask(c, mailroom.tables, 4711)
 
 
@@ -134,7 +141,7 @@ def test_an_applications_session_may_ask_too(
 ) -> None:
     message_id = mailroom.enqueue("ann@example.com")
     assert queries.status(session, tables, message_id).state is S.QUEUED
-    assert queries.counts(session, tables).due == 1
+    assert queries.stats(session, tables).due == 1
     assert len(queries.search(session, tables, Search(tag=None))) == 1
     assert len(queries.explain(session, tables, message_id)) == 1
     assert queries.attempts(session, tables, message_id) == ()
@@ -147,9 +154,9 @@ def test_every_attempt_is_told_in_its_order(mailroom: Mailroom) -> None:
     message_id = mailroom.enqueue("ann@example.com")
     mailroom.bring_to(message_id, S.DEFERRED, due_in_s=-1.0, duration_s=0.25)
     mailroom.bring_to(message_id, S.ACCEPTED)
-    with read(mailroom.engine) as connection:
+    with read_transaction(mailroom.engine) as connection:
         first, second = queries.attempts(connection, mailroom.tables, message_id)
-    assert first.recipient == mailroom.only(message_id).id
+    assert first.recipient_id == mailroom.only(message_id).id
     assert (first.address, first.relay, first.phase) == (
         "ann@example.com",
         "smtp.example.com",
@@ -157,7 +164,7 @@ def test_every_attempt_is_told_in_its_order(mailroom: Mailroom) -> None:
     )
     assert (first.outcome, first.fault, first.duration_s) == (S.DEFERRED, Fault.RECIPIENT, 0.25)
     assert first.transcript == "C: RCPT TO"
-    assert (second.outcome, second.code, second.transcript) == (S.ACCEPTED, 250, None)
+    assert (second.outcome, second.reply_code, second.transcript) == (S.ACCEPTED, 250, None)
 
 
 # -- search -----------------------------------------------------------------------------------
@@ -173,12 +180,14 @@ def test_the_newest_come_first_a_page_at_a_time(mailroom: Mailroom) -> None:
 
 def test_messages_are_found_by_tag_lane_and_key(mailroom: Mailroom) -> None:
     plain = mailroom.enqueue("a@example.com")
-    tagged = mailroom.enqueue("b@example.com", tags=["news", "may"], lane=Lane.BULK, key="k")
+    tagged = mailroom.enqueue(
+        "b@example.com", tags=["news", "may"], lane=Lane.BULK, idempotency_key="k"
+    )
     assert _search(mailroom, tag="may") == [tagged]
     assert _search(mailroom, tag="ma") == []
     assert _search(mailroom, lane=Lane.NORMAL) == [plain]
-    assert _search(mailroom, key="k") == [tagged]
-    assert _search(mailroom, key="k", lane=Lane.NORMAL) == []
+    assert _search(mailroom, idempotency_key="k") == [tagged]
+    assert _search(mailroom, idempotency_key="k", lane=Lane.NORMAL) == []
 
 
 def test_messages_are_found_by_any_spelling_of_an_address(mailroom: Mailroom) -> None:
@@ -213,7 +222,7 @@ def test_a_summary_counts_recipients_by_state(mailroom: Mailroom) -> None:
     first, second, _ = mailroom.claim()
     mailroom.record(first, S.ACCEPTED)
     mailroom.record(second, S.REJECTED)
-    with read(mailroom.engine) as connection, statements(mailroom.engine) as seen:
+    with read_transaction(mailroom.engine) as connection, statements(mailroom.engine) as seen:
         (found,) = queries.search(connection, mailroom.tables, Search())
     assert len(seen) == 2
     assert found.id == message_id
@@ -227,7 +236,7 @@ def test_tags_are_found_in_tables_of_the_applications_own_migrations(
 ) -> None:
     engine = create_engine(database_url)
     application = MetaData()
-    schema.join(application)
+    schema.add_tables_to(application)
     application.create_all(engine)
     mailroom = Mailroom(engine, tables)
     message_id = mailroom.enqueue("a@example.com", tags=["news"])
@@ -240,7 +249,7 @@ def test_tags_are_found_in_tables_of_the_applications_own_migrations(
 
 
 def test_an_empty_outbox_counts_nothing(mailroom: Mailroom) -> None:
-    assert _counts(mailroom) == queries.Counts(
+    assert _counts(mailroom) == queries.OutboxStats(
         by_state={},
         due=0,
         oldest_due_s=None,
@@ -254,7 +263,7 @@ def test_recipients_are_counted_by_state(mailroom: Mailroom) -> None:
     for state in (S.ACCEPTED, S.REJECTED, S.DEFERRED):
         mailroom.bring_to(mailroom.enqueue("a@example.com"), state)
     mailroom.bring_to(mailroom.enqueue("a@example.com", "b@example.com"), S.SENDING)
-    mailroom.enqueue("later@example.com", not_before=TOMORROW)
+    mailroom.enqueue("later@example.com", scheduled_at=TOMORROW)
     mailroom.enqueue("now@example.com")
     found = _counts(mailroom)
     assert found.by_state == {
@@ -282,12 +291,12 @@ def test_a_lease_that_ran_out_is_due_and_not_in_flight(mailroom: Mailroom) -> No
 def test_what_was_accepted_in_the_last_minute_is_counted_from_the_end(
     mailroom: Mailroom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("postroom.storage.queries.totals._LATEST", 2)
+    monkeypatch.setattr("postroom.storage.queries.outbox_stats._LATEST", 2)
     mailroom.enqueue(*(f"u{n}@example.com" for n in range(9)))
     now = datetime.now(UTC)
     for number, claim in enumerate(mailroom.claim()):
         at = now - timedelta(minutes=5) if number < 3 else now
-        mailroom.record(claim, S.REJECTED if number == 8 else S.ACCEPTED, at=at)
+        mailroom.record(claim, S.REJECTED if number == 8 else S.ACCEPTED, attempted_at=at)
     assert _counts(mailroom).accepted_last_minute == 5
 
 
@@ -325,12 +334,12 @@ def test_due_mail_in_a_line_is_explained(
     last = mailroom.enqueue("ann@example.com")
     assert mailroom.explain(first).why == "it is due; a worker takes it next"
     assert mailroom.explain(last).why == "it is due; 3 in lane normal are due before it"
-    monkeypatch.setattr("postroom.storage.queries.explanations._LONGEST_LINE", 2)
+    monkeypatch.setattr("postroom.storage.queries.explanation._LONGEST_LINE", 2)
     assert "2 or more in lane normal" in mailroom.explain(last).why
 
 
 def test_scheduled_mail_is_explained(mailroom: Mailroom) -> None:
-    found = mailroom.explain(mailroom.enqueue("ann@example.com", not_before=TOMORROW))
+    found = mailroom.explain(mailroom.enqueue("ann@example.com", scheduled_at=TOMORROW))
     assert found.why == f"scheduled for {TOMORROW:%Y-%m-%d %H:%M:%SZ}"
     assert found.next_at == TOMORROW
 
@@ -405,7 +414,7 @@ def test_mail_that_has_ended_is_explained(
 
 def test_a_suppressed_address_is_explained_with_the_reason(mailroom: Mailroom) -> None:
     message_id = mailroom.enqueue("ann@example.com")
-    with write(mailroom.engine) as connection:
+    with write_transaction(mailroom.engine) as connection:
         suppress(connection, mailroom.tables, "ANN@example.com", "asked us to")
     mailroom.bring_to(message_id, S.SUPPRESSED)
     assert mailroom.explain(message_id).why.endswith("suppression list: asked us to")
@@ -413,7 +422,7 @@ def test_a_suppressed_address_is_explained_with_the_reason(mailroom: Mailroom) -
 
 def test_mail_that_waits_past_its_expiry_is_explained(mailroom: Mailroom) -> None:
     message_id = mailroom.enqueue("ann@example.com", expires_at=TOMORROW)
-    with write(mailroom.engine) as connection:
+    with write_transaction(mailroom.engine) as connection:
         past = datetime.now(UTC) - timedelta(minutes=1)
         connection.execute(update(mailroom.tables.message).values(expires_at=past))
     assert "which the next worker records" in mailroom.explain(message_id).why
@@ -421,14 +430,14 @@ def test_mail_that_waits_past_its_expiry_is_explained(mailroom: Mailroom) -> Non
 
 def test_a_recipient_that_fell_out_of_the_queue_is_called_a_defect(mailroom: Mailroom) -> None:
     message_id = mailroom.enqueue("ann@example.com")
-    with write(mailroom.engine) as connection:
+    with write_transaction(mailroom.engine) as connection:
         connection.execute(delete(mailroom.tables.queue))
     assert "a defect" in mailroom.explain(message_id).why
 
 
 def test_mail_a_relay_put_off_without_blame_waits_for_its_time(mailroom: Mailroom) -> None:
     message_id = mailroom.enqueue("ann@example.com")
-    with write(mailroom.engine) as connection:
+    with write_transaction(mailroom.engine) as connection:
         later = clock_sql(connection.dialect) + 60.0
         connection.execute(update(mailroom.tables.queue).values(due_at=later))
     assert mailroom.explain(message_id).why.startswith("waits until ")
@@ -438,7 +447,7 @@ def test_each_recipient_is_explained_for_itself(mailroom: Mailroom) -> None:
     message_id = mailroom.enqueue("a@example.com", "b@example.com")
     first, _ = mailroom.claim()
     mailroom.record(first, S.ACCEPTED)
-    with write(mailroom.engine) as connection:
+    with write_transaction(mailroom.engine) as connection:
         cancel(connection, mailroom.tables, message_id)
         found = queries.explain(connection, mailroom.tables, message_id)
     assert [one.state for one in found] == [S.ACCEPTED, S.SENDING]

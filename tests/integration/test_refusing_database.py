@@ -9,11 +9,11 @@ from sqlalchemy import URL, Engine, create_engine, text
 from sqlalchemy.orm import Session
 
 from postroom import Message, Outbox, WorkerConfig
-from postroom.delivery import ledger_thread
+from postroom.delivery import coordinator
+from postroom.errors import ConfigError
 from postroom.storage import schema
-from postroom.storage.engine import prepare_sqlite
+from postroom.storage.engine import configure_sqlite
 from postroom.testing import FaultyRelay
-from postroom.values.errors import ConfigError
 from tests.integration.terminal import Terminal
 from tests.services.waiting import wait_for
 
@@ -25,7 +25,7 @@ REFUSED = "the database refuses: permission denied for table postroom_queue; gra
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is patient here."""
-    monkeypatch.setattr(ledger_thread, "_PATIENCE", 3)
+    monkeypatch.setattr(coordinator, "_PATIENCE", 3)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def outbox_at(url: URL, relay: FaultyRelay) -> Outbox:
         relay.url,
         engine=create_engine(url),
         sender="shop@example.com",
-        worker=WorkerConfig(poll_s=0.05),
+        worker=WorkerConfig(poll_interval_s=0.05),
         notify=False,
     )
 
@@ -75,7 +75,7 @@ def test_what_waits_for_an_end_is_told_that_the_database_refuses(outbox: Outbox)
     with pytest.raises(ConfigError, match=REFUSED):
         outbox.worker().run(until_empty=True)
     with Session(outbox.engine) as session, pytest.raises(ConfigError, match=REFUSED):
-        outbox.deliver_now(session, 1, timeout_s=60)
+        outbox.deliver(session, 1, timeout_s=60)
 
 
 def test_a_worker_goes_on_once_it_is_granted_what_it_needs(
@@ -111,7 +111,7 @@ def test_a_sqlite_file_that_must_not_be_written_is_said_to_be_so(
     sqlite_url: URL, relay: FaultyRelay
 ) -> None:
     writable = create_engine(sqlite_url)
-    prepare_sqlite(writable)
+    configure_sqlite(writable)
     schema.create(writable)
     outbox = outbox_at(sqlite_url, relay)
     with Session(writable) as session, session.begin():

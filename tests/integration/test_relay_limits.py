@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from postroom import Message, Outbox, WorkerConfig
 from postroom.storage import engine as engines
 from postroom.storage import schema
-from postroom.storage.queries.attempt_log import AttemptRecord
+from postroom.storage.queries.messages import Attempt
 from tests.integration.certificates import Authority
 from tests.services.dovecot import Dovecot
 from tests.services.exim import Exim
@@ -31,7 +31,7 @@ from tests.services.postfix import Postfix
 from tests.services.tap import Tap
 from tests.services.waiting import free_port, wait_for
 
-QUICK = WorkerConfig(poll_s=0.05, lease_s=30)
+QUICK = WorkerConfig(poll_interval_s=0.05, lease_s=30)
 
 
 class Campaign:
@@ -47,10 +47,10 @@ class Campaign:
             worker=QUICK,
         )
 
-    def send(self, *to: str, together: bool = False) -> None:
+    def send(self, *to: str, shared: bool = False) -> None:
         """Enqueue a message, and work until the queue is empty."""
         with Session(self.engine) as session, session.begin():
-            message = Message(subject="hello", text="Thank you.\n", together=together)
+            message = Message(subject="hello", text="Thank you.\n", shared=shared)
             self.receipt = self.outbox.enqueue(session, message, to=to)
         self.outbox.worker().run(until_empty=True)
 
@@ -60,7 +60,7 @@ class Campaign:
             recipients = self.outbox.status(session, self.receipt).recipients
         return Counter(str(one.state) for one in recipients)
 
-    def attempts(self) -> list[AttemptRecord]:
+    def attempts(self) -> list[Attempt]:
         """Return the attempts of the last message."""
         with Session(self.engine) as session:
             return list(self.outbox.attempts(session, self.receipt))
@@ -73,7 +73,7 @@ class Campaign:
 @pytest.fixture
 def engine(sqlite_url: URL) -> Iterator[Engine]:
     engine = create_engine(sqlite_url)
-    engines.prepare_sqlite(engine)
+    engines.configure_sqlite(engine)
     schema.create(engine)
     yield engine
     engine.dispose()
@@ -250,7 +250,7 @@ def test_a_shared_mail_is_split_into_what_exim_takes(
     exim = Exim(certificate, settings={"recipients_max": "10", "recipients_max_reject": rejects})
     try:
         with campaign(engine, exim.port) as sent:
-            sent.send(*people(count), together=True)
+            sent.send(*people(count), shared=True)
             assert sent.states() == {"accepted": count}
             assert len(sent.attempts()) == count
         assert sorted(exim.recipients()) == sorted(people(count))
@@ -303,7 +303,7 @@ def test_dovecot_answers_for_each_recipient(engine: Engine) -> None:
     try:
         with campaign(engine, dovecot.port, scheme="lmtp") as sent:
             everyone = [f"{name}@example.com" for name in ("ada", "full", "nobody", "bob")]
-            sent.send(*everyone, together=True)
+            sent.send(*everyone, shared=True)
             assert sent.states() == {"accepted": 2, "rejected": 2}
             replies = {one.address: one.reply or "" for one in sent.attempts()}
             assert "Quota exceeded" in replies["full@example.com"]

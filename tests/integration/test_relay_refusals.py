@@ -10,10 +10,10 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from postroom import Fault, Message, Outbox, Phase, Receipt, WorkerConfig
-from postroom.storage.queries.attempt_log import AttemptRecord
-from postroom.testing import Abilities, FaultyRelay
+from postroom.storage.queries.messages import Attempt
+from postroom.testing import FaultyRelay, ServerOptions
 
-QUICK = WorkerConfig(poll_s=0.05, lease_s=5)
+QUICK = WorkerConfig(poll_interval_s=0.05, lease_s=5)
 
 
 class Sending:
@@ -25,9 +25,9 @@ class Sending:
             f"{relay.url}{options}", engine=engine, sender="shop@example.com", worker=QUICK
         )
 
-    def enqueue(self, *to: str, together: bool = False) -> Receipt:
+    def enqueue(self, *to: str, shared: bool = False) -> Receipt:
         with Session(self.engine) as session, session.begin():
-            message = Message(subject="hello", text="Thank you.\n", together=together)
+            message = Message(subject="hello", text="Thank you.\n", shared=shared)
             return self.outbox.enqueue(session, message, to=to)
 
     def until_empty(self) -> None:
@@ -38,7 +38,7 @@ class Sending:
             recipients = self.outbox.status(session, receipt).recipients
         return Counter(str(one.state) for one in recipients)
 
-    def attempts(self, receipt: Receipt) -> list[AttemptRecord]:
+    def attempts(self, receipt: Receipt) -> list[Attempt]:
         with Session(self.engine) as session:
             return list(self.outbox.attempts(session, receipt))
 
@@ -58,7 +58,7 @@ def received(relay: FaultyRelay) -> list[str]:
 
 
 def test_a_refusal_of_early_commands_costs_no_mail_a_try(engine: Engine) -> None:
-    with FaultyRelay(Abilities(refuses_early=True)) as relay:
+    with FaultyRelay(ServerOptions(refuses_early=True)) as relay:
         sending = Sending(engine, relay)
         receipt = sending.enqueue(*people(100))
         sending.until_empty()
@@ -75,7 +75,7 @@ def test_a_refusal_of_early_commands_costs_no_mail_a_try(engine: Engine) -> None
 
 
 def test_many_connections_learn_from_one_that_commands_may_not_come_early(engine: Engine) -> None:
-    with FaultyRelay(Abilities(refuses_early=True, delay_s=0.01)) as relay:
+    with FaultyRelay(ServerOptions(refuses_early=True, delay_s=0.01)) as relay:
         sending = Sending(engine, relay, "&connections=20")
         receipt = sending.enqueue(*people(100))
         sending.until_empty()
@@ -85,10 +85,10 @@ def test_many_connections_learn_from_one_that_commands_may_not_come_early(engine
 
 
 def test_a_shared_mail_keeps_to_the_limit_that_was_announced(engine: Engine) -> None:
-    abilities = Abilities(extensions=("PIPELINING", "LIMITS RCPTMAX=7"))
+    abilities = ServerOptions(extensions=("PIPELINING", "LIMITS RCPTMAX=7"))
     with FaultyRelay(abilities) as relay:
         sending = Sending(engine, relay)
-        receipt = sending.enqueue(*people(100), together=True)
+        receipt = sending.enqueue(*people(100), shared=True)
         sending.until_empty()
         assert sending.states(receipt) == {"accepted": 100}
         assert len(sending.attempts(receipt)) == 100
@@ -103,7 +103,7 @@ def test_a_shared_mail_that_is_for_too_many_goes_out_in_parts(
 ) -> None:
     relay.on(phase, "554 5.5.3 Too many recipients", times=2)
     sending = Sending(engine, relay, "&connections=1")
-    receipt = sending.enqueue(*people(12), together=True)
+    receipt = sending.enqueue(*people(12), shared=True)
     sending.until_empty()
     assert sending.states(receipt) == {"accepted": 12}
     assert len(sending.attempts(receipt)) == 12
@@ -117,7 +117,7 @@ def test_a_relay_that_finds_every_number_too_many_is_not_asked_for_ever(
 ) -> None:
     relay.on(Phase.DATA, "554 Too many recipients")
     sending = Sending(engine, relay)
-    receipt = sending.enqueue(*people(8), together=True)
+    receipt = sending.enqueue(*people(8), shared=True)
     sending.outbox.worker().drain()
     assert sending.states(receipt) == {"deferred": 8}
     assert len(sending.attempts(receipt)) == 8

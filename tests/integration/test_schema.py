@@ -10,10 +10,11 @@ import pytest
 from sqlalchemy import URL, Engine, MetaData, create_engine, inspect, text
 from sqlalchemy.schema import CreateSchema, CreateTable
 
+from postroom.errors import ConfigError, SchemaError
 from postroom.storage import engine as engines
-from postroom.storage import models, schema
-from postroom.storage.engine import read, write
-from postroom.values.errors import ConfigError, SchemaError
+from postroom.storage import schema
+from postroom.storage import tables as models
+from postroom.storage.engine import read_transaction, write_transaction
 
 
 @pytest.fixture
@@ -47,14 +48,14 @@ def test_the_tables_are_made_and_are_of_this_version(empty: Engine) -> None:
 
 def test_making_them_again_changes_nothing(empty: Engine) -> None:
     schema.create(empty)
-    with write(empty) as connection:
+    with write_transaction(empty) as connection:
         connection.execute(
             models.tables()
             .suppression.insert()
             .values(address_key="a@b.example", reason="asked", created_at=text("CURRENT_TIMESTAMP"))
         )
     schema.create(empty)
-    with read(empty) as connection:
+    with read_transaction(empty) as connection:
         assert connection.execute(text("SELECT count(*) FROM postroom_suppression")).scalar() == 1
 
 
@@ -78,7 +79,7 @@ def test_missing_tables_are_told_with_what_to_run(empty: Engine) -> None:
 
 def test_a_column_that_somebody_dropped_is_named_with_what_helps(empty: Engine) -> None:
     schema.create(empty)
-    with write(empty) as connection:
+    with write_transaction(empty) as connection:
         connection.execute(text("ALTER TABLE postroom_recipient DROP COLUMN fault"))
     complaint = _complaint(empty)
     assert "lack postroom_recipient.fault" in complaint
@@ -87,7 +88,7 @@ def test_a_column_that_somebody_dropped_is_named_with_what_helps(empty: Engine) 
 
 def test_a_table_that_somebody_dropped_is_named(empty: Engine) -> None:
     schema.create(empty)
-    with write(empty) as connection:
+    with write_transaction(empty) as connection:
         connection.execute(text("DROP TABLE postroom_suppression"))
     assert "lack postroom_suppression" in _complaint(empty)
     with pytest.raises(SchemaError):
@@ -96,7 +97,7 @@ def test_a_table_that_somebody_dropped_is_named(empty: Engine) -> None:
 
 def test_an_unknown_revision_is_a_newer_version(empty: Engine) -> None:
     schema.create(empty)
-    with write(empty) as connection:
+    with write_transaction(empty) as connection:
         connection.execute(text("UPDATE postroom_alembic_version SET version_num = '0999'"))
     complaint = _complaint(empty)
     assert "got: 0999" in complaint
@@ -105,7 +106,7 @@ def test_an_unknown_revision_is_a_newer_version(empty: Engine) -> None:
 
 def test_tables_of_the_applications_own_migrations_are_as_good(empty: Engine) -> None:
     application = MetaData()
-    schema.join(application)
+    schema.add_tables_to(application)
     application.create_all(empty)
     assert schema.VERSION_TABLE not in _names(empty)
     schema.verify(empty)
@@ -125,7 +126,7 @@ def test_the_tables_may_live_in_a_schema_of_their_own(postgresql_url: URL) -> No
     engine = engines.worker_engine(postgresql_url)
     with pytest.raises(ConfigError, match="create it: CREATE SCHEMA"):
         schema.create(engine, "Mail room")
-    with write(engine) as connection:
+    with write_transaction(engine) as connection:
         connection.execute(CreateSchema("Mail room"))
     schema.create(engine, "Mail room")
     schema.verify(engine, "Mail room")
@@ -141,7 +142,7 @@ def test_the_tables_may_live_in_a_schema_of_their_own(postgresql_url: URL) -> No
 def test_postgresql_is_told_how_busy_the_queue_is(postgresql_url: URL) -> None:
     engine = engines.worker_engine(postgresql_url)
     schema.create(engine)
-    with read(engine) as connection:
+    with read_transaction(engine) as connection:
         options = connection.execute(
             text("SELECT reloptions FROM pg_class WHERE relname = 'postroom_queue'")
         ).scalar_one()
@@ -151,12 +152,12 @@ def test_postgresql_is_told_how_busy_the_queue_is(postgresql_url: URL) -> None:
 
 def test_the_application_may_make_the_tables_and_ids_are_still_used_once(empty: Engine) -> None:
     application = MetaData()
-    schema.join(application)
+    schema.add_tables_to(application)
     application.create_all(empty)
     recipient = models.tables().recipient
-    address = {"address": "a@b.example", "address_key": "a@b.example", "kind": "to"}
+    address = {"address": "a@b.example", "address_key": "a@b.example", "type": "to"}
     values = {"message_id": 1, "state": "queued", "updated_at": datetime.now(UTC)} | address
-    with write(empty) as connection:
+    with write_transaction(empty) as connection:
         first = connection.execute(recipient.insert().values(values)).inserted_primary_key
         connection.execute(recipient.delete())
         second = connection.execute(recipient.insert().values(values)).inserted_primary_key
@@ -170,7 +171,7 @@ def test_tables_that_would_use_an_id_again_are_refused_on_sqlite(
     """As Alembic's batch mode leaves them, which makes a table anew without AUTOINCREMENT."""
     engine = engines.worker_engine(sqlite_url)
     application = MetaData()
-    schema.join(application)
+    schema.add_tables_to(application)
     application.tables[f"postroom_{name}"].dialect_options["sqlite"]["autoincrement"] = False
     application.create_all(engine)
     complaint = _complaint(engine)
@@ -190,7 +191,7 @@ def test_tables_that_would_use_an_id_again_are_refused_on_sqlite(
 def test_ids_that_may_come_again_are_refused_on_postgresql(postgresql_url: URL, spoil: str) -> None:
     engine = engines.worker_engine(postgresql_url)
     schema.create(engine)
-    with write(engine) as connection:
+    with write_transaction(engine) as connection:
         connection.execute(text(spoil))
     complaint = _complaint(engine)
     assert "postroom_recipient.id" in complaint
@@ -209,7 +210,7 @@ def test_ids_that_may_come_again_are_refused_on_postgresql(postgresql_url: URL, 
 )
 def test_any_sequence_that_never_begins_again_will_do(postgresql_url: URL, number: str) -> None:
     engine = engines.worker_engine(postgresql_url)
-    with write(engine) as connection:
+    with write_transaction(engine) as connection:
         connection.execute(text("CREATE SEQUENCE one_for_all"))
         for table in models.tables().metadata.sorted_tables:
             made = str(CreateTable(table).compile(engine))

@@ -12,8 +12,9 @@ from sqlalchemy.schema import CreateSchema
 
 from postroom import Attachment, Message, Outbox, RecipientState, WorkerConfig
 from postroom.storage import engine as engines
-from postroom.storage import migrations, models, prune, queries, schema
-from postroom.storage.engine import read, write
+from postroom.storage import migrations, prune, queries, schema
+from postroom.storage import tables as models
+from postroom.storage.engine import read_transaction, write_transaction
 from postroom.storage.queries import Search
 from postroom.testing.faulty_relay import FaultyRelay
 from tests.integration.mailroom import Mailroom
@@ -30,7 +31,7 @@ def engine(postgresql_url: URL) -> Iterator[Engine]:
 
 
 def outbox_in(engine: Engine, name: str) -> Mailroom:
-    with write(engine) as connection:
+    with write_transaction(engine) as connection:
         connection.execute(CreateSchema(name))
     migrations.upgrade(engine, name)
     return Mailroom(engine, models.tables(name))
@@ -45,7 +46,7 @@ def test_everything_works_in_a_schema_of_that_name(engine: Engine, name: str) ->
     claims = mailroom.claim()
     assert [claim.address for claim in claims] == [ADA, BOB]
     assert mailroom.intend(claims[0])
-    with write(engine) as connection:
+    with write_transaction(engine) as connection:
         mailroom.ledger.release(connection, claims[:1])
         assert len(mailroom.ledger.renew(connection, claims, 60)) == 1
     [again] = mailroom.claim()
@@ -54,7 +55,7 @@ def test_everything_works_in_a_schema_of_that_name(engine: Engine, name: str) ->
     for claim in (again, claims[1]):
         mailroom.record(claim, RecipientState.ACCEPTED)  # late
     assert set(mailroom.states(message_id).values()) == {"accepted"}
-    with read(engine) as connection:
+    with read_transaction(engine) as connection:
         assert mailroom.ledger.is_empty(connection)
         assert len(queries.search(connection, mailroom.tables, Search())) == 1
     later = datetime.now(UTC) + timedelta(days=2)
@@ -83,7 +84,7 @@ def test_a_worker_is_woken_in_a_schema_of_an_odd_name(
         engine=engine,
         schema='My "mail"',
         sender="shop@example.com",
-        worker=WorkerConfig(poll_s=600),
+        worker=WorkerConfig(poll_interval_s=600),
     )
     with outbox.running():
         with Session(engine) as session, session.begin():

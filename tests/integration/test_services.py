@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import URL, Engine, NullPool, create_engine, inspect, text
 from sqlalchemy.exc import OperationalError
 
-from postroom.storage.models import Tables
+from postroom.storage.tables import Tables
 from tests.services.postfix import Postfix, SmtpSink
 from tests.services.postgresql import Postgresql
 from tests.services.redis import Redis

@@ -15,16 +15,15 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from postroom import Message, Outbox
-from postroom.delivery.lines import Lines
-from postroom.smtp.blackboard import Blackboard
-from postroom.smtp.breaker import BreakerConfig
-from postroom.smtp.shared_breaker import SharedBreaker
-from postroom.smtp.shared_limiter import SharedLimiter
+from postroom.errors import ConfigError
+from postroom.relays.circuit_breaker import CircuitBreakerConfig
+from postroom.relays.options import Rate
+from postroom.relays.pool import ConnectionPool
+from postroom.relays.redis_shared import RedisCircuitBreaker, RedisRateLimiter
+from postroom.relays.redis_store import RedisStore
+from postroom.relays.relay import Relay
+from postroom.states import Fault
 from postroom.testing import FaultyRelay
-from postroom.values.errors import ConfigError
-from postroom.values.rate import Rate
-from postroom.values.relay import Relay
-from postroom.values.states import Fault
 from tests.clock import Clock
 from tests.services.redis import Redis
 from tests.services.waiting import free_port, wait_for
@@ -43,26 +42,26 @@ def url(redis_server: Redis) -> str:
 
 
 @pytest.fixture
-def boards(url: str, clock: Clock) -> Iterator[list[Blackboard]]:
+def boards(url: str, clock: Clock) -> Iterator[list[RedisStore]]:
     """Two processes' ways to one Redis."""
-    boards = [Blackboard(url, clock=clock) for _ in range(2)]
+    boards = [RedisStore(url, clock=clock) for _ in range(2)]
     yield boards
     for board in boards:
         board.close()
 
 
 @pytest.fixture
-def breakers(boards: list[Blackboard], clock: Clock) -> list[SharedBreaker]:
+def breakers(boards: list[RedisStore], clock: Clock) -> list[RedisCircuitBreaker]:
     """Two processes' breakers for one relay."""
-    config = BreakerConfig(faults=3, cool_down_s=0.2, probe_s=30)
-    return [SharedBreaker("relay", board, clock=clock, config=config) for board in boards]
+    config = CircuitBreakerConfig(failure_threshold=3, reset_timeout_s=0.2, probe_timeout_s=30)
+    return [RedisCircuitBreaker("relay", board, clock=clock, config=config) for board in boards]
 
 
-def limiters(boards: list[Blackboard], clock: Clock, rate: str) -> list[SharedLimiter]:
-    return [SharedLimiter(Rate.parse(rate), "relay", board, clock=clock) for board in boards]
+def limiters(boards: list[RedisStore], clock: Clock, rate: str) -> list[RedisRateLimiter]:
+    return [RedisRateLimiter(Rate.parse(rate), "relay", board, clock=clock) for board in boards]
 
 
-def fail(breaker: SharedBreaker, times: int = 3) -> None:
+def fail(breaker: RedisCircuitBreaker, times: int = 3) -> None:
     for _ in range(times):
         breaker.record(Fault.RELAY)
 
@@ -73,15 +72,21 @@ def let_the_rest_end(url: str, clock: Clock) -> None:
     clock.now += 5
 
 
-def test_workers_share_a_rate(boards: list[Blackboard], clock: Clock) -> None:
+def test_workers_share_a_rate(boards: list[RedisStore], clock: Clock) -> None:
     one, other = limiters(boards, clock, "5/h")
-    assert [one.take(), other.take(), one.take(), other.take(), one.take()] == [True] * 5
-    assert not one.take()
-    assert not other.take()
-    assert 3000 < one.pause_s() <= 3600
+    assert [
+        one.try_acquire(),
+        other.try_acquire(),
+        one.try_acquire(),
+        other.try_acquire(),
+        one.try_acquire(),
+    ] == [True] * 5
+    assert not one.try_acquire()
+    assert not other.try_acquire()
+    assert 3000 < one.retry_after_s() <= 3600
 
 
-def test_a_window_that_is_over_allows_as_many_again(boards: list[Blackboard], clock: Clock) -> None:
+def test_a_window_that_is_over_allows_as_many_again(boards: list[RedisStore], clock: Clock) -> None:
     one, other = limiters(boards, clock, "3/s")
     #: Between which two moments each mail was counted.
     taken: list[tuple[float, float]] = []
@@ -89,7 +94,7 @@ def test_a_window_that_is_over_allows_as_many_again(boards: list[Blackboard], cl
     def take() -> bool:
         for limiter in (one, other):
             before = clock.now = time.monotonic()
-            if limiter.take():
+            if limiter.try_acquire():
                 taken.append((before, time.monotonic()))
         return len(taken) >= 12
 
@@ -99,58 +104,60 @@ def test_a_window_that_is_over_allows_as_many_again(boards: list[Blackboard], cl
 
 
 def test_rates_of_different_relays_and_domains_are_counted_apart(
-    boards: list[Blackboard], clock: Clock
+    boards: list[RedisStore], clock: Clock
 ) -> None:
     relay = Relay.parse("smtp://user:secret@one.example.com?rate=2/h&domain_rate=1/h")
-    lines = Lines(clock=clock, board=boards[0])
-    other = Lines(clock=clock, board=boards[1])
-    assert lines.throttle(relay).take([])
-    assert other.throttle(Relay.parse("smtp://two.example.com?rate=1/h")).take([])
-    assert other.throttle(relay).take([])
-    assert not lines.throttle(relay).take([])
+    lines = ConnectionPool(clock=clock, board=boards[0])
+    other = ConnectionPool(clock=clock, board=boards[1])
+    assert lines.throttle(relay).try_acquire([])
+    assert other.throttle(Relay.parse("smtp://two.example.com?rate=1/h")).try_acquire([])
+    assert other.throttle(relay).try_acquire([])
+    assert not lines.throttle(relay).try_acquire([])
 
 
-def test_what_one_worker_meets_lets_all_rest(breakers: list[SharedBreaker], clock: Clock) -> None:
+def test_what_one_worker_meets_lets_all_rest(
+    breakers: list[RedisCircuitBreaker], clock: Clock
+) -> None:
     one, other = breakers
-    assert other.permits()
+    assert other.allow_request()
     fail(one)
     clock.now += 1.1
-    assert other.pause_s() > 0
-    assert not other.permits()
+    assert other.retry_after_s() > 0
+    assert not other.allow_request()
 
 
 def test_after_the_rest_one_of_all_workers_probes(
-    breakers: list[SharedBreaker], url: str, clock: Clock
+    breakers: list[RedisCircuitBreaker], url: str, clock: Clock
 ) -> None:
     one, other = breakers
     fail(one)
     let_the_rest_end(url, clock)
-    assert [one.permits(), one.permits(), other.permits()] == [True, False, False]
+    assert [one.allow_request(), one.allow_request(), other.allow_request()] == [True, False, False]
 
 
 def test_a_probe_that_works_sets_all_free(
-    breakers: list[SharedBreaker], url: str, clock: Clock
+    breakers: list[RedisCircuitBreaker], url: str, clock: Clock
 ) -> None:
     one, other = breakers
     fail(one)
     fail(other)
     let_the_rest_end(url, clock)
-    assert other.permits()
+    assert other.allow_request()
     other.record(None)
     clock.now += 1.1
-    assert one.pause_s() == 0
-    assert one.permits()
-    assert other.permits()
+    assert one.retry_after_s() == 0
+    assert one.allow_request()
+    assert other.allow_request()
     assert not one.is_open
 
 
 def test_a_probe_that_fails_makes_the_next_rest_longer(
-    breakers: list[SharedBreaker], url: str, clock: Clock
+    breakers: list[RedisCircuitBreaker], url: str, clock: Clock
 ) -> None:
     one, other = breakers
     fail(one)
     let_the_rest_end(url, clock)
-    assert other.permits()
+    assert other.allow_request()
     fail(other, 1)
     with redis.Redis.from_url(url) as client:
         assert 200 < client.pttl("postroom:breaker:relay:rest") <= 400
@@ -158,7 +165,7 @@ def test_a_probe_that_fails_makes_the_next_rest_longer(
 
 
 def test_a_mail_that_was_refused_for_its_own_sake_is_told_to_nobody(
-    breakers: list[SharedBreaker], url: str
+    breakers: list[RedisCircuitBreaker], url: str
 ) -> None:
     for _ in range(10):
         breakers[0].record(Fault.RECIPIENT)
@@ -168,28 +175,28 @@ def test_a_mail_that_was_refused_for_its_own_sake_is_told_to_nobody(
 
 def test_without_redis_each_process_keeps_the_rate_and_says_so_once(
     redis_server: Redis,
-    boards: list[Blackboard],
-    breakers: list[SharedBreaker],
+    boards: list[RedisStore],
+    breakers: list[RedisCircuitBreaker],
     clock: Clock,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "postroom.worker")
     one, other = limiters(boards, clock, "4/h")
-    assert one.take()
+    assert one.try_acquire()
     redis_server.stop()
     try:
-        assert [one.take() for _ in range(4)] == [True, True, True, False]
+        assert [one.try_acquire() for _ in range(4)] == [True, True, True, False]
         fail(breakers[0])
-        assert not breakers[0].permits()
+        assert not breakers[0].allow_request()
         clock.now += 10
-        assert breakers[0].permits()  # its own probe
+        assert breakers[0].allow_request()  # its own probe
         assert len([one for one in caplog.records if one.levelno == logging.WARNING]) == 1
     finally:
         redis_server.start()
     clock.now += 10
-    assert [other.take() for _ in range(5)] == [True] * 4 + [False]
+    assert [other.try_acquire() for _ in range(5)] == [True] * 4 + [False]
     clock.now += 10
-    breakers[0].pause_s()
+    breakers[0].retry_after_s()
     assert "Redis answers again" in caplog.text
 
 
@@ -197,22 +204,22 @@ def test_a_redis_that_is_silent_holds_delivery_up_once_and_not_for_long(clock: C
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        board = Blackboard(f"redis://127.0.0.1:{silent.getsockname()[1]}/0", clock=clock)
+        board = RedisStore(f"redis://127.0.0.1:{silent.getsockname()[1]}/0", clock=clock)
         (limiter,) = limiters([board], clock, "1000/s")
         began = time.monotonic()
-        assert all(limiter.take() for _ in range(100))
+        assert all(limiter.try_acquire() for _ in range(100))
         assert time.monotonic() - began < 2
         board.close()
 
 
 def test_a_wrong_url_is_refused_without_showing_it() -> None:
     with pytest.raises(ConfigError, match="redis://host:6379/0") as refused:
-        Blackboard("http://user:secret@host")
+        RedisStore("http://user:secret@host")
     assert "secret" not in str(refused.value)
 
 
 def test_nothing_is_connected_before_it_is_needed() -> None:
-    Blackboard(f"redis://127.0.0.1:{free_port()}/0").close()
+    RedisStore(f"redis://127.0.0.1:{free_port()}/0").close()
 
 
 @pytest.mark.parametrize("is_shared", [True, False])
@@ -243,13 +250,13 @@ def test_while_one_conversation_asks_redis_the_others_go_on(
     engine: Engine, relay: FaultyRelay, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     together = threading.Barrier(4, timeout=30)
-    hit = Blackboard._hit
+    hit = RedisStore._hit
 
-    def slow(board: Blackboard, item: Any, name: str) -> float:
+    def slow(board: RedisStore, item: Any, name: str) -> float:
         together.wait()  # four ask at the same time, or none gets an answer
         return hit(board, item, name)
 
-    monkeypatch.setattr(Blackboard, "_hit", slow)
+    monkeypatch.setattr(RedisStore, "_hit", slow)
     outbox = Outbox(
         f"{relay.url}&rate=1000/h&connections=4",
         engine=engine,

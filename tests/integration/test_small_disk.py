@@ -19,11 +19,11 @@ from sqlalchemy.orm import Session
 
 from postroom import Attachment, Message, Outbox, Receipt, WorkerConfig
 from postroom.backoff import Backoff
-from postroom.delivery import mail, reporter
+from postroom.delivery import composer, outcomes
 from postroom.testing.faulty_relay import FaultyRelay
 from tests.services.waiting import wait_for
 
-QUICK = WorkerConfig(poll_s=0.05, lease_s=60, grace_s=10)
+QUICK = WorkerConfig(poll_interval_s=0.05, lease_s=60, shutdown_grace_s=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def test_mail_that_finds_the_disk_full_is_put_off_and_none_of_it_is_rejected(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(reporter, "_SHORTAGE", Backoff(first_s=0.05, longest_s=0.5))
+    monkeypatch.setattr(outcomes, "_SHORTAGE", Backoff(first_s=0.05, longest_s=0.5))
     receipts = enqueue(outbox, engine, disk, 30)
     with caplog.at_level(logging.WARNING, "postroom"):
         outbox.worker().run(until_empty=True)
@@ -109,7 +109,11 @@ def test_a_mail_that_waits_for_room_says_so_and_leaves_nothing_behind(
     outbox.worker().drain()
     with Session(engine) as session:
         [recipient] = outbox.status(session, receipt).recipients
-    assert (recipient.state, recipient.fault, recipient.attempts) == ("deferred", "ourselves", 0)
+    assert (recipient.state, recipient.fault, recipient.attempt_count) == (
+        "deferred",
+        "ourselves",
+        0,
+    )
     assert recipient.reply is not None
     assert "No space left on device" in recipient.reply
     filled.unlink()
@@ -119,7 +123,7 @@ def test_a_mail_that_waits_for_room_says_so_and_leaves_nothing_behind(
 def test_a_worker_without_work_holds_no_disk(
     outbox: Outbox, engine: Engine, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mail, "KEPT_UNUSED_S", 0.3)
+    monkeypatch.setattr(composer, "KEPT_UNUSED_S", 0.3)
     with outbox.running():
         receipts = enqueue(outbox, engine, disk, 3)
         wait_for(lambda: states(outbox, engine, receipts) == ["accepted"] * 3, "all to be sent")
@@ -129,8 +133,8 @@ def test_a_worker_without_work_holds_no_disk(
 def test_what_is_kept_for_further_recipients_is_bounded_in_bytes(
     outbox: Outbox, engine: Engine, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mail, "MOST_KEPT_BYTES", disk.size_bytes // 2)
-    monkeypatch.setattr(reporter, "_SHORTAGE", Backoff(first_s=0.05, longest_s=0.5))
+    monkeypatch.setattr(composer, "MOST_KEPT_BYTES", disk.size_bytes // 2)
+    monkeypatch.setattr(outcomes, "_SHORTAGE", Backoff(first_s=0.05, longest_s=0.5))
     with outbox.running():
         receipts = enqueue(outbox, engine, disk, 10)
         wait_for(lambda: states(outbox, engine, receipts) == ["accepted"] * 10, "all to be sent")

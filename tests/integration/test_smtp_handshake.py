@@ -11,9 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from postroom.smtp.session import Session, connect
-from postroom.testing import Abilities, FaultyRelay, Trouble
-from postroom.values.errors import (
+from postroom.errors import (
     AuthError,
     ConnectError,
     Disconnected,
@@ -21,9 +19,11 @@ from postroom.values.errors import (
     RelayTimeout,
     TLSError,
 )
-from postroom.values.relay import Relay
-from postroom.values.reply import classify_error
-from postroom.values.states import Fault, Phase
+from postroom.relays.relay import Relay
+from postroom.smtp.reply import classify_error
+from postroom.smtp.session import Session, connect
+from postroom.states import Fault, Phase
+from postroom.testing import FaultyRelay, Misbehavior, ServerOptions
 from tests.faults.speaking import Speaker, mail
 from tests.integration.certificates import Authority
 
@@ -67,22 +67,22 @@ def test_a_name_that_does_not_resolve_is_named() -> None:
 
 def test_a_relay_that_says_nothing_is_given_up_after_its_deadline() -> None:
     with FaultyRelay() as relay:
-        relay.on(Phase.GREETING, Trouble.STALL)
+        relay.on(Phase.GREETING, Misbehavior.STALL)
         with pytest.raises(RelayTimeout) as timeout:
             connect(relay_at(relay, "command_timeout=50ms"))
         assert timeout.value.phase is Phase.GREETING
 
 
 def test_a_drip_does_not_get_around_a_deadline() -> None:
-    with FaultyRelay(Abilities(drip_s=0.01)) as relay:
-        relay.on(Phase.GREETING, Trouble.DRIP)
+    with FaultyRelay(ServerOptions(drip_s=0.01)) as relay:
+        relay.on(Phase.GREETING, Misbehavior.DRIP)
         with pytest.raises(RelayTimeout):
             connect(relay_at(relay, "command_timeout=200ms"))
 
 
 def test_a_session_ends_at_its_deadline_whatever_else_is_allowed() -> None:
     with FaultyRelay() as relay:
-        relay.on(Phase.EHLO, Trouble.STALL)
+        relay.on(Phase.EHLO, Misbehavior.STALL)
         with pytest.raises(RelayTimeout):
             connect(relay_at(relay, "command_timeout=1h&session_timeout=100ms"))
 
@@ -128,7 +128,7 @@ def test_we_introduce_ourselves_by_the_name_we_are_given() -> None:
 
 
 def test_a_relay_without_esmtp_is_spoken_to_all_the_same() -> None:
-    with FaultyRelay(Abilities(has_esmtp=False)) as relay, connected(relay) as session:
+    with FaultyRelay(ServerOptions(has_esmtp=False)) as relay, connected(relay) as session:
         assert not session.capabilities.has_pipelining
         speaker = Speaker(session.relay)
         [[outcome]] = speaker.send(mail("ada@example.com"))
@@ -149,7 +149,7 @@ def test_a_relay_may_refuse_our_name() -> None:
 
 def test_starttls_is_used_and_verified(authority: Authority) -> None:
     with (
-        FaultyRelay(Abilities(tls=authority.server())) as relay,
+        FaultyRelay(ServerOptions(tls=authority.server())) as relay,
         connected(relay, f"ca={authority.file}") as session,
     ):
         assert "> STARTTLS" in session.transcript
@@ -157,7 +157,7 @@ def test_starttls_is_used_and_verified(authority: Authority) -> None:
 
 
 def test_tls_from_the_start(authority: Authority) -> None:
-    abilities = Abilities(tls=authority.server(), is_tls_from_start=True)
+    abilities = ServerOptions(tls=authority.server(), is_tls_from_start=True)
     with FaultyRelay(abilities) as relay, connected(relay, f"ca={authority.file}") as session:
         assert "STARTTLS" not in session.transcript
 
@@ -172,7 +172,7 @@ def test_starttls_that_was_removed_on_the_way_is_not_done_without() -> None:
 
 def test_a_certificate_of_an_unknown_authority_is_refused(authority: Authority) -> None:
     with (
-        FaultyRelay(Abilities(tls=authority.server())) as relay,
+        FaultyRelay(ServerOptions(tls=authority.server())) as relay,
         pytest.raises(TLSError, match=r"certificate for 127\.0\.0\.1.*ca=FILE"),
     ):
         connect(relay_at(relay))
@@ -180,7 +180,7 @@ def test_a_certificate_of_an_unknown_authority_is_refused(authority: Authority) 
 
 def test_a_certificate_for_another_name_is_refused(authority: Authority) -> None:
     with (
-        FaultyRelay(Abilities(tls=authority.server("other.example"))) as relay,
+        FaultyRelay(ServerOptions(tls=authority.server("other.example"))) as relay,
         pytest.raises(TLSError, match="certificate for"),
     ):
         connect(relay_at(relay, f"ca={authority.file}"))
@@ -188,7 +188,7 @@ def test_a_certificate_for_another_name_is_refused(authority: Authority) -> None
 
 def test_a_ca_file_that_is_missing_is_named(authority: Authority) -> None:
     with (
-        FaultyRelay(Abilities(tls=authority.server())) as relay,
+        FaultyRelay(ServerOptions(tls=authority.server())) as relay,
         pytest.raises(TLSError, match=r"readable PEM files.*nowhere\.pem"),
     ):
         connect(relay_at(relay, "ca=nowhere.pem"))
@@ -198,7 +198,7 @@ def test_a_client_certificate_is_shown(authority: Authority, tmp_path: Path) -> 
     context = authority.server()
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_verify_locations(authority.file)
-    with FaultyRelay(Abilities(tls=context)) as relay:
+    with FaultyRelay(ServerOptions(tls=context)) as relay:
         options = f"ca={authority.file}&cert={authority.client_certificate(tmp_path)}"
         with connected(relay, options) as session:
             assert session.is_usable
@@ -209,7 +209,7 @@ def test_a_client_certificate_is_shown(authority: Authority, tmp_path: Path) -> 
 def test_a_version_of_tls_below_the_least_is_refused(authority: Authority) -> None:
     context = authority.server()
     context.maximum_version = ssl.TLSVersion.TLSv1_2
-    with FaultyRelay(Abilities(tls=context)) as relay:
+    with FaultyRelay(ServerOptions(tls=context)) as relay:
         with connected(relay, f"ca={authority.file}") as session:
             assert session.is_usable
         with pytest.raises(TLSError):
@@ -218,7 +218,7 @@ def test_a_version_of_tls_below_the_least_is_refused(authority: Authority) -> No
 
 def test_opportunistic_tls_encrypts_with_whatever_certificate(authority: Authority) -> None:
     with (
-        FaultyRelay(Abilities(tls=authority.server("other.example"))) as relay,
+        FaultyRelay(ServerOptions(tls=authority.server("other.example"))) as relay,
         connected(relay, "tls=opportunistic") as session,
     ):
         assert "> STARTTLS" in session.transcript
@@ -264,7 +264,7 @@ def test_clear_text_that_waits_behind_starttls_is_not_taken_for_the_relays() -> 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_every_mechanism_logs_in(authority: Authority, mechanism: str) -> None:
-    abilities = Abilities(tls=authority.server(), credentials={"user@example.com": SECRET})
+    abilities = ServerOptions(tls=authority.server(), credentials={"user@example.com": SECRET})
     with (
         FaultyRelay(abilities) as relay,
         connected(relay, f"ca={authority.file}&auth={mechanism}") as session,
@@ -274,7 +274,7 @@ def test_every_mechanism_logs_in(authority: Authority, mechanism: str) -> None:
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_a_secret_is_in_no_transcript_and_no_error(authority: Authority, mechanism: str) -> None:
-    abilities = Abilities(tls=authority.server(), credentials={"user@example.com": "another"})
+    abilities = ServerOptions(tls=authority.server(), credentials={"user@example.com": "another"})
     with FaultyRelay(abilities) as relay:
         options = f"ca={authority.file}&auth={mechanism}"
         url = relay_at(relay, options)
@@ -289,7 +289,7 @@ def test_a_secret_is_in_no_transcript_and_no_error(authority: Authority, mechani
 
 
 def test_a_relay_that_repeats_what_it_was_told_does_not_make_us_tell() -> None:
-    with FaultyRelay(Abilities(credentials={"user": SECRET})) as relay:
+    with FaultyRelay(ServerOptions(credentials={"user": SECRET})) as relay:
         encoded = "AHVzZXIAaHVudGVyMiBhbmQgYSBoYWxm"
         relay.on(Phase.AUTH, f"501 5.5.4 what is AUTH PLAIN {encoded} ({SECRET})?")
         with pytest.raises(AuthError, match=r"what is AUTH PLAIN \*\*\*") as refused:
@@ -309,7 +309,7 @@ def test_a_relay_that_repeats_what_it_was_told_does_not_make_us_tell() -> None:
     ],
 )
 def test_a_relay_that_repeats_a_part_of_it_does_not_make_us_tell(answer: str) -> None:
-    with FaultyRelay(Abilities(credentials={"user": SECRET})) as relay:
+    with FaultyRelay(ServerOptions(credentials={"user": SECRET})) as relay:
         relay.on(Phase.AUTH, answer)
         with pytest.raises(RelayError) as refused:
             connect(relay_at(relay, "auth=plain"))
@@ -320,11 +320,11 @@ def test_a_relay_that_repeats_a_part_of_it_does_not_make_us_tell(answer: str) ->
 
 
 def test_a_relay_that_repeats_credentials_later_does_not_make_us_tell() -> None:
-    with FaultyRelay(Abilities(credentials={"user": SECRET})) as relay:
+    with FaultyRelay(ServerOptions(credentials={"user": SECRET})) as relay:
         relay.on(Phase.MAIL, f"530 5.7.0 you said {SECRET}")
         with connected(relay, "auth=plain") as session:
-            session.start(mail("ada@example.com")[0])
-            assert "hunter2" not in str(session.opening().mail)
+            session.send_envelope(mail("ada@example.com")[0])
+            assert "hunter2" not in str(session.read_envelope_replies().mail)
             assert "hunter2" not in session.transcript
 
 
@@ -337,7 +337,7 @@ def test_a_relay_that_repeats_credentials_later_does_not_make_us_tell() -> None:
     ],
 )
 def test_a_login_that_fails_is_blamed_aright(answer: str, fault: Fault) -> None:
-    with FaultyRelay(Abilities(credentials={"user": SECRET})) as relay:
+    with FaultyRelay(ServerOptions(credentials={"user": SECRET})) as relay:
         relay.on(Phase.AUTH, answer)
         with pytest.raises(AuthError) as refused:
             connect(relay_at(relay))
@@ -345,14 +345,14 @@ def test_a_login_that_fails_is_blamed_aright(answer: str, fault: Fault) -> None:
 
 
 def test_a_mechanism_that_is_announced_and_not_known_gives_way_to_the_next() -> None:
-    with FaultyRelay(Abilities(credentials={"user": SECRET})) as relay:
+    with FaultyRelay(ServerOptions(credentials={"user": SECRET})) as relay:
         relay.on(Phase.AUTH, "504 5.5.4 not that one", times=1)
         with connected(relay) as session:
             assert "< 235" in session.transcript
 
 
 def test_a_wrong_password_is_tried_once_alone() -> None:
-    with FaultyRelay(Abilities(credentials={"user": "another"})) as relay:
+    with FaultyRelay(ServerOptions(credentials={"user": "another"})) as relay:
         with pytest.raises(AuthError) as refused:
             connect(Relay.parse(relay.url, password=SECRET))
         assert refused.value.transcript.count("> AUTH") == 1
@@ -360,14 +360,14 @@ def test_a_wrong_password_is_tried_once_alone() -> None:
 
 def test_without_tls_the_password_stays_here_where_the_relay_can_do_without_it() -> None:
     with (
-        FaultyRelay(Abilities(credentials={"user": SECRET})) as relay,
+        FaultyRelay(ServerOptions(credentials={"user": SECRET})) as relay,
         connected(relay) as session,
     ):
         assert "> AUTH CRAM-MD5" in session.transcript
 
 
 def test_credentials_do_not_go_to_a_relay_nobody_verified(authority: Authority) -> None:
-    abilities = Abilities(tls=authority.server(), credentials={"user": SECRET})
+    abilities = ServerOptions(tls=authority.server(), credentials={"user": SECRET})
     with FaultyRelay(abilities) as relay:
         url = relay_at(relay, "tls=opportunistic&auth_over_clear=yes")
         with pytest.raises(AuthError, match="expected TLS before") as refused:
@@ -392,7 +392,7 @@ def test_a_relay_without_auth_is_told_apart_from_a_wrong_password() -> None:
 @pytest.mark.parametrize("mechanism", ["xoauth2", "oauthbearer"])
 def test_a_token_that_has_expired_is_asked_for_again(mechanism: str) -> None:
     tokens = iter(["expired", "fresh"])
-    with FaultyRelay(Abilities(credentials={"user": "fresh"})) as relay:
+    with FaultyRelay(ServerOptions(credentials={"user": "fresh"})) as relay:
         url = f"smtp://user@127.0.0.1:{relay.port}?tls=off&auth_over_clear=yes&auth={mechanism}"
         session = connect(Relay.parse(url, token=lambda: next(tokens)))
         assert session.transcript.count(f"> AUTH {mechanism.upper()}") == 2
@@ -401,7 +401,7 @@ def test_a_token_that_has_expired_is_asked_for_again(mechanism: str) -> None:
 
 
 def test_a_token_that_stays_wrong_is_not_tried_again() -> None:
-    with FaultyRelay(Abilities(credentials={"user": "fresh"})) as relay:
+    with FaultyRelay(ServerOptions(credentials={"user": "fresh"})) as relay:
         url = f"smtp://user@127.0.0.1:{relay.port}?tls=off&auth_over_clear=yes"
         with pytest.raises(AuthError) as refused:
             connect(Relay.parse(url, token=lambda: "expired"))

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from postroom.errors import AuthError, TLSError
+from postroom.message.envelope import DsnOptions, Envelope
+from postroom.relays.relay import Relay
+from postroom.smtp.reply import Outcome
 from postroom.smtp.session import connect
-from postroom.values.envelope import DeliveryNotice, Envelope
-from postroom.values.errors import AuthError, TLSError
-from postroom.values.relay import Relay
-from postroom.values.reply import Outcome
-from postroom.values.states import Fault, RecipientState
+from postroom.states import Fault, RecipientState
 from tests.faults.speaking import Mail, Speaker, mail
 from tests.integration.certificates import Authority
 from tests.services.exim import Exim
@@ -239,12 +239,12 @@ def test_too_many_recipients_go_in_several_transactions(server: Server) -> None:
     recipients = [f"user{number}@example.com" for number in range(7)]
     envelope, content = mail(*recipients, subject="five at most")
     session = connect(server.relay())
-    session.start(envelope)
-    opening = session.opening()
-    session.send_body([content])
-    session.finish()
+    session.send_envelope(envelope)
+    opening = session.read_envelope_replies()
+    session.send_content([content])
+    session.end_data()
     session.quit()
-    assert opening.overflow == (5, 6)
+    assert opening.excess_recipients == (5, 6)
     assert session.max_recipients == 5
     assert states([outcome for outcome in opening.outcomes() if outcome]) == [DEFERRED, DEFERRED]
 
@@ -265,12 +265,12 @@ def test_an_address_in_another_script_is_written_to(server: Server) -> None:
 def test_a_message_above_the_announced_size_is_not_even_sent(server: Server) -> None:
     session = connect(server.relay())
     envelope = mail("ada@example.com", size_bytes=2_000_000)[0]
-    outcome = session.objection(envelope)
+    outcome = session.local_refusal(envelope)
     assert outcome is not None
     assert outcome.fault is Fault.MESSAGE
     # And sent all the same it is refused.
-    session.start(envelope)
-    [refused] = session.opening().outcomes()
+    session.send_envelope(envelope)
+    [refused] = session.read_envelope_replies().outcomes()
     session.quit()
     assert refused is not None
     assert (refused.state, refused.fault) == (REJECTED, Fault.MESSAGE)
@@ -284,13 +284,13 @@ def test_a_large_body_arrives_whole(server: Server) -> None:
 
 
 def test_a_notice_of_delivery_is_asked_for(secure_postfix: Server) -> None:
-    notice = DeliveryNotice(notify=("SUCCESS",), ret="HDRS", envid="order=7")
+    notice = DsnOptions(notify=("SUCCESS",), ret="HDRS", envid="order=7")
     envelope, content = mail("ada@example.com", subject="tell me")
     asking = Envelope(
         sender=envelope.sender,
         recipients=envelope.recipients,
         size_bytes=len(content),
-        notice=notice,
+        dsn=notice,
     )
     [[outcome]] = send(secure_postfix.relay(), (asking, content))
     assert outcome.state is ACCEPTED

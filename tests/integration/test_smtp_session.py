@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from postroom.errors import Disconnected, InvalidAddress, RelayError, RelayTimeout
+from postroom.message.envelope import DsnOptions, Envelope
+from postroom.relays.relay import Relay
+from postroom.smtp.reply import Outcome
 from postroom.smtp.session import Session, connect
-from postroom.testing import Abilities, FaultyRelay, Trouble
-from postroom.values.envelope import DeliveryNotice, Envelope
-from postroom.values.errors import Disconnected, InvalidAddress, RelayError, RelayTimeout
-from postroom.values.relay import Relay
-from postroom.values.reply import Outcome
-from postroom.values.states import Fault, Phase, RecipientState
+from postroom.states import Fault, Phase, RecipientState
+from postroom.testing import FaultyRelay, Misbehavior, ServerOptions
 from tests.clock import Clock
 from tests.faults.speaking import Speaker, mail
 
@@ -79,16 +79,16 @@ def test_the_next_mail_is_opened_with_the_final_dot_of_the_one_before() -> None:
     """The relay waits before it says anything: two mails cost what their bodies cost."""
     with FaultyRelay() as relay, connected(relay) as session:
         envelope, content = mail("ada@example.com")
-        session.start(envelope)
-        assert session.opening().is_open
-        session.send_body([content])
-        session.finish(envelope)
+        session.send_envelope(envelope)
+        assert session.read_envelope_replies().is_ready_for_content
+        session.send_content([content])
+        session.end_data(envelope)
         # Nothing more was written for the second one, and yet it is open.
-        opening = session.opening()
-        assert opening.is_open
+        opening = session.read_envelope_replies()
+        assert opening.is_ready_for_content
         assert opening.mail is not None
-        session.send_body([content])
-        session.finish()
+        session.send_content([content])
+        session.end_data()
     assert len(relay.accepted) == 2
 
 
@@ -96,17 +96,19 @@ def test_the_next_mail_is_opened_with_the_final_dot_of_the_one_before() -> None:
 def test_a_body_of_any_size_arrives_whole(sizes: list[int]) -> None:
     chunks = [b"x" * (size - 2) + b"\r\n" for size in sizes]
     with FaultyRelay() as relay, connected(relay) as session:
-        session.start(Envelope(sender="", recipients=("ada@example.com",), size_bytes=sum(sizes)))
-        session.opening()
-        session.send_body(iter(chunks))
-        session.finish()
+        session.send_envelope(
+            Envelope(sender="", recipients=("ada@example.com",), size_bytes=sum(sizes))
+        )
+        session.read_envelope_replies()
+        session.send_content(iter(chunks))
+        session.end_data()
         [received] = relay.accepted
         assert received.content == b"".join(chunks)
         assert received.sender == ""
 
 
 def test_a_relay_without_pipelining_is_spoken_to_step_by_step() -> None:
-    abilities = Abilities().without("PIPELINING")
+    abilities = ServerOptions().without("PIPELINING")
     with FaultyRelay(abilities) as relay, speaking(relay) as speaker:
         relay.on(Phase.RCPT, "550 5.1.1 unknown", address="b@example.com")
         first, second = speaker.send(
@@ -148,20 +150,20 @@ def test_a_thousand_recipients_go_in_one_transaction_without_a_deadlock() -> Non
 
 @pytest.mark.parametrize("pipelining", [True, False])
 def test_too_many_recipients_are_left_for_another_transaction_at_once(pipelining: bool) -> None:
-    abilities = Abilities(max_recipients=2)
+    abilities = ServerOptions(max_recipients=2)
     abilities = abilities if pipelining else abilities.without("PIPELINING")
     with FaultyRelay(abilities) as relay, connected(relay) as session:
         envelope, content = mail(*(f"{name}@example.com" for name in "abcde"))
-        session.start(envelope)
-        opening = session.opening()
+        session.send_envelope(envelope)
+        opening = session.read_envelope_replies()
         outcomes = opening.outcomes()
         assert outcomes[:2] == (None, None)
-        assert opening.overflow == (2, 3, 4)
-        assert all(outcome is not None and outcome.is_at_once for outcome in outcomes[2:])
-        assert not any(outcome is not None and outcome.counts for outcome in outcomes)
+        assert opening.excess_recipients == (2, 3, 4)
+        assert all(outcome is not None and outcome.retry_immediately for outcome in outcomes[2:])
+        assert not any(outcome is not None and outcome.counts_as_try for outcome in outcomes)
         assert session.max_recipients == 2
-        session.send_body([content])
-        assert len(session.finish()) == 2
+        session.send_content([content])
+        assert len(session.end_data()) == 2
         # The limit is remembered, and the session goes on.
         assert session.is_usable
 
@@ -172,10 +174,12 @@ def test_where_data_is_refused_for_their_number_those_who_stood_are_too_many_as_
         relay.on(Phase.RCPT, "552 too many recipients", address="c@example.com")
         relay.on(Phase.RCPT, "552 too many recipients", address="d@example.com")
         relay.on(Phase.DATA, "554 Too many recipients")
-        session.start(mail(*(f"{name}@example.com" for name in "abcd"))[0])
-        opening = session.opening()
-        assert opening.overflow == (0, 1, 2, 3)
-        assert all(outcome is not None and outcome.is_at_once for outcome in opening.outcomes())
+        session.send_envelope(mail(*(f"{name}@example.com" for name in "abcd"))[0])
+        opening = session.read_envelope_replies()
+        assert opening.excess_recipients == (0, 1, 2, 3)
+        assert all(
+            outcome is not None and outcome.retry_immediately for outcome in opening.outcomes()
+        )
         assert session.max_recipients == 2
         assert session.is_usable
 
@@ -183,38 +187,38 @@ def test_where_data_is_refused_for_their_number_those_who_stood_are_too_many_as_
 def test_where_only_data_says_too_many_half_of_them_are_tried_next() -> None:
     with FaultyRelay() as relay, connected(relay) as session:
         relay.on(Phase.DATA, "550 5.5.3 Too many recipients", times=1)
-        session.start(mail(*(f"{name}@example.com" for name in "abcde"))[0])
-        assert session.opening().overflow == (0, 1, 2, 3, 4)
+        session.send_envelope(mail(*(f"{name}@example.com" for name in "abcde"))[0])
+        assert session.read_envelope_replies().excess_recipients == (0, 1, 2, 3, 4)
         assert session.max_recipients == 2
 
 
 def test_a_single_recipient_whom_data_calls_too_many_is_not_tried_again_at_once() -> None:
     with FaultyRelay() as relay, connected(relay) as session:
         relay.on(Phase.DATA, "554 Too many recipients")
-        session.start(mail("ada@example.com")[0])
-        [outcome] = session.opening().outcomes()
+        session.send_envelope(mail("ada@example.com")[0])
+        [outcome] = session.read_envelope_replies().outcomes()
         assert outcome is not None
         assert outcome.state is DEFERRED
-        assert not outcome.is_at_once
+        assert not outcome.retry_immediately
 
 
 def test_a_refusal_between_them_does_not_count_against_the_limit() -> None:
-    with FaultyRelay(Abilities(max_recipients=3)) as relay, connected(relay) as session:
+    with FaultyRelay(ServerOptions(max_recipients=3)) as relay, connected(relay) as session:
         relay.on(Phase.RCPT, "550 5.1.1 unknown", address="b@example.com")
-        session.start(mail(*(f"{name}@example.com" for name in "abcdef"))[0])
-        session.opening()
+        session.send_envelope(mail(*(f"{name}@example.com" for name in "abcdef"))[0])
+        session.read_envelope_replies()
         # Three stood; the refused one may have counted, or not.
         assert session.max_recipients == 4
 
 
 def test_one_recipient_alone_is_never_too_many() -> None:
     """Else it would be tried again at once, for ever: then it is a quota."""
-    with FaultyRelay(Abilities(max_recipients=0)) as relay, connected(relay) as session:
-        session.start(mail("ada@example.com")[0])
-        [outcome] = session.opening().outcomes()
+    with FaultyRelay(ServerOptions(max_recipients=0)) as relay, connected(relay) as session:
+        session.send_envelope(mail("ada@example.com")[0])
+        [outcome] = session.read_envelope_replies().outcomes()
         assert outcome is not None
         assert outcome.state is DEFERRED
-        assert not outcome.is_at_once
+        assert not outcome.retry_immediately
 
 
 # Openings that do not open (RFC 2920 section 3.1)
@@ -264,7 +268,7 @@ def test_where_data_is_refused_those_who_stood_share_the_refusal() -> None:
 
 
 def test_what_is_refused_for_having_come_with_the_dot_is_tried_again_at_once() -> None:
-    with FaultyRelay(Abilities(refuses_early=True)) as relay, speaking(relay) as speaker:
+    with FaultyRelay(ServerOptions(refuses_early=True)) as relay, speaking(relay) as speaker:
         first, second, third = speaker.send(*(mail(f"{name}@example.com") for name in "abc"))
         assert states([*first, *second, *third]) == [ACCEPTED, ACCEPTED, ACCEPTED]
         received = [sent.recipients[0] for sent in relay.accepted]
@@ -272,22 +276,24 @@ def test_what_is_refused_for_having_come_with_the_dot_is_tried_again_at_once() -
 
 
 def test_a_session_says_that_its_early_opening_was_refused() -> None:
-    with FaultyRelay(Abilities(refuses_early=True)) as relay, connected(relay) as session:
+    with FaultyRelay(ServerOptions(refuses_early=True)) as relay, connected(relay) as session:
         envelope, content = mail("ada@example.com", "bob@example.com")
-        session.start(envelope)
-        session.opening()
-        session.send_body([content])
-        session.finish(following=envelope)
-        opening = session.opening()
+        session.send_envelope(envelope)
+        session.read_envelope_replies()
+        session.send_content([content])
+        session.end_data(following=envelope)
+        opening = session.read_envelope_replies()
         assert session.refuses_early
-        assert all(outcome is not None and outcome.is_at_once for outcome in opening.outcomes())
+        assert all(
+            outcome is not None and outcome.retry_immediately for outcome in opening.outcomes()
+        )
         assert not session.is_usable
         assert len(relay.accepted) == 1
 
 
 @pytest.mark.parametrize("option", ["transaction", "off"])
 def test_the_final_dot_stands_alone_where_the_url_says_so(option: str) -> None:
-    abilities = Abilities(refuses_early=True)
+    abilities = ServerOptions(refuses_early=True)
     with (
         FaultyRelay(abilities) as relay,
         speaking(relay, f"pipelining={option}") as speaker,
@@ -310,8 +316,8 @@ def test_after_a_protocol_error_at_one_recipient_the_connection_is_left() -> Non
     with FaultyRelay() as relay, connected(relay) as session:
         relay.on(Phase.RCPT, "550 5.1.1 unknown", address="a@example.com")
         relay.on(Phase.RCPT, "550 5.5.1 Protocol error", address="b@example.com")
-        session.start(mail("a@example.com", "b@example.com")[0])
-        outcomes = [outcome for outcome in session.opening().outcomes() if outcome]
+        session.send_envelope(mail("a@example.com", "b@example.com")[0])
+        outcomes = [outcome for outcome in session.read_envelope_replies().outcomes() if outcome]
         assert states(outcomes) == [REJECTED, DEFERRED]
         assert [outcome.fault for outcome in outcomes] == [Fault.RECIPIENT, Fault.RELAY]
         assert not session.is_usable
@@ -320,8 +326,8 @@ def test_after_a_protocol_error_at_one_recipient_the_connection_is_left() -> Non
 def test_a_relay_that_is_out_of_step_is_left() -> None:
     with FaultyRelay() as relay, connected(relay) as session:
         relay.on(Phase.MAIL, "503 5.5.1 nested MAIL", times=1)
-        session.start(mail("ada@example.com")[0])
-        [outcome] = session.opening().outcomes()
+        session.send_envelope(mail("ada@example.com")[0])
+        [outcome] = session.read_envelope_replies().outcomes()
         assert outcome is not None
         assert (outcome.state, outcome.fault) == (DEFERRED, Fault.RELAY)
         assert not session.is_usable
@@ -338,9 +344,9 @@ def test_a_relay_that_is_out_of_step_is_left() -> None:
 def test_an_answer_to_something_else_ends_the_session(phase: Phase, answer: str) -> None:
     with FaultyRelay() as relay, connected(relay) as session:
         relay.on(phase, answer)
-        session.start(mail("ada@example.com")[0])
+        session.send_envelope(mail("ada@example.com")[0])
         with pytest.raises(Disconnected, match="out of step"):
-            session.opening()
+            session.read_envelope_replies()
         assert not session.is_usable
 
 
@@ -348,11 +354,11 @@ def test_an_answer_to_something_else_after_the_dot_is_in_doubt() -> None:
     with FaultyRelay() as relay, connected(relay) as session:
         relay.on(Phase.DOT, "354 go ahead")
         envelope, content = mail("ada@example.com")
-        session.start(envelope)
-        session.opening()
-        session.send_body([content])
+        session.send_envelope(envelope)
+        session.read_envelope_replies()
+        session.send_content([content])
         with pytest.raises(Disconnected) as broken:
-            session.finish()
+            session.end_data()
         assert broken.value.in_doubt
 
 
@@ -360,9 +366,9 @@ def test_a_421_between_recipients_defers_those_it_leaves_unanswered() -> None:
     with FaultyRelay() as relay, connected(relay) as session:
         relay.on(Phase.RCPT, "550 5.1.1 unknown", address="a@example.com")
         relay.on(Phase.RCPT, "421 4.3.2 shutting down", address="b@example.com")
-        session.start(mail("a@example.com", "b@example.com", "c@example.com")[0])
-        opening = session.opening()
-        assert not opening.is_open
+        session.send_envelope(mail("a@example.com", "b@example.com", "c@example.com")[0])
+        opening = session.read_envelope_replies()
+        assert not opening.is_ready_for_content
         outcomes = [outcome for outcome in opening.outcomes() if outcome is not None]
         assert states(outcomes) == [REJECTED, DEFERRED, DEFERRED]
         assert outcomes[2].fault is Fault.RELAY
@@ -386,15 +392,15 @@ def test_a_connection_closed_between_mails_is_noticed_before_it_is_used() -> Non
 def test_a_relay_that_hangs_up_with_421_between_mails_costs_nothing() -> None:
     with FaultyRelay() as relay, connected(relay) as session:
         relay.on(Phase.MAIL, "421 4.4.2 that was enough", address="shop@example.com")
-        session.start(Envelope(sender="", recipients=("a@example.com",), size_bytes=2))
-        session.opening()
-        session.send_body([b"\r\n"])
-        session.finish(mail("b@example.com")[0])
-        opening = session.opening()
+        session.send_envelope(Envelope(sender="", recipients=("a@example.com",), size_bytes=2))
+        session.read_envelope_replies()
+        session.send_content([b"\r\n"])
+        session.end_data(mail("b@example.com")[0])
+        opening = session.read_envelope_replies()
         assert opening.is_stale
         [outcome] = opening.outcomes()
         assert outcome is not None
-        assert outcome.is_at_once
+        assert outcome.retry_immediately
         assert outcome.fault is None
         assert not session.is_usable
 
@@ -402,10 +408,10 @@ def test_a_relay_that_hangs_up_with_421_between_mails_costs_nothing() -> None:
 def test_a_relay_that_answers_421_to_the_first_mail_is_at_fault() -> None:
     with FaultyRelay() as relay, connected(relay) as session:
         relay.on(Phase.MAIL, "421 4.3.2 not today")
-        session.start(mail("a@example.com")[0])
-        [outcome] = session.opening().outcomes()
+        session.send_envelope(mail("a@example.com")[0])
+        [outcome] = session.read_envelope_replies().outcomes()
         assert outcome is not None
-        assert not outcome.is_at_once
+        assert not outcome.retry_immediately
         assert outcome.fault is Fault.RELAY
 
 
@@ -437,7 +443,7 @@ def test_a_session_carries_no_more_mails_than_it_may() -> None:
 
 
 def test_a_relay_may_announce_its_limits() -> None:
-    abilities = Abilities(extensions=("PIPELINING", "LIMITS MAILMAX=2 RCPTMAX=5"))
+    abilities = ServerOptions(extensions=("PIPELINING", "LIMITS MAILMAX=2 RCPTMAX=5"))
     with FaultyRelay(abilities) as relay, speaking(relay) as speaker:
         speaker.send(*(mail(f"user{n}@example.com") for n in range(3)))
         assert [sent.connection for sent in relay.accepted] == [1, 1, 2]
@@ -447,35 +453,35 @@ def test_a_relay_may_announce_its_limits() -> None:
 
 def test_what_comes_unasked_makes_a_session_of_no_use() -> None:
     # To two recipients this relay answers twice, and nobody has asked for that over SMTP.
-    with FaultyRelay(Abilities(is_lmtp=True)) as relay:
+    with FaultyRelay(ServerOptions(is_lmtp=True)) as relay:
         relay.on(Phase.EHLO, "250-relay.example\nPIPELINING")
         session = connect(Relay.parse(f"smtp://127.0.0.1:{relay.port}?tls=off"))
         envelope, content = mail("ada@example.com", "bob@example.com")
-        session.start(envelope)
-        assert session.opening().is_complete
-        session.send_body([content])
-        assert len(session.finish()) == 2
+        session.send_envelope(envelope)
+        assert session.read_envelope_replies().all_accepted
+        session.send_content([content])
+        assert len(session.end_data()) == 2
         assert not session.is_usable
         session.close()
 
 
 def test_a_session_in_the_middle_of_a_mail_may_not_be_started() -> None:
     with FaultyRelay() as relay, connected(relay) as session:
-        assert session.takes_another
-        session.start(mail("ada@example.com")[0])
+        assert session.accepts_more
+        session.send_envelope(mail("ada@example.com")[0])
         assert not session.is_usable
-        session.opening()
+        session.read_envelope_replies()
         assert not session.is_usable
-        assert session.takes_another
+        assert session.accepts_more
     assert relay.accepted == []
 
 
 def test_leaving_in_the_middle_of_a_body_sends_nothing() -> None:
     with FaultyRelay() as relay:
         with connected(relay) as session:
-            session.start(mail("ada@example.com")[0])
-            session.opening()
-            session.send_body([b"half a mail\r\n"])
+            session.send_envelope(mail("ada@example.com")[0])
+            session.read_envelope_replies()
+            session.send_content([b"half a mail\r\n"])
         relay.stop()
         assert relay.accepted == []
 
@@ -492,10 +498,13 @@ def test_a_relay_that_does_not_answer_quit_is_not_waited_for() -> None:
 
 
 def test_a_message_larger_than_the_relay_takes_is_not_sent() -> None:
-    with FaultyRelay(Abilities(extensions=("SIZE 1000",))) as relay, connected(relay) as session:
+    with (
+        FaultyRelay(ServerOptions(extensions=("SIZE 1000",))) as relay,
+        connected(relay) as session,
+    ):
         envelope = mail("ada@example.com")[0]
-        assert session.objection(replace(envelope, size_bytes=1000)) is None
-        outcome = session.objection(replace(envelope, size_bytes=1001))
+        assert session.local_refusal(replace(envelope, size_bytes=1000)) is None
+        outcome = session.local_refusal(replace(envelope, size_bytes=1001))
         assert outcome is not None
         assert (outcome.state, outcome.fault) == (REJECTED, Fault.MESSAGE)
         assert outcome.reply is not None
@@ -506,24 +515,24 @@ def test_a_message_larger_than_the_relay_takes_is_not_sent() -> None:
 def test_an_address_that_needs_smtputf8_is_refused_where_the_relay_lacks_it() -> None:
     envelope = replace(mail("ada@example.com")[0], needs_smtputf8=True)
     with FaultyRelay() as relay, connected(relay) as session:
-        assert session.objection(envelope) is None
+        assert session.local_refusal(envelope) is None
     with (
-        FaultyRelay(Abilities().without("SMTPUTF8")) as relay,
+        FaultyRelay(ServerOptions().without("SMTPUTF8")) as relay,
         connected(relay) as session,
     ):
-        outcome = session.objection(envelope)
+        outcome = session.local_refusal(envelope)
         assert outcome is not None
         assert (outcome.state, outcome.fault) == (REJECTED, Fault.RECIPIENT)
 
 
 def test_parameters_are_those_that_the_relay_announced() -> None:
-    notice = DeliveryNotice(notify=("SUCCESS", "FAILURE"), ret="HDRS", envid="order=7 a+b")
+    notice = DsnOptions(notify=("SUCCESS", "FAILURE"), ret="HDRS", envid="order=7 a+b")
     envelope = Envelope(
         sender="shop@example.com",
         recipients=("jürgen@example.com",),
         size_bytes=2,
         needs_smtputf8=True,
-        notice=notice,
+        dsn=notice,
     )
     with FaultyRelay() as relay, speaking(relay) as speaker:
         speaker.send((envelope, b"\r\n"))
@@ -534,7 +543,7 @@ def test_parameters_are_those_that_the_relay_announced() -> None:
         assert sent.rcpt_parameters == ("NOTIFY=SUCCESS,FAILURE",)
         assert sent.recipients == ("jürgen@example.com",)
     plain = replace(envelope, recipients=("ada@example.com",), needs_smtputf8=False)
-    with FaultyRelay(Abilities(extensions=())) as relay, speaking(relay) as speaker:
+    with FaultyRelay(ServerOptions(extensions=())) as relay, speaking(relay) as speaker:
         speaker.send((plain, b"\r\n"))
         [sent] = relay.accepted
         assert (sent.mail_parameters, sent.rcpt_parameters) == ("", ("",))
@@ -545,7 +554,9 @@ def test_an_address_cannot_break_out_of_its_command(address: str) -> None:
     with FaultyRelay() as relay, connected(relay) as session:
         for sender, recipient in ((address, "ada@example.com"), ("", address)):
             with pytest.raises(InvalidAddress):
-                session.start(Envelope(sender=sender, recipients=(recipient,), size_bytes=2))
+                session.send_envelope(
+                    Envelope(sender=sender, recipients=(recipient,), size_bytes=2)
+                )
         assert relay.accepted == []
 
 
@@ -555,7 +566,7 @@ def test_an_address_cannot_break_out_of_its_command(address: str) -> None:
 @pytest.mark.parametrize("socket_path", [False, True], ids=["tcp", "unix"])
 def test_lmtp_answers_for_each_recipient(tmp_path: Path, socket_path: bool) -> None:
     path = tmp_path / "lmtp" if socket_path else None
-    with FaultyRelay(Abilities(is_lmtp=True), path=path) as relay:
+    with FaultyRelay(ServerOptions(is_lmtp=True), path=path) as relay:
         relay.on(Phase.RCPT, "550 5.1.1 unknown", address="b@example.com")
         relay.on(Phase.DOT, "452 4.2.2 mailbox full", address="c@example.com")
         speaker = Speaker(Relay.parse(relay.url))
@@ -574,15 +585,15 @@ def test_lmtp_answers_for_each_recipient(tmp_path: Path, socket_path: bool) -> N
 
 
 def test_what_lmtp_answered_before_it_broke_off_is_known() -> None:
-    with FaultyRelay(Abilities(is_lmtp=True)) as relay:
-        relay.on(Phase.DOT, Trouble.CLOSE, address="c@example.com")
+    with FaultyRelay(ServerOptions(is_lmtp=True)) as relay:
+        relay.on(Phase.DOT, Misbehavior.CLOSE, address="c@example.com")
         session = connect(Relay.parse(relay.url))
         envelope, content = mail(*(f"{name}@example.com" for name in "abcd"))
-        session.start(envelope)
-        session.opening()
-        session.send_body([content])
+        session.send_envelope(envelope)
+        session.read_envelope_replies()
+        session.send_content([content])
         with pytest.raises(RelayError) as broken:
-            session.finish()
+            session.end_data()
         assert broken.value.in_doubt
         assert [reply.code for reply in broken.value.replies] == [250, 250]
         session.close()
@@ -596,10 +607,10 @@ def test_a_transcript_tells_the_handshake_and_the_mail_at_hand_without_its_conte
         relay.on(Phase.DOT, "550 5.7.1 spam", times=1)
         for recipient in ("before@example.com", "ada@example.com"):
             envelope, content = mail(recipient, subject="a secret plan")
-            session.start(envelope)
-            session.opening()
-            session.send_body([content])
-            session.finish()
+            session.send_envelope(envelope)
+            session.read_envelope_replies()
+            session.send_content([content])
+            session.end_data()
         told = session.transcript.splitlines()
         assert told[0] == "< 220 relay.example ready"
         assert "> RCPT TO:<ada@example.com>" in told
@@ -611,8 +622,8 @@ def test_a_transcript_tells_the_handshake_and_the_mail_at_hand_without_its_conte
 
 def test_a_transcript_of_many_recipients_stays_short() -> None:
     with FaultyRelay() as relay, connected(relay) as session:
-        session.start(mail(*(f"user{n}@example.com" for n in range(1000)))[0])
-        session.opening()
+        session.send_envelope(mail(*(f"user{n}@example.com" for n in range(1000)))[0])
+        session.read_envelope_replies()
         assert len(session.transcript) <= 8000
         assert "more left out" in session.transcript
 
@@ -652,14 +663,14 @@ def deaf_relay(path: Path) -> Iterator[str]:
 def test_a_dot_is_written_at_once_or_not_at_all(size: int, tmp_path: Path) -> None:
     """It must not wait in our hands for a relay that has stopped reading: leases run out."""
     with deaf_relay(tmp_path / "lmtp") as url, closing(connect(Relay.parse(url))) as session:
-        session.start(mail("ada@example.com")[0])
-        assert session.opening().is_open
+        session.send_envelope(mail("ada@example.com")[0])
+        assert session.read_envelope_replies().is_ready_for_content
         is_written = None
         may_go_out = False
         try:
-            session.send_body([b"x" * (size - 2) + b"\r\n"])
+            session.send_content([b"x" * (size - 2) + b"\r\n"])
             may_go_out = True
-            session.finish()
+            session.end_data()
         except RelayTimeout as error:
             is_written = error.in_doubt
     assert is_written == may_go_out

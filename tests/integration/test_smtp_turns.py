@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postroom.testing import Abilities, FaultyRelay, Trouble
-from postroom.values.relay import Relay
-from postroom.values.reply import Outcome
-from postroom.values.states import Phase, RecipientState
+from postroom.relays.relay import Relay
+from postroom.smtp.reply import Outcome
+from postroom.states import Phase, RecipientState
+from postroom.testing import FaultyRelay, Misbehavior, ServerOptions
 from tests.faults.speaking import Mail, Speaker, mail
 from tests.services.tap import Tap
 
-STEPWISE = Abilities().without("PIPELINING")
+STEPWISE = ServerOptions().without("PIPELINING")
 ACCEPTED, REJECTED = RecipientState.ACCEPTED, RecipientState.REJECTED
 
 
@@ -79,8 +79,8 @@ def test_one_command_at_a_time_whatever_is_refused(
     script: list[tuple[Phase, str]], sizes: list[int], how: str
 ) -> None:
     """The answers of the script are given in their order, each once."""
-    abilities = Abilities(
-        extensions=Abilities().extensions if how == "off" else STEPWISE.extensions,
+    abilities = ServerOptions(
+        extensions=ServerOptions().extensions if how == "off" else STEPWISE.extensions,
         has_esmtp=how != "helo",
         is_lmtp=how == "lmtp",
         credentials={"user": "secret"} if how == "login" else {},
@@ -106,9 +106,9 @@ def test_one_command_at_a_time_whatever_is_refused(
     assert said.count(ACCEPTED) == took
 
 
-@pytest.mark.parametrize("trouble", [Trouble.CLOSE, Trouble.GARBAGE, Trouble.REFUSE])
+@pytest.mark.parametrize("trouble", [Misbehavior.CLOSE, Misbehavior.GARBAGE, Misbehavior.REFUSE])
 @pytest.mark.parametrize("phase", [Phase.EHLO, Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.DOT])
-def test_nothing_is_said_out_of_turn_after_a_trouble(phase: Phase, trouble: Trouble) -> None:
+def test_nothing_is_said_out_of_turn_after_a_trouble(phase: Phase, trouble: Misbehavior) -> None:
     with FaultyRelay(STEPWISE) as relay:
         relay.on(phase, trouble, times=1)
         _, tap = overheard(relay, mail("ada@example.com"), mail("bob@example.com"))

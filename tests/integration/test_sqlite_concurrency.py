@@ -14,14 +14,20 @@ import pytest
 from sqlalchemy import URL, Engine, create_engine, func, select
 from sqlalchemy.orm import Session
 
-from postroom.storage import models, queries, schema
-from postroom.storage.dialect import ledger_for
-from postroom.storage.engine import prepare_sqlite, read, worker_engine, write
+from postroom.message.message import Message
+from postroom.states import RecipientState
+from postroom.storage import queries, schema
+from postroom.storage import tables as models
+from postroom.storage.engine import (
+    configure_sqlite,
+    read_transaction,
+    worker_engine,
+    write_transaction,
+)
 from postroom.storage.enqueue import enqueue
-from postroom.storage.ledger import Lease, Result
-from postroom.storage.order import Order, Terms
-from postroom.values.message import Message
-from postroom.values.states import RecipientState
+from postroom.storage.enqueue_request import EnqueueRequest, OutboxDefaults
+from postroom.storage.queue.records import ClaimRequest, OutcomeRecord
+from postroom.storage.queue.store import queue_for
 
 APPLICATIONS = 8
 WORKERS = 2
@@ -30,7 +36,7 @@ WORKERS = 2
 def _application(url: str, number: int, duration_s: float) -> int:
     """Enqueue in one transaction after the other, and look at the outbox; return how many."""
     engine = create_engine(url)
-    prepare_sqlite(engine)
+    configure_sqlite(engine)
     give_up_at = time.monotonic() + duration_s
     tables = models.tables()
     enqueued = 0
@@ -38,7 +44,12 @@ def _application(url: str, number: int, duration_s: float) -> int:
         with Session(engine) as session, session.begin():
             session.scalar(select(func.count()).select_from(tables.suppression))
             message = Message(sender="shop@example.com", subject=f"{number}/{enqueued}", text="Hi")
-            receipt = enqueue(session, tables, Order(message=message, to=["a@b.example"]), Terms())
+            receipt = enqueue(
+                session,
+                tables,
+                EnqueueRequest(message=message, to=["a@b.example"]),
+                OutboxDefaults(),
+            )
             queries.status(session, tables, receipt.message_id)
         enqueued += 1
     engine.dispose()
@@ -48,20 +59,22 @@ def _application(url: str, number: int, duration_s: float) -> int:
 def _worker(url: str, number: int, closing_time: Path) -> list[int]:
     """Claim and record, a transaction each, until closing time; return whom it accepted."""
     engine = worker_engine(url)
-    ledger = ledger_for(engine.dialect, models.tables())
+    ledger = queue_for(engine.dialect, models.tables())
     accepted: list[int] = []
     for turn in count(1):
         is_last = closing_time.exists()
-        lease = Lease(limits={1: 50}, lease_s=60.0, token=number * 1_000_000 + turn)
-        with write(engine) as connection:
+        lease = ClaimRequest(limits={1: 50}, lease_s=60.0, lease_token=number * 1_000_000 + turn)
+        with write_transaction(engine) as connection:
             claims = ledger.claim(connection, lease)
         if is_last and not claims:
             break
         results = [
-            Result(claim=one, state=RecipientState.ACCEPTED, at=datetime.now(UTC), relay="r")
+            OutcomeRecord(
+                claim=one, state=RecipientState.ACCEPTED, attempted_at=datetime.now(UTC), relay="r"
+            )
             for one in claims
         ]
-        with write(engine) as connection:
+        with write_transaction(engine) as connection:
             ledger.record(connection, results)
         accepted += [claim.recipient_id for claim in claims]
     engine.dispose()
@@ -76,8 +89,8 @@ def _processes() -> BaseContext:
 
 
 def _accepted(engine: Engine) -> int:
-    with read(engine) as connection:
-        return queries.counts(connection, models.tables()).by_state[RecipientState.ACCEPTED]
+    with read_transaction(engine) as connection:
+        return queries.stats(connection, models.tables()).by_state[RecipientState.ACCEPTED]
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from sqlalchemy import func, insert, update
 from sqlalchemy.orm import Session
 
 from postroom import Message, Outbox
-from postroom.storage import models
+from postroom.storage import tables as models
 from postroom.storage.engine import worker_engine
 from tests.integration.terminal import Terminal
 from tests.services.chromium import chromium
@@ -81,12 +81,14 @@ def poisoned(terminal: Terminal, sqlite_url: object, tables: models.Tables) -> T
         message, recipient = tables.message, tables.recipient
         texts = {"subject": POISON, "text": POISON, "html": f"<p>{POISON}</p>"}
         session.execute(update(message).values(**texts, tags=[POISON]))
-        session.execute(update(message).where(message.c.id == 1).values(key=POISON, relay=POISON))
+        session.execute(
+            update(message).where(message.c.id == 1).values(idempotency_key=POISON, relay=POISON)
+        )
         session.execute(update(recipient).values(reply=POISON, state="in_doubt"))
         # A name or an address like this is refused before it is composed: the second has none.
         wrong = {"name": POISON, "address": f"{POISON}@b.example"}
         session.execute(update(recipient).where(recipient.c.id == 1).values(**wrong))
-        tried = {"reply": POISON, "transcript": POISON, "relay": POISON, "at": func.now()}
+        tried = {"reply": POISON, "transcript": POISON, "relay": POISON, "attempted_at": func.now()}
         attempt = {"recipient_id": 1, "outcome": "deferred", **tried}
         session.execute(insert(tables.attempt).values(attempt))
         session.execute(update(tables.worker).values(host=POISON, version=POISON))

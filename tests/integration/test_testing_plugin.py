@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from postroom import Attachment, Lane, Message, Outbox, Phase, Recipient, RecipientState, Template
 from postroom.storage import schema
-from postroom.testing import Deliver, FaultyRelay, OutboxMail
+from postroom.testing import DeliverMail, FaultyRelay, OutboxMail
 from tests.integration.pages import typed, write_files
 
 pytest_plugins = ["pytester"]
@@ -48,7 +48,14 @@ def confirm(outbox: Outbox, session: Any, number: str = "A-1", **order: Any) -> 
 def test_a_mail_is_read_from_the_bytes_that_would_go_out(
     outbox: Outbox, session: Session, outbox_mail: OutboxMail
 ) -> None:
-    confirm(outbox, session, to=[f"Ada <{ADA}>"], cc=["boss@example.com"], bcc=[BOB], key="k")
+    confirm(
+        outbox,
+        session,
+        to=[f"Ada <{ADA}>"],
+        cc=["boss@example.com"],
+        bcc=[BOB],
+        idempotency_key="k",
+    )
     mail = outbox_mail.only()
     assert (mail.to, mail.cc, mail.bcc) == ((ADA,), ("boss@example.com",), (BOB,))
     assert mail.recipients == (ADA, "boss@example.com", BOB)
@@ -59,9 +66,14 @@ def test_a_mail_is_read_from_the_bytes_that_would_go_out(
     (invoice,) = mail.attachments
     assert (invoice.filename, invoice.content_type) == ("invoice.pdf", "application/pdf")
     assert mail.attachment("invoice.pdf") == b"%PDF-"
-    assert (mail.key, mail.tags, mail.lane, mail.relay) == ("k", ("order",), Lane.URGENT, None)
-    assert (mail.is_together, mail.is_committed) == (True, False)
-    assert (mail.not_before, mail.expires_at) == (None, None)
+    assert (mail.idempotency_key, mail.tags, mail.lane, mail.relay) == (
+        "k",
+        ("order",),
+        Lane.URGENT,
+        None,
+    )
+    assert (mail.is_shared, mail.is_committed) == (True, False)
+    assert (mail.scheduled_at, mail.expires_at) == (None, None)
     assert mail.copy_for(ADA).message["Cc"] == "boss@example.com"
     session.commit()
     assert mail.is_committed
@@ -112,8 +124,8 @@ def test_what_is_rolled_back_is_gone(
 def test_a_key_that_stands_is_one_mail(
     outbox: Outbox, session: Session, outbox_mail: OutboxMail
 ) -> None:
-    confirm(outbox, session, key="k")
-    confirm(outbox, session, key="k")
+    confirm(outbox, session, idempotency_key="k")
+    confirm(outbox, session, idempotency_key="k")
     assert len(outbox_mail) == 1
 
 
@@ -123,7 +135,7 @@ def test_a_key_that_stands_is_one_mail(
 def test_an_assertion_finds_the_mail(
     outbox: Outbox, session: Session, outbox_mail: OutboxMail
 ) -> None:
-    confirm(outbox, session, "A-1", key="order:A-1")
+    confirm(outbox, session, "A-1", idempotency_key="order:A-1")
     confirm(outbox, session, "A-2", to=[BOB])
     found = outbox_mail.assert_enqueued(
         to="Ada@Example.com",
@@ -132,7 +144,7 @@ def test_an_assertion_finds_the_mail(
         html="<p>",
         attachment="invoice.pdf",
         sender="Shop <shop@example.com>",
-        key="order:A-1",
+        idempotency_key="order:A-1",
         tag="order",
     )
     assert found is outbox_mail[0]
@@ -171,7 +183,7 @@ def test_a_difference_is_shown_the_nearest_mail_first(
         ({"text": "Thank you.\nGood bye.\n"}, "its text differs:\n    Thank you.\n  - Good bye."),
         ({"attachment": "bill.pdf"}, "its attachments are invoice.pdf"),
         ({"tag": "news"}, "its tags are order"),
-        ({"key": "k"}, "its key differs:\n  - k"),
+        ({"idempotency_key": "k"}, "its idempotency_key differs:\n  - k"),
         ({"sender": "me@example.com"}, "its sender differs"),
     ],
 )
@@ -208,7 +220,7 @@ def test_what_is_committed_is_delivered_from_the_applications_database(
     outbox: Outbox,
     session: Session,
     outbox_mail: OutboxMail,
-    deliver_mail: Deliver,
+    deliver_mail: DeliverMail,
     faulty_relay: FaultyRelay,
 ) -> None:
     faulty_relay.on(Phase.RCPT, "550 5.1.1 no such user", address=BOB)
@@ -229,7 +241,7 @@ def test_what_is_committed_is_delivered_from_the_applications_database(
 
 
 def test_a_mail_that_asks_for_a_relay_gets_this_one(
-    outbox: Outbox, session: Session, deliver_mail: Deliver
+    outbox: Outbox, session: Session, deliver_mail: DeliverMail
 ) -> None:
     outbox.enqueue(session, Message(subject="News", text="-", relay="bulk"), to=[ADA])
     session.commit()
@@ -246,7 +258,7 @@ def rolled_back(engine: Engine) -> Iterator[Session]:
 
 
 def test_a_test_that_rolls_everything_back_sees_and_delivers_its_mail(
-    outbox: Outbox, rolled_back: Session, outbox_mail: OutboxMail, deliver_mail: Deliver
+    outbox: Outbox, rolled_back: Session, outbox_mail: OutboxMail, deliver_mail: DeliverMail
 ) -> None:
     confirm(outbox, rolled_back)
     rolled_back.commit()
@@ -269,7 +281,7 @@ def test_a_test_that_rolls_everything_back_sees_and_delivers_its_mail(
     rolled_back.close()
 
 
-def test_a_database_in_memory_will_do(outbox: Outbox, deliver_mail: Deliver) -> None:
+def test_a_database_in_memory_will_do(outbox: Outbox, deliver_mail: DeliverMail) -> None:
     engine = create_engine("sqlite://", poolclass=StaticPool)
     schema.create(engine)
     with Session(engine) as session, session.begin():
@@ -284,7 +296,7 @@ def test_an_asynchronous_test_is_no_different(
     request: pytest.FixtureRequest,
     driver: str,
     outbox_mail: OutboxMail,
-    deliver_mail: Deliver,
+    deliver_mail: DeliverMail,
 ) -> None:
     url: URL = request.getfixturevalue(f"{driver.partition('+')[0]}_url")
 

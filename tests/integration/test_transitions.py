@@ -9,15 +9,15 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from postroom.storage import decisions, queries
-from postroom.storage.dialect import ledger_for
-from postroom.storage.engine import write
+from postroom.message.message import Message
+from postroom.states import TRANSITIONS, Lane, OnDoubt, RecipientState
+from postroom.storage import actions, queries
+from postroom.storage.engine import write_transaction
 from postroom.storage.enqueue import enqueue
-from postroom.storage.ledger import Claim, Lease, Result
-from postroom.storage.models import Tables
-from postroom.storage.order import Order, Terms
-from postroom.values.message import Message
-from postroom.values.states import TRANSITIONS, Lane, OnDoubt, RecipientState
+from postroom.storage.enqueue_request import EnqueueRequest, OutboxDefaults
+from postroom.storage.queue.records import Claim, ClaimRequest, OutcomeRecord
+from postroom.storage.queue.store import queue_for
+from postroom.storage.tables import Tables
 
 NOW = datetime(2026, 5, 4, 12, 30, tzinfo=UTC)
 ADDRESS = "ada@example.com"
@@ -34,10 +34,12 @@ class Walk:
     def __init__(self, engine: Engine, tables: Tables) -> None:
         self._engine = engine
         self._tables = tables
-        self._ledger = ledger_for(engine.dialect, tables)
+        self._ledger = queue_for(engine.dialect, tables)
         message = Message(sender="shop@example.com", text="Hello", on_doubt=OnDoubt.HOLD)
         with Session(engine) as session, session.begin():
-            receipt = enqueue(session, tables, Order(message=message, to=[ADDRESS]), Terms())
+            receipt = enqueue(
+                session, tables, EnqueueRequest(message=message, to=[ADDRESS]), OutboxDefaults()
+            )
         self._message_id = receipt.message_id
         self._late = self._claim(token=1, lease_s=-1)
         self._claim(token=2, lease_s=-1)
@@ -50,8 +52,8 @@ class Walk:
         return status.recipients[0].state
 
     def _claim(self, *, token: int, lease_s: float) -> Claim:
-        lease = Lease(limits={Lane.NORMAL.rank: 1}, lease_s=lease_s, token=token)
-        with write(self._engine) as connection:
+        lease = ClaimRequest(limits={Lane.NORMAL.rank: 1}, lease_s=lease_s, lease_token=token)
+        with write_transaction(self._engine) as connection:
             [claim] = self._ledger.claim(connection, lease)
         return claim
 
@@ -60,35 +62,37 @@ class Walk:
 
     def release(self) -> None:
         assert self._held is not None
-        with write(self._engine) as connection:
+        with write_transaction(self._engine) as connection:
             self._ledger.release(connection, [self._held])
 
     def record(self, state: RecipientState, *, late: bool = False) -> None:
         claim = self._late if late else self._held
         assert claim is not None
         again_at_once = -1.0 if state in (S.DEFERRED, S.IN_DOUBT) else None
-        result = Result(claim=claim, state=state, at=NOW, relay="main", due_in_s=again_at_once)
-        with write(self._engine) as connection:
+        result = OutcomeRecord(
+            claim=claim, state=state, attempted_at=NOW, relay="main", due_in_s=again_at_once
+        )
+        with write_transaction(self._engine) as connection:
             self._ledger.record(connection, [result])
 
     def accept_late(self) -> None:
         self.record(S.ACCEPTED, late=True)
 
     def cancel(self) -> None:
-        with write(self._engine) as connection:
-            decisions.cancel(connection, self._tables, self._message_id)
+        with write_transaction(self._engine) as connection:
+            actions.cancel(connection, self._tables, self._message_id)
 
     def requeue(self) -> None:
-        with write(self._engine) as connection:
-            decisions.requeue(connection, self._tables, self._message_id)
+        with write_transaction(self._engine) as connection:
+            actions.retry(connection, self._tables, self._message_id)
 
     def resolve(self, *, sent: bool) -> None:
-        with write(self._engine) as connection:
-            decisions.resolve(connection, self._tables, self._message_id, sent=sent)
+        with write_transaction(self._engine) as connection:
+            actions.resolve(connection, self._tables, self._message_id, sent=sent)
 
     def end(self) -> None:
         """Leave the queue to the next walk."""
-        with write(self._engine) as connection:
+        with write_transaction(self._engine) as connection:
             connection.execute(self._tables.queue.delete())
 
     def to(self, state: RecipientState) -> None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import pytest
 
 from postroom import Message, Outbox
-from postroom.storage.engine import write
+from postroom.storage.engine import write_transaction
 from postroom.testing import FaultyRelay
 from tests.integration.terminal import Terminal
 from tests.services.waiting import wait_for
@@ -73,7 +73,7 @@ def is_gone(pid: int) -> bool:
 def enqueue(mails: int) -> list[str]:
     addresses = [f"reader-{number}@example.com" for number in range(mails)]
     outbox = Outbox.from_env()
-    with write(outbox.engine) as connection:
+    with write_transaction(outbox.engine) as connection:
         outbox.enqueue(connection, Message(text="Is it there?"), to=addresses)
     outbox.close()
     return addresses
@@ -97,7 +97,7 @@ def test_all_end_when_nothing_is_left_and_each_mail_went_once(
 def test_one_that_is_killed_is_replaced_and_nothing_is_lost(
     terminal: Terminal, relay: FaultyRelay
 ) -> None:
-    terminal.set(relay=f"{relay.url}&rate=50/s&connections=2", lease_s="1", max_unrecorded="10")
+    terminal.set(relay=f"{relay.url}&rate=50/s&connections=2", lease_s="1", max_uncommitted="10")
     addresses = enqueue(300)
     with running(terminal, "--until-empty") as workers:
         relay.wait_for(50, timeout_s=60)

@@ -11,9 +11,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from postroom.values.address import Address
-from postroom.values.errors import InvalidAddress
-from postroom.values.message import Disposition, Draft, Part
+from postroom.errors import InvalidAddress
+from postroom.message.address import Address
+from postroom.message.message import Disposition, Draft, StoredAttachment
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 
@@ -119,14 +119,14 @@ def part(
     chunk_bytes: int = 1 << 18,
     disposition: Disposition = Disposition.ATTACHMENT,
     **changes: Any,
-) -> Part:
+) -> StoredAttachment:
     """Return an attachment of ``octets``, opened in chunks of ``chunk_bytes``."""
     fields = {
         "filename": "data.bin",
         "content_type": "application/octet-stream",
         "content_id": None,
     }
-    return Part(
+    return StoredAttachment(
         **(fields | changes),
         disposition=disposition,
         size_bytes=len(octets),
@@ -149,7 +149,7 @@ def attached_message(text: str = "Forwarded\n") -> bytes:
 
 
 @st.composite
-def parts(draw: st.DrawFn) -> Part:
+def parts(draw: st.DrawFn) -> StoredAttachment:
     """Draw an attachment, an inline image, an invitation or a message."""
     kind = draw(st.sampled_from(["file", "file", "text", "inline", "calendar", "message"]))
     octets = draw(_octets)
@@ -187,7 +187,7 @@ def drafts(draw: st.DrawFn) -> Draft:
     together = draw(st.booleans())
     people = st.lists(addresses(), max_size=3).map(tuple)
     return Draft(
-        token=TOKEN,
+        message_id_seed=TOKEN,
         date=draw(_dates),
         sender=draw(addresses()),
         subject=draw(line),
@@ -197,7 +197,7 @@ def drafts(draw: st.DrawFn) -> Draft:
         reply_to=draw(people),
         to=draw(people) if together else (),
         cc=draw(people) if together else (),
-        together=together,
+        shared=together,
         attachments=draw(st.lists(parts(), max_size=3).map(tuple)),
     )
 
@@ -205,7 +205,7 @@ def drafts(draw: st.DrawFn) -> Draft:
 def draft(**changes: Any) -> Draft:
     """Return a plain draft, with ``changes``."""
     fields: dict[str, Any] = {
-        "token": TOKEN,
+        "message_id_seed": TOKEN,
         "date": datetime(2024, 5, 1, 12, 30, tzinfo=UTC),
         "sender": Address.parse("Shop <shop@example.com>"),
         "subject": "Your order",

@@ -14,8 +14,8 @@ from typing import Any
 import fast_mail_parser
 import idna
 
-from postroom.values.address import Address
-from postroom.values.message import Disposition, Draft, Part
+from postroom.message.address import Address
+from postroom.message.message import Disposition, Draft, StoredAttachment
 
 Mailbox = tuple[str, str]
 Structure = str | list[Any]
@@ -95,7 +95,7 @@ def text(text: str | None) -> str:
     return (text or "").replace("\r\n", "\n").replace("\r", "\n").rstrip("\n")
 
 
-def _file(part: Part) -> tuple[str, bytes]:
+def _file(part: StoredAttachment) -> tuple[str, bytes]:
     filename = "" if part.disposition is Disposition.ALTERNATIVE else part.filename
     octets = b"".join(part.open())
     return filename, inner_text(octets) if part.content_type == "message/rfc822" else octets

@@ -7,8 +7,8 @@ from enum import StrEnum
 
 import pytest
 
-from postroom.settings import PREFIX, Settings
-from postroom.values.states import Fault, Lane, OnDoubt, Phase, RecipientState
+from postroom.config.settings import PREFIX, Settings
+from postroom.states import Fault, Lane, OnDoubt, Phase, RecipientState
 from tests.project.commands import COMMANDS, options
 from tests.project.sources import ROOT, documents
 

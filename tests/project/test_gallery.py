@@ -24,7 +24,7 @@ from docs.gallery.examples import (
     recipient_of,
 )
 from postroom import Address, Attachment
-from postroom.values.source import BytesSource, PathSource
+from postroom.message.content_source import BytesSource, PathSource
 
 NAMES = [example.name for example in read_page()[1]]
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -89,7 +89,7 @@ def test_what_was_typed_reads_back(gallery: Mapping[str, Delivered], name: str) 
         assert mail["Subject"] == message.subject
     if isinstance(message.text, str):
         assert body(mail) == message.text.rstrip("\n")
-    headers = message.further_headers
+    headers = message.extra_headers
     assert [(header, mail[header]) for header, _ in headers] == list(headers)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from postroom.storage.models import tables
 from postroom.storage.schema import VERSION_TABLE
+from postroom.storage.tables import tables
 from tests.project.sources import ROOT
 
 PAGE = (ROOT / "docs" / "schema.md").read_text(encoding="utf-8")

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from postroom.values.address import Address
-from postroom.values.attachment import Attachment
-from postroom.values.drafting import Occasion, drafted
-from postroom.values.errors import TemplateError
-from postroom.values.message import Disposition, Draft, Message, Part, Recipient
-from postroom.values.template import Template, Templates
+from postroom.errors import TemplateError
+from postroom.message.address import Address
+from postroom.message.attachment import Attachment
+from postroom.message.draft import EnqueueContext, make_draft
+from postroom.message.message import Disposition, Draft, Message, Recipient, StoredAttachment
+from postroom.message.templates import Template, Templates
 from tests.project.sources import ROOT
 from tests.unit.templates import folder, html_of, text_of
 
@@ -45,18 +45,18 @@ class Recorder:
         self.drafts.append(self._draft(message, has_variables=False))
 
     def _draft(self, message: Message, *, has_variables: bool) -> Draft:
-        occasion = Occasion(
+        occasion = EnqueueContext(
             sender=Address.parse("shop@example.com"),
             templates=self.templates,
-            token="0" * 32,
+            message_id_seed="0" * 32,
             date=datetime(2026, 3, 1, tzinfo=UTC),
         )
         parts = [part(attachment) for attachment in message.attachments]
-        return drafted(message, occasion, parts=parts, has_variables=has_variables)
+        return make_draft(message, occasion, parts=parts, has_variables=has_variables)
 
 
-def part(attachment: Attachment) -> Part:
-    return Part(
+def part(attachment: Attachment) -> StoredAttachment:
+    return StoredAttachment(
         filename=attachment.filename,
         content_type="image/png",
         disposition=Disposition.INLINE,

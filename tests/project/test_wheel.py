@@ -22,7 +22,7 @@ NOT_CORE = (
     "postroom.integrations.",
     "postroom.storage.migrations",
     "postroom.testing",
-    "postroom.values.template.localized",
+    "postroom.message.templates.localized",
     "pytest_postroom",  # pytest's own entrance
 )
 

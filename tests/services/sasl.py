@@ -10,11 +10,11 @@ import socket
 import threading
 from collections.abc import Mapping
 
-from postroom.testing import relay_login
+from postroom.testing import server_session
 
 _GREETING = (
     "VERSION\t1\t2\nCUID\t1\nCOOKIE\t0123456789abcdef0123456789abcdef\n"
-    + "".join(f"MECH\t{mechanism}\tplaintext\n" for mechanism in relay_login.MECHANISMS.split())
+    + "".join(f"MECH\t{mechanism}\tplaintext\n" for mechanism in server_session.MECHANISMS.split())
     + "DONE\n"
 )
 
@@ -57,9 +57,11 @@ class SaslServer:
                     encoded = base64.b64encode(challenge).decode("ascii")
                     stream.write(f"CONT\t{number}\t{encoded}\n")
                     stream.flush()
-                    return relay_login.decoded(stream.readline().rstrip("\n").split("\t")[2])
+                    return server_session.decoded(stream.readline().rstrip("\n").split("\t")[2])
 
-                known = relay_login.check(f"{mechanism} {initial}", self._credentials, ask)
+                known = server_session.check_credentials(
+                    f"{mechanism} {initial}", self._credentials, ask
+                )
                 verdict = f"OK\t{number}\tuser=user" if known else f"FAIL\t{number}\tuser=user"
                 stream.write(verdict + "\n")
                 stream.flush()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from postroom.storage.contents import StoredMessage
-from postroom.storage.ledger import Claim
-from postroom.values.address import Address
-from postroom.values.message import Draft
-from postroom.values.states import Lane, OnDoubt
+from postroom.message.address import Address
+from postroom.message.message import Draft
+from postroom.states import Lane, OnDoubt
+from postroom.storage.message_store import StoredMessage
+from postroom.storage.queue.records import Claim
 
 
 def claim(recipient_id: int, lane: Lane = Lane.NORMAL, **fields: Any) -> Claim:
@@ -18,18 +18,18 @@ def claim(recipient_id: int, lane: Lane = Lane.NORMAL, **fields: Any) -> Claim:
         **{
             "recipient_id": recipient_id,
             "message_id": 1,
-            "token": 1,
+            "lease_token": 1,
             "lane": lane.rank,
             "claimed_at": 1_777_000_000.0,
             "address": f"r{recipient_id}@example.com",
             "name": "",
             "variables": None,
-            "claims": 1,
-            "tries": 0,
+            "claim_count": 1,
+            "try_count": 0,
             "has_intent": False,
-            "suppressed_because": None,
-            "attempts": 0,
-            "doubts": 0,
+            "suppression_reason": None,
+            "attempt_count": 0,
+            "in_doubt_count": 0,
             **fields,
         }
     )
@@ -38,7 +38,7 @@ def claim(recipient_id: int, lane: Lane = Lane.NORMAL, **fields: Any) -> Claim:
 def stored_message(**fields: Any) -> StoredMessage:
     """Return a stored message with what a test does not care about filled in."""
     draft = Draft(
-        token="0" * 32,
+        message_id_seed="0" * 32,
         date=datetime(2026, 5, 4, tzinfo=UTC),
         sender=Address.parse("Shop <shop@example.com>"),
         subject="Order A-1",
@@ -52,11 +52,11 @@ def stored_message(**fields: Any) -> StoredMessage:
             "envelope_sender": "shop@example.com",
             "lane": Lane.NORMAL,
             "relay": None,
-            "together": False,
+            "shared": False,
             "on_doubt": OnDoubt.RESEND,
             "expires_at": None,
-            "retry_delays": None,
-            "notice": None,
+            "retry_delays_s": None,
+            "dsn": None,
             **fields,
         }
     )

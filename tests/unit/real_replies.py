@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from postroom.values.states import Fault, Phase, RecipientState
+from postroom.states import Fault, Phase, RecipientState
 
 SOURCES = {
     # A collection of raw answers, by code; github.com/ActiveCampaign/smtp-field-manual at 67831a2.

@@ -7,7 +7,7 @@ from typing import Any
 
 import jinja2
 
-from postroom.values.template import Template, Templates, TemplateSource, freeze
+from postroom.message.templates import FrozenTemplate, Template, Templates, freeze
 
 NOTHING = Templates.of(None)
 
@@ -35,11 +35,11 @@ def html_of(value: str | Template, templates: Templates = NOTHING, **options: An
 
 def source_of(
     value: Template, templates: Templates = NOTHING, *, html: bool = False, **options: Any
-) -> TemplateSource:
+) -> FrozenTemplate:
     """Return ``value`` frozen for delivery, as a worker reads it from the database."""
     frozen = freeze(value, templates, html=html, has_variables=True, **options)
-    assert isinstance(frozen, TemplateSource)
-    restored = TemplateSource.from_json(frozen.to_json())
+    assert isinstance(frozen, FrozenTemplate)
+    restored = FrozenTemplate.from_json(frozen.to_json())
     assert restored == frozen
     return restored
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postroom.values.attachment import Attachment, Disposition
-from postroom.values.errors import AttachmentError
-from postroom.values.source import BytesSource, Once, PathSource
+from postroom.errors import AttachmentError
+from postroom.message.attachment import Attachment, Disposition
+from postroom.message.content_source import BytesSource, PathSource, ReadOnce
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_a_message_travels_whole() -> None:
     original = EmailMessage()
     original["Subject"] = "Hello"
     original.set_content("Text\n")
-    attachment = Attachment.message(original)
+    attachment = Attachment.from_message(original)
     assert attachment.content_type == "message/rfc822"
     assert isinstance(attachment.source, BytesSource)
     assert b"Subject: Hello\r\n" in attachment.source.data
@@ -181,7 +181,7 @@ def test_an_unknown_calendar_method_is_refused() -> None:
 
 
 def test_what_can_be_read_once_says_so_the_second_time() -> None:
-    once = Once(io.BytesIO(b"x"), "a.pdf")
+    once = ReadOnce(io.BytesIO(b"x"), "a.pdf")
     once.take()
     with pytest.raises(AttachmentError, match=r"'a\.pdf'.*make the attachment anew"):
         once.take()
@@ -192,12 +192,12 @@ def test_a_result_with_a_length_is_still_read_once() -> None:
         def __len__(self) -> int:
             return 1
 
-    once = Once(Counted(), "a.csv")
+    once = ReadOnce(Counted(), "a.csv")
     once.take()
     with pytest.raises(AttachmentError, match="Counted"):
         once.take()
 
 
 def test_a_list_can_be_read_again() -> None:
-    again = Once([1, 2], "a.csv")
+    again = ReadOnce([1, 2], "a.csv")
     assert again.take() == again.take() == [1, 2]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from postroom.smtp.capabilities import Capabilities
-from postroom.values.reply import Reply
+from postroom.smtp.reply import Reply
 
 
 def announced(*lines: str) -> Capabilities:
@@ -22,7 +22,7 @@ def test_every_extension_we_use_is_found() -> None:
     assert found.has_smtputf8
     assert found.has_dsn
     assert found.has_starttls
-    assert found.auth == {"PLAIN", "LOGIN"}
+    assert found.auth_mechanisms == {"PLAIN", "LOGIN"}
     assert found.size_bytes == 1000
 
 
@@ -46,7 +46,7 @@ def test_a_size_that_limits_nothing_is_no_limit(line: str) -> None:
 
 
 def test_mechanisms_announced_in_the_old_form_are_found_too() -> None:
-    assert announced("AUTH LOGIN", "AUTH=PLAIN LOGIN").auth == {"PLAIN", "LOGIN"}
+    assert announced("AUTH LOGIN", "AUTH=PLAIN LOGIN").auth_mechanisms == {"PLAIN", "LOGIN"}
 
 
 def test_limits_are_read() -> None:

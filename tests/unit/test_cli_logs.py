@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postroom.cli import logs
-from postroom.settings import LogFormat, LogLevel
+from postroom.config.settings import LogFormat, LogLevel
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postroom.cli.output import clean, complain, grid, plain, print_json, say, seconds
-from postroom.values.states import RecipientState
+from postroom.cli.output import echo, grid, human_duration, print_error, print_json, to_plain
+from postroom.states import RecipientState
+from postroom.text import safe_for_terminal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +25,9 @@ def test_json_of_a_result_has_its_fields_times_in_iso_8601() -> None:
     found = Something(
         state=RecipientState.QUEUED, at=datetime(2026, 1, 31, 9, 30, tzinfo=UTC), tags=("a",)
     )
-    assert plain([found]) == [{"state": "queued", "at": "2026-01-31T09:30:00+00:00", "tags": ["a"]}]
+    assert to_plain([found]) == [
+        {"state": "queued", "at": "2026-01-31T09:30:00+00:00", "tags": ["a"]}
+    ]
 
 
 def test_json_is_printed_alone(capsys: pytest.CaptureFixture[str]) -> None:
@@ -34,12 +37,12 @@ def test_json_is_printed_alone(capsys: pytest.CaptureFixture[str]) -> None:
 
 @given(st.text())
 def test_no_text_steers_the_terminal(text: str) -> None:
-    assert "".join(clean(text).split("\n")).isprintable()
+    assert "".join(safe_for_terminal(text).split("\n")).isprintable()
 
 
 def test_a_table_that_is_piped_is_plain_and_unbroken(capsys: pytest.CaptureFixture[str]) -> None:
     long = "x" * 300
-    say(grid(["state", ">count", "reply"], [(RecipientState.REJECTED, 12_000, f"[red]{long}")]))
+    echo(grid(["state", ">count", "reply"], [(RecipientState.REJECTED, 12_000, f"[red]{long}")]))
     assert capsys.readouterr().out.splitlines() == [
         f"state      count  reply{' ' * (len(long))}",
         f"rejected  12,000  [red]{long}",
@@ -47,8 +50,8 @@ def test_a_table_that_is_piped_is_plain_and_unbroken(capsys: pytest.CaptureFixtu
 
 
 def test_an_error_takes_two_lines_at_most(capsys: pytest.CaptureFixture[str]) -> None:
-    complain("one\ntwo")
-    complain("\n".join(f"address {n}" for n in range(4)))
+    print_error("one\ntwo")
+    print_error("\n".join(f"address {n}" for n in range(4)))
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.splitlines() == [
@@ -63,4 +66,4 @@ def test_an_error_takes_two_lines_at_most(capsys: pytest.CaptureFixture[str]) ->
     [(0.4, "0 s"), (90, "90 s"), (180, "3 min"), (18_000, "5 h"), (200_000, "2 d")],
 )
 def test_durations_are_said_as_people_do(duration_s: float, said: str) -> None:
-    assert seconds(duration_s) == said
+    assert human_duration(duration_s) == said

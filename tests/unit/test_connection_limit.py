@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from postroom.delivery.connection_limit import ConnectionLimit
+from postroom.relays.discovered_limits import ConnectionLimit
 from tests.clock import Clock
 
 

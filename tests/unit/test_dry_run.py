@@ -10,17 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postroom.smtp.check import check
-from postroom.smtp.dry_run import Console, DryRun, Folder, Void
-from postroom.smtp.plain_view import plain_view
-from postroom.values.address import Address
-from postroom.values.envelope import Envelope
-from postroom.values.errors import ConfigError, MessageError, RelayError
-from postroom.values.message import Draft
-from postroom.values.mime import compose
-from postroom.values.relay import Relay
-from postroom.values.route import parse_route
-from postroom.values.states import Phase
+from postroom.errors import ConfigError, MessageError, RelayError
+from postroom.message.address import Address
+from postroom.message.envelope import Envelope
+from postroom.message.message import Draft
+from postroom.message.mime import compose
+from postroom.relays.relay import Relay
+from postroom.relays.route import parse_route
+from postroom.smtp.diagnostics import diagnose
+from postroom.smtp.dry_run import ConsoleSink, DryRunTransport, FileSink, NullSink, text_preview
+from postroom.states import Phase
 from tests.mime.drafts import part
 
 ENVELOPE = Envelope(
@@ -64,30 +63,30 @@ def test_an_option_that_means_nothing_in_a_dry_run_is_refused(option: str) -> No
 
 @pytest.mark.parametrize("url", ["null://", "console://", "file:///var/mail/out"])
 def test_a_check_says_that_nobody_gets_the_mail(url: str) -> None:
-    (step,) = check(Relay.parse(url))
+    (step,) = diagnose(Relay.parse(url))
     assert step.ok
     assert step.name == "dry run"
 
 
 def test_a_transaction_follows_the_other_as_on_a_connection() -> None:
-    session = DryRun(Void())
-    session.start(ENVELOPE)
-    assert session.opening().outcomes() == (None, None)
-    session.send_body([b"Subject: Hi\r\n\r\n"])
-    replies = session.finish(ENVELOPE)
+    session = DryRunTransport(NullSink())
+    session.send_envelope(ENVELOPE)
+    assert session.read_envelope_replies().outcomes() == (None, None)
+    session.send_content([b"Subject: Hi\r\n\r\n"])
+    replies = session.end_data(ENVELOPE)
     assert [str(reply) for reply in replies] == ["250 2.0.0 dry run: discarded"] * 2
-    assert session.opening().is_complete
+    assert session.read_envelope_replies().all_accepted
     assert session.transactions == 2
 
 
 def test_a_file_holds_the_envelope_and_the_exact_bytes(tmp_path: Path) -> None:
     moment = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
-    session = DryRun(Folder(tmp_path / "out" / "mail", now=lambda: moment))
-    session.start(ENVELOPE)
-    session.send_body([b"Subject: Hi\r\n", b"\r\nHello\r\n"])
+    session = DryRunTransport(FileSink(tmp_path / "out" / "mail", now=lambda: moment))
+    session.send_envelope(ENVELOPE)
+    session.send_content([b"Subject: Hi\r\n", b"\r\nHello\r\n"])
     assert [path for path in (tmp_path / "out" / "mail").iterdir() if path.suffix != ".eml"] == []
     assert list((tmp_path / "out" / "mail").glob("[!.]*")) == []
-    (reply, _) = session.finish()
+    (reply, _) = session.end_data()
     (path,) = (tmp_path / "out" / "mail").iterdir()
     assert path.name.startswith("20260131T093000.000000-")
     assert path.name.endswith("-ada@example.com.eml")
@@ -100,9 +99,9 @@ def test_a_file_holds_the_envelope_and_the_exact_bytes(tmp_path: Path) -> None:
 
 
 def test_a_mail_that_is_not_finished_leaves_no_file(tmp_path: Path) -> None:
-    session = DryRun(Folder(tmp_path))
-    session.start(ENVELOPE)
-    session.send_body([b"Subject: Hi\r\n\r\n"])
+    session = DryRunTransport(FileSink(tmp_path))
+    session.send_envelope(ENVELOPE)
+    session.send_content([b"Subject: Hi\r\n\r\n"])
     session.close()
     assert list(tmp_path.iterdir()) == []
 
@@ -112,14 +111,14 @@ def test_a_recipient_never_leads_a_file_elsewhere(
     recipient: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("mail")
-    session = DryRun(Folder(folder))
+    session = DryRunTransport(FileSink(folder))
     try:
         envelope = Envelope(sender="", recipients=(recipient,), size_bytes=0)
     except MessageError:
         return  # refused long before
-    session.start(envelope)
-    session.send_body([])
-    session.finish()
+    session.send_envelope(envelope)
+    session.send_content([])
+    session.end_data()
     (path,) = folder.iterdir()
     assert path.suffix == ".eml"
 
@@ -127,23 +126,23 @@ def test_a_recipient_never_leads_a_file_elsewhere(
 def test_a_folder_that_cannot_be_written_is_the_relays_fault(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RelayError, match="to be writable"):
-        Folder(tmp_path / "file" / "mail")
-    session = DryRun(Folder(tmp_path / "mail"))
+        FileSink(tmp_path / "file" / "mail")
+    session = DryRunTransport(FileSink(tmp_path / "mail"))
     (tmp_path / "mail").rmdir()
-    session.start(ENVELOPE)
+    session.send_envelope(ENVELOPE)
     with pytest.raises(RelayError, match="to be writable") as raised:
-        session.send_body([b"Subject: Hi\r\n\r\n"])
+        session.send_content([b"Subject: Hi\r\n\r\n"])
     assert raised.value.phase is Phase.BODY
     assert not raised.value.in_doubt
 
 
 def test_the_console_shows_what_people_read() -> None:
     output = io.StringIO()
-    session = DryRun(Console(output))
-    session.start(ENVELOPE)
+    session = DryRunTransport(ConsoleSink(output))
+    session.send_envelope(ENVELOPE)
     content = compose(
         Draft(
-            token="0" * 32,
+            message_id_seed="0" * 32,
             date=datetime(2026, 1, 31, tzinfo=UTC),
             sender=Address.parse("shop@example.com"),
             subject="Zoë's order",
@@ -152,9 +151,9 @@ def test_the_console_shows_what_people_read() -> None:
             attachments=(part(b"%PDF-", filename="invoice.pdf", content_type="application/pdf"),),
         )
     )
-    session.send_body([content.head(to=None, message_id="1@x"), *content.tail()])
+    session.send_content([content.head(to=None, message_id="1@x"), *content.tail()])
     assert output.getvalue() == ""
-    session.finish()
+    session.end_data()
     lines = output.getvalue().splitlines()
     assert lines[0].startswith("-- mail to ada@example.com, bob@example.com --")
     assert "Subject: Zoë's order" in lines
@@ -164,5 +163,5 @@ def test_the_console_shows_what_people_read() -> None:
 
 @given(content=st.binary(max_size=400))
 def test_no_mail_can_steer_the_terminal(content: bytes) -> None:
-    shown = plain_view(ENVELOPE, b"Subject: x\r\n\r\n" + content)
+    shown = text_preview(ENVELOPE, b"Subject: x\r\n\r\n" + content)
     assert all(character.isprintable() or character == "\n" for character in shown)

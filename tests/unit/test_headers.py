@@ -6,15 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postroom.values.errors import AttachmentError, InvalidHeader
-from postroom.values.headers import checked_header, checked_text, unpasted
+from postroom.errors import AttachmentError, InvalidHeader
+from postroom.message.headers import check_header, unpasted
+from postroom.text import check_line
 
 UNWRITABLE = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, 0xD800)]
 
 
 @pytest.mark.parametrize("text", ["", "plain", "Größe – 日本語 🚀", "a\u00a0b", "e\u0301"])
 def test_printable_text_passes_as_it_is(text: str) -> None:
-    assert checked_text(text, "the subject") == text
+    assert check_line(text, "the subject") == text
 
 
 @pytest.mark.parametrize(
@@ -39,12 +40,12 @@ def test_what_was_pasted_along_is_one_space_and_nothing_else_changes(
 @pytest.mark.parametrize("around", ["{}", "a{}b", "é{}", "a{}"])
 def test_controls_separators_and_lone_surrogates_are_refused(around: str, character: str) -> None:
     with pytest.raises(InvalidHeader, match=f"U\\+{ord(character):04X}"):
-        checked_text(around.format(character), "the subject")
+        check_line(around.format(character), "the subject")
 
 
 def test_an_error_says_what_where_and_what_to_do() -> None:
     with pytest.raises(AttachmentError) as error:
-        checked_text("a\r\nBcc: eve@example.com", "a file name", AttachmentError)
+        check_line("a\r\nBcc: eve@example.com", "a file name", AttachmentError)
 
     assert str(error.value) == (
         "expected a file name to be one line of printable text, "
@@ -55,11 +56,11 @@ def test_an_error_says_what_where_and_what_to_do() -> None:
 @pytest.mark.parametrize("value", [None, b"bytes", 7])
 def test_what_is_no_text_is_refused(value: object) -> None:
     with pytest.raises(InvalidHeader, match="expected the subject to be text"):
-        checked_text(value, "the subject")  # type: ignore[arg-type]
+        check_line(value, "the subject")  # type: ignore[arg-type]
 
 
 def test_a_custom_header_is_returned() -> None:
-    assert checked_header("X-Order", "Bücher 17") == ("X-Order", "Bücher 17")
+    assert check_header("X-Order", "Bücher 17") == ("X-Order", "Bücher 17")
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_a_custom_header_is_returned() -> None:
 )
 def test_a_name_that_is_none_is_refused(name: str) -> None:
     with pytest.raises(InvalidHeader):
-        checked_header(name, "value")
+        check_header(name, "value")
 
 
 @pytest.mark.parametrize(
@@ -104,13 +105,13 @@ def test_what_postroom_writes_itself_is_refused_with_the_way_to_set_it(
     name: str, instead: str
 ) -> None:
     with pytest.raises(InvalidHeader, match=instead):
-        checked_header(name, "value")
+        check_header(name, "value")
 
 
 @pytest.mark.parametrize("character", ["\r", "\n", "\0", "\x7f", "\x85", "\u2028", "\udcff"])
 def test_a_value_that_could_end_a_line_is_refused(character: str) -> None:
     with pytest.raises(InvalidHeader, match="the header X-Order"):
-        checked_header("X-Order", f"17{character}Bcc: eve@example.com")
+        check_header("X-Order", f"17{character}Bcc: eve@example.com")
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def test_a_value_that_could_end_a_line_is_refused(character: str) -> None:
     ],
 )
 def test_structured_headers_that_keep_their_syntax_pass(name: str, value: str) -> None:
-    assert checked_header(name, value) == (name, value)
+    assert check_header(name, value) == (name, value)
 
 
 @pytest.mark.parametrize(
@@ -149,13 +150,13 @@ def test_structured_headers_that_keep_their_syntax_pass(name: str, value: str) -
 )
 def test_structured_headers_that_would_break_are_refused(name: str, value: str) -> None:
     with pytest.raises(InvalidHeader):
-        checked_header(name, value)
+        check_header(name, value)
 
 
 @given(st.text())
 def test_any_text_is_one_line_or_an_error_of_ours(text: str) -> None:
     try:
-        checked = checked_text(text, "the subject")
+        checked = check_line(text, "the subject")
     except InvalidHeader:
         return
     assert checked == text

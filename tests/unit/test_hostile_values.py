@@ -21,7 +21,7 @@ from postroom import (
     Address,
     Attachment,
     CsvStyle,
-    DeliveryNotice,
+    DsnOptions,
     Message,
     Outbox,
     PostroomError,
@@ -31,13 +31,12 @@ from postroom import (
     Template,
     WorkerConfig,
 )
-from postroom.values.envelope import Envelope
-from postroom.values.rate import Rate
-from postroom.values.relay import Timeouts
-from postroom.values.retry import RetrySchedule
-from postroom.values.route import Failover, RoundRobin
-from postroom.values.secret import Secret
-from postroom.values.source import BytesSource
+from postroom.delivery.outcomes import RetrySchedule
+from postroom.message.content_source import BytesSource
+from postroom.message.envelope import Envelope
+from postroom.relays.options import Rate
+from postroom.relays.relay import Secret, Timeouts
+from postroom.relays.route import Failover, RoundRobin
 
 SMTP = Relay(name="main", host="relay.example")
 
@@ -46,7 +45,7 @@ MADE: Mapping[type[Any], dict[str, Any]] = {
     Address: {"local": "ann", "domain": "example.com"},
     Attachment: {"filename": "a.pdf", "source": BytesSource(b"")},
     CsvStyle: {},
-    DeliveryNotice: {},
+    DsnOptions: {},
     Envelope: {"sender": "", "recipients": ("a@b.example",), "size_bytes": 0},
     Failover: {"name": "both", "members": (SMTP,)},
     Message: {},
@@ -62,8 +61,8 @@ MADE: Mapping[type[Any], dict[str, Any]] = {
 
 #: What Postroom itself makes, to answer; and what is looked at when it is frozen or composed.
 ANSWERS = {
-    *("AttemptRecord", "Cancellation", "Counts", "Explanation", "MessageStatus", "MessageSummary"),
-    *("Receipt", "RecipientStatus", "Routing", "Search", "Template"),
+    *("Attempt", "CancelResult", "OutboxStats", "Explanation", "MessageStatus", "MessageSummary"),
+    *("Receipt", "RecipientStatus", "RoutingTable", "Search", "Template"),
 }
 #: Free text, of any number of lines; and what separates the cells of a file, as a tab may.
 BODIES = {(Message, "text"), (Message, "html"), (CsvStyle, "delimiter")}
@@ -71,7 +70,7 @@ BODIES = {(Message, "text"), (Message, "html"), (CsvStyle, "delimiter")}
 LATER = {(Recipient, "variables"), (Attachment, "source"), (RenderBudget, "clock")}
 
 #: An envelope is made for each mail, by us alone: its paths are checked, what mypy checks is not.
-UNCHECKED = {(Envelope, "size_bytes"), (Envelope, "needs_smtputf8"), (Envelope, "notice")}
+UNCHECKED = {(Envelope, "size_bytes"), (Envelope, "needs_smtputf8"), (Envelope, "dsn")}
 
 FIELDS = [
     (kind, field.name)
@@ -175,7 +174,7 @@ FACTORIES: Mapping[str, Callable[[Any], Any]] = {
     "Attachment.excel": lambda it: Attachment.excel("a.xlsx", it),
     "Attachment.excel, columns": lambda it: Attachment.excel("a.xlsx", [], columns=it),
     "Attachment.inline": Attachment.inline,
-    "Attachment.message": Attachment.message,
+    "Attachment.message": Attachment.from_message,
     "Attachment.calendar": Attachment.calendar,
     "Attachment.calendar, method": lambda it: Attachment.calendar("", method=it),
     "Message, reply_to_message": lambda it: Message(reply_to_message=it),

@@ -6,7 +6,7 @@ import mimetypes
 
 import pytest
 
-from postroom.values.media_type import UNKNOWN, media_type_of_bytes, media_type_of_name
+from postroom.message.media_type import UNKNOWN, media_type_of_bytes, media_type_of_name
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from postroom.values.address import Address
-from postroom.values.attachment import Attachment
-from postroom.values.envelope import DeliveryNotice
-from postroom.values.errors import InvalidAddress, InvalidHeader, MessageError
-from postroom.values.message import Message, Recipient
-from postroom.values.mime.fields import custom_field
-from postroom.values.states import Lane, OnDoubt
-from postroom.values.template import Template
+from postroom.errors import InvalidAddress, InvalidHeader, MessageError
+from postroom.message.address import Address
+from postroom.message.attachment import Attachment
+from postroom.message.envelope import DsnOptions
+from postroom.message.message import Message, Recipient
+from postroom.message.mime.fields import custom_field
+from postroom.message.templates import Template
+from postroom.states import Lane, OnDoubt
 
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
 
@@ -30,14 +30,14 @@ def test_what_is_written_as_text_becomes_what_it_means() -> None:
         tags=["order"],
         headers={"X-Order": "A-1001"},
         envelope_sender="bounces@bücher.example",
-        retry_delays=[1, 2.5],
+        retry_delays_s=[1, 2.5],
     )
     assert message.sender == Address(local="shop", domain="example.com", name="Shop")
     assert message.reply_to == (Address(local="help", domain="example.com", name="Help"),)
     assert (message.lane, message.on_doubt) == (Lane.URGENT, OnDoubt.HOLD)
     assert (message.tags, message.headers) == (("order",), (("X-Order", "A-1001"),))
     assert message.envelope_sender == "bounces@xn--bcher-kva.example"
-    assert message.retry_delays == (1.0, 2.5)
+    assert message.retry_delays_s == (1.0, 2.5)
 
 
 def test_it_cannot_be_changed_afterwards() -> None:
@@ -90,14 +90,14 @@ def test_the_null_reverse_path_is_not_the_default() -> None:
         ({"on_doubt": "ask"}, MessageError, "one of resend, hold"),
         ({"relay": ""}, MessageError, "the relay"),
         ({"relay": "x" * 65}, MessageError, "up to 64 characters"),
-        ({"not_before": datetime(2025, 3, 1)}, MessageError, "with a time zone"),  # noqa: DTZ001
+        ({"scheduled_at": datetime(2025, 3, 1)}, MessageError, "with a time zone"),  # noqa: DTZ001
         ({"expires_at": "tomorrow"}, MessageError, "with a time zone"),
         ({"tags": "order"}, MessageError, "tags to be a list"),
         ({"tags": ["a", ""]}, MessageError, "without an empty text"),
-        ({"retry_delays": [-1]}, MessageError, "0 or more"),
-        ({"retry_delays": [float("nan")]}, MessageError, "0 or more"),
-        ({"retry_delays": [True]}, MessageError, "0 or more"),
-        ({"notice": "NEVER"}, MessageError, "a DeliveryNotice"),
+        ({"retry_delays_s": [-1]}, MessageError, "0 or more"),
+        ({"retry_delays_s": [float("nan")]}, MessageError, "0 or more"),
+        ({"retry_delays_s": [True]}, MessageError, "0 or more"),
+        ({"dsn": "NEVER"}, MessageError, "a DsnOptions"),
     ],
 )
 def test_what_cannot_be_sent_is_refused_at_once(
@@ -117,7 +117,7 @@ def test_what_cannot_be_sent_is_refused_at_once(
 )
 def test_a_notice_that_no_relay_understands_is_refused(fields: dict[str, Any], text: str) -> None:
     with pytest.raises(MessageError, match=text):
-        DeliveryNotice(**fields)
+        DsnOptions(**fields)
 
 
 def test_a_template_is_taken_where_a_text_is() -> None:
@@ -126,10 +126,10 @@ def test_a_template_is_taken_where_a_text_is() -> None:
 
 
 def test_it_must_not_expire_before_it_may_go() -> None:
-    with pytest.raises(MessageError, match="expires_at to be after not_before"):
-        Message(not_before=NOON, expires_at=NOON)
+    with pytest.raises(MessageError, match="expires_at to be after scheduled_at"):
+        Message(scheduled_at=NOON, expires_at=NOON)
     tokyo = NOON.astimezone(timezone(timedelta(hours=9)))
-    assert Message(not_before=tokyo, expires_at=NOON + timedelta(seconds=1)).not_before == NOON
+    assert Message(scheduled_at=tokyo, expires_at=NOON + timedelta(seconds=1)).scheduled_at == NOON
 
 
 def test_a_name_given_twice_is_two_headers_where_that_may_be() -> None:
@@ -139,7 +139,7 @@ def test_a_name_given_twice_is_two_headers_where_that_may_be() -> None:
 
 def test_an_answer_refers_to_its_question_by_id() -> None:
     message = Message(reply_to_message="<q@example.com>")
-    assert message.further_headers == (
+    assert message.extra_headers == (
         ("In-Reply-To", "<q@example.com>"),
         ("References", "<q@example.com>"),
     )
@@ -215,7 +215,7 @@ ADDRESS_HEADERS = [
 def test_only_the_names_in_an_address_header_are_encoded(
     name: str, value: str, written: str
 ) -> None:
-    (header,) = Message(headers={name: value}).further_headers
+    (header,) = Message(headers={name: value}).extra_headers
 
     lines = custom_field(*header).split("\r\n")
     assert "".join(lines) == f"{name}: {written}"
@@ -234,7 +234,7 @@ def test_an_address_header_that_holds_none_is_refused(value: str) -> None:
         datetime.min.replace(tzinfo=timezone(timedelta(hours=1))),
     ],
 )
-@pytest.mark.parametrize("field", ["not_before", "expires_at"])
+@pytest.mark.parametrize("field", ["scheduled_at", "expires_at"])
 def test_a_moment_that_utc_cannot_say_is_refused(field: str, moment: datetime) -> None:
     with pytest.raises(MessageError, match=f"{field} must be a moment between the years"):
         Message(**{field: moment})

@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from postroom.values.address import Address
-from postroom.values.errors import InvalidHeader, MessageError
-from postroom.values.message import Disposition, Draft, Part
-from postroom.values.mime import compose, message_id_for
-from postroom.values.template import TemplateSource
+from postroom.errors import InvalidHeader, MessageError
+from postroom.message.address import Address
+from postroom.message.message import Disposition, Draft, StoredAttachment
+from postroom.message.mime import compose, message_id_for
+from postroom.message.templates import FrozenTemplate
 from tests.mime.drafts import TOKEN, draft, part
 from tests.mime.rules import violations
 
@@ -22,7 +22,7 @@ ANN = Address.parse("Ann <ann@example.com>")
 
 def written(wish: Draft, to: Address | None = ANN) -> str:
     content = compose(wish)
-    shown = None if wish.together else to
+    shown = None if wish.shared else to
     head = content.head(to=shown, message_id=message_id_for(TOKEN, 7, wish.sender))
     raw = head + b"".join(content.tail())
     assert violations(raw, smtputf8=content.needs_smtputf8 or bool(to and to.needs_smtputf8)) == []
@@ -132,7 +132,7 @@ def test_a_copy_to_such_an_address_leaves_the_others_in_ascii() -> None:
 
 def test_everyone_who_is_written_to_together_sees_everyone() -> None:
     people = tuple(Address.parse(f"Person {number} <p{number}@example.com>") for number in range(4))
-    text = written(draft(together=True, to=people[:3], cc=people[3:]))
+    text = written(draft(shared=True, to=people[:3], cc=people[3:]))
 
     assert (
         "To: Person 0 <p0@example.com>, Person 1 <p1@example.com>, Person 2\r\n"
@@ -143,7 +143,7 @@ def test_everyone_who_is_written_to_together_sees_everyone() -> None:
 
 
 def test_where_all_are_hidden_the_header_says_so() -> None:
-    assert "To: undisclosed-recipients:;\r\n" in written(draft(together=True))
+    assert "To: undisclosed-recipients:;\r\n" in written(draft(shared=True))
 
 
 def test_answers_go_where_the_sender_wants_them() -> None:
@@ -239,7 +239,7 @@ def test_a_lone_surrogate_in_a_body_is_an_error_of_ours() -> None:
 
 
 def test_what_is_not_rendered_cannot_be_composed() -> None:
-    wish = draft(subject=object.__new__(TemplateSource))
+    wish = draft(subject=object.__new__(FrozenTemplate))
 
     with pytest.raises(TypeError, match="nothing left to render"):
         compose(wish)
@@ -330,7 +330,9 @@ def test_sizes_are_exact_and_nothing_is_read_to_know_them() -> None:
 
     for size in (0, 1, 56, 57, 58, 1 << 20):
         real = part(bytes(size))
-        unread = Part(**{name: getattr(real, name) for name in Part.__slots__} | {"open": refuse})
+        unread = StoredAttachment(
+            **{name: getattr(real, name) for name in StoredAttachment.__slots__} | {"open": refuse}
+        )
 
         content = compose(draft(attachments=(real,)))
         assert compose(draft(attachments=(unread,))).tail_size_bytes == content.tail_size_bytes

@@ -7,9 +7,9 @@ from email.headerregistry import HeaderRegistry
 import pytest
 from hypothesis import given
 
-from postroom.values.attachment import Attachment
-from postroom.values.errors import MessageError
-from postroom.values.mime.parameters import disposition_field
+from postroom.errors import MessageError
+from postroom.message.attachment import Attachment
+from postroom.message.mime.parts import disposition_field
 from tests.mime.drafts import file_names
 
 

@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postroom.values.errors import ConfigError
-from postroom.values.rate import Rate
-from postroom.values.relay import Relay, Timeouts
-from postroom.values.relay_options import FIELDS, TIMEOUTS, Mechanism, Tls
-from postroom.values.relay_url import masked
+from postroom.errors import ConfigError
+from postroom.relays.options import OPTIONS, TIMEOUTS, AuthMechanism, Rate, TlsMode
+from postroom.relays.relay import Relay, Timeouts
+from postroom.relays.url import masked
 
 
 def test_a_url_says_it_all() -> None:
@@ -25,8 +24,8 @@ def test_a_url_says_it_all() -> None:
     assert relay.password is not None
     assert relay.password.reveal() == "s3cret"
     assert (relay.name, relay.host, relay.port) == ("main", "smtp.example.com", 2525)
-    assert (relay.username, relay.auth) == ("apikey", Mechanism.PLAIN)
-    assert (relay.tls, relay.min_tls) == (Tls.REQUIRED, "1.3")
+    assert (relay.username, relay.auth) == ("apikey", AuthMechanism.PLAIN)
+    assert (relay.tls, relay.min_tls) == (TlsMode.REQUIRED, "1.3")
     assert (relay.ca, relay.cert, relay.key) == ("ca.pem", "me.pem", "me.key")
     assert (relay.ehlo_name, relay.source_address) == ("shop.example.com", "192.0.2.1")
     assert (relay.connections, relay.max_messages_per_connection) == (8, 50)
@@ -41,16 +40,16 @@ def test_a_url_says_it_all() -> None:
 @pytest.mark.parametrize(
     ("url", "port", "tls"),
     [
-        ("smtp://relay.example", 25, Tls.REQUIRED),
-        ("smtp://user:password@relay.example", 587, Tls.REQUIRED),
-        ("smtps://relay.example", 465, Tls.REQUIRED),
-        ("lmtp://relay.example", 24, Tls.REQUIRED),
-        ("lmtp:///run/dovecot/lmtp", 24, Tls.OFF),
-        ("smtp://relay.example:26?tls=off", 26, Tls.OFF),
-        ("smtp://relay.example?tls=Opportunistic", 25, Tls.OPPORTUNISTIC),
+        ("smtp://relay.example", 25, TlsMode.REQUIRED),
+        ("smtp://user:password@relay.example", 587, TlsMode.REQUIRED),
+        ("smtps://relay.example", 465, TlsMode.REQUIRED),
+        ("lmtp://relay.example", 24, TlsMode.REQUIRED),
+        ("lmtp:///run/dovecot/lmtp", 24, TlsMode.OFF),
+        ("smtp://relay.example:26?tls=off", 26, TlsMode.OFF),
+        ("smtp://relay.example?tls=Opportunistic", 25, TlsMode.OPPORTUNISTIC),
     ],
 )
-def test_what_is_left_out_is_sensible(url: str, port: int, tls: Tls) -> None:
+def test_what_is_left_out_is_sensible(url: str, port: int, tls: TlsMode) -> None:
     relay = Relay.parse(url)
     assert (relay.port, relay.tls) == (port, tls)
 
@@ -180,7 +179,7 @@ def test_any_text_is_a_relay_or_a_config_error(text: str) -> None:
 
 
 def test_every_option_sets_a_field_of_its_own() -> None:
-    fields = [name for name, _ in FIELDS.values()]
+    fields = [name for name, _ in OPTIONS.values()]
     assert len(set(fields)) == len(fields)
     assert set(fields) <= set(Relay.__slots__)
     assert set(TIMEOUTS.values()) == set(Timeouts.__slots__)
@@ -189,4 +188,4 @@ def test_every_option_sets_a_field_of_its_own() -> None:
 def test_every_option_is_documented() -> None:
     page = (Path(__file__).parents[2] / "docs" / "relays.md").read_text()
     table = "".join(line for line in page.splitlines() if line.startswith("| `"))
-    assert [option for option in (*FIELDS, *TIMEOUTS) if f"`{option}`" not in table] == []
+    assert [option for option in (*OPTIONS, *TIMEOUTS) if f"`{option}`" not in table] == []

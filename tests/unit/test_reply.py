@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postroom.values.errors import AuthError, ConnectError, Disconnected, RelayError, RelayTimeout
-from postroom.values.reply import Outcome, Reply, classify, classify_error, is_out_of_step
-from postroom.values.states import Fault, Phase, RecipientState
+from postroom.errors import AuthError, ConnectError, Disconnected, RelayError, RelayTimeout
+from postroom.smtp.reply import Outcome, Reply, classify, classify_error, is_out_of_step
+from postroom.states import Fault, Phase, RecipientState
 from tests.unit.real_replies import REAL_REPLIES, SOURCES, RealReply
 
 
@@ -55,7 +55,7 @@ def test_nothing_before_mail_is_held_against_a_recipient(code: int, text: str) -
         outcome = classify(phase, Reply(code=code, lines=(text,)))
         assert outcome.state is RecipientState.DEFERRED
         assert outcome.fault in {Fault.RELAY, Fault.CREDENTIALS}
-        assert not outcome.counts
+        assert not outcome.counts_as_try
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_nothing_before_mail_is_held_against_a_recipient(code: int, text: str) -
 def test_only_deferrals_for_the_recipients_or_the_messages_sake_count(
     text: str, counts: bool
 ) -> None:
-    assert classify(Phase.RCPT, reply(text)).counts is counts
+    assert classify(Phase.RCPT, reply(text)).counts_as_try is counts
 
 
 #: Said to the conversation, by postscreen, Postfix, Exim, Haraka, sendmail, Gmail and amavis.
@@ -102,7 +102,7 @@ def test_a_refusal_of_the_conversation_is_nobodys_fault_but_the_relays(
 ) -> None:
     outcome = classify(phase, reply(text))
     assert (outcome.state, outcome.fault) == (RecipientState.DEFERRED, Fault.RELAY)
-    assert not outcome.counts
+    assert not outcome.counts_as_try
     assert is_out_of_step(phase, reply(text))
 
 
@@ -182,10 +182,10 @@ def test_a_greeting_that_refuses_us_never_rejects_a_recipient() -> None:
 def test_after_the_dot_a_failure_is_in_doubt(kind: type[RelayError]) -> None:
     outcome = classify_error(kind("gone", phase=Phase.DOT, in_doubt=True))
     assert (outcome.state, outcome.phase) == (RecipientState.IN_DOUBT, Phase.DOT)
-    assert not outcome.counts
+    assert not outcome.counts_as_try
 
 
 def test_at_once_is_a_deferral_with_nothing_to_wait_for() -> None:
-    assert Outcome(state=RecipientState.DEFERRED, retry_after_s=0).is_at_once
-    assert not Outcome(state=RecipientState.DEFERRED, retry_after_s=60).is_at_once
-    assert not Outcome(state=RecipientState.DEFERRED).is_at_once
+    assert Outcome(state=RecipientState.DEFERRED, retry_after_s=0).retry_immediately
+    assert not Outcome(state=RecipientState.DEFERRED, retry_after_s=60).retry_immediately
+    assert not Outcome(state=RecipientState.DEFERRED).retry_immediately

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postroom.smtp.breaker import Breaker, BreakerConfig
-from postroom.smtp.route import Router
-from postroom.values.errors import ConfigError
-from postroom.values.relay import Relay
-from postroom.values.route import Failover, RoundRobin, Route, parse_route, relays_in
-from postroom.values.states import Fault
+from postroom.errors import ConfigError
+from postroom.relays.circuit_breaker import CircuitBreaker, CircuitBreakerConfig
+from postroom.relays.relay import Relay
+from postroom.relays.route import Failover, RoundRobin, Route, parse_route, relays_in
+from postroom.relays.selector import RelaySelector
+from postroom.states import Fault
 from tests.clock import Clock
 
 A, B, C, D = (f"smtp://{name}.example" for name in "abcd")
@@ -25,18 +25,19 @@ class Site:
     def __init__(self, text: str) -> None:
         self.clock = Clock()
         route = parse_route(text)
-        config = BreakerConfig(faults=1, cool_down_s=10, growth=2)
+        config = CircuitBreakerConfig(failure_threshold=1, reset_timeout_s=10, backoff_factor=2)
         self.breakers = {
-            relay.name: Breaker(clock=self.clock, config=config) for relay in relays_in(route)
+            relay.name: CircuitBreaker(clock=self.clock, config=config)
+            for relay in relays_in(route)
         }
-        self.router = Router(route, self.breakers)
+        self.router = RelaySelector(route, self.breakers)
 
     def fail(self, *names: str) -> None:
         for name in names:
             self.breakers[f"{name}.example"].record(Fault.RELAY)
 
     def chosen(self, times: int = 1) -> list[str]:
-        chosen = [self.router.choose() for _ in range(times)]
+        chosen = [self.router.select() for _ in range(times)]
         return [relay.host[0] if relay else "-" for relay in chosen]
 
 
@@ -127,7 +128,7 @@ def test_failover_returns_to_the_first_after_its_rest() -> None:
     site.clock.now = 10
     assert site.chosen() == ["a"]
     # Its sender asks for permission: while that one mail probes it, the others go elsewhere.
-    assert site.breakers["a.example"].permits()
+    assert site.breakers["a.example"].allow_request()
     assert site.chosen() == ["b"]
     site.breakers["a.example"].record(None)
     assert site.chosen() == ["a"]
@@ -150,9 +151,9 @@ def test_where_all_rest_none_is_chosen_and_the_shortest_rest_is_told() -> None:
     site.clock.now = 4
     site.fail("b")
     assert site.chosen() == ["-"]
-    assert site.router.pause_s() == 6
+    assert site.router.retry_after_s() == 6
     site.clock.now = 10
-    assert site.router.pause_s() == 0
+    assert site.router.retry_after_s() == 0
 
 
 def test_a_bad_address_never_makes_a_route_fail_over() -> None:

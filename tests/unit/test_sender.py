@@ -10,24 +10,22 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from postroom.delivery.batch import Batch
-from postroom.delivery.clock import monotonic
-from postroom.delivery.desk import Desk, Papers
-from postroom.delivery.gate import Gate
-from postroom.delivery.job import Job
-from postroom.delivery.lines import Lines
-from postroom.delivery.mail import Mail
-from postroom.delivery.outlet import Outlet
-from postroom.delivery.queue import JobQueue
-from postroom.delivery.sender import Office, Sender
-from postroom.delivery.verdict import Verdicts
-from postroom.smtp.opening import Opening
+from postroom.clock import monotonic
+from postroom.delivery.claims import ClaimBatch
+from postroom.delivery.composer import MessageComposer
+from postroom.delivery.mail_transaction import Job
+from postroom.delivery.outcome_buffer import CommitGate, OutcomeBuffer, PendingWrites
+from postroom.delivery.outcomes import OutcomePolicy
+from postroom.delivery.sender import Sender, SenderContext
+from postroom.delivery.sender_pool import LaneQueue, SenderPool
+from postroom.errors import Disconnected
+from postroom.message.envelope import Envelope
+from postroom.relays.pool import ConnectionPool
+from postroom.relays.relay import Relay
+from postroom.smtp.envelope_exchange import EnvelopeReplies
+from postroom.smtp.reply import Reply
 from postroom.smtp.transport import Transport
-from postroom.values.envelope import Envelope
-from postroom.values.errors import Disconnected
-from postroom.values.relay import Relay
-from postroom.values.reply import Reply
-from postroom.values.states import Lane, Phase
+from postroom.states import Lane, Phase
 from tests.unit.claims import claim, stored_message
 
 
@@ -35,33 +33,35 @@ class Willing:
     """A connection to a relay that takes everything up to the dot."""
 
     transactions = 0
-    takes_another = True
+    accepts_more = True
     is_usable = True
     transcript = ""
     refuses_early = False
     max_recipients = None
 
-    def objection(self, envelope: Envelope) -> None: ...
-    def start(self, envelope: Envelope) -> None: ...
-    def send_body(self, chunks: Iterable[bytes]) -> None: ...
+    def local_refusal(self, envelope: Envelope) -> None: ...
+    def send_envelope(self, envelope: Envelope) -> None: ...
+    def send_content(self, chunks: Iterable[bytes]) -> None: ...
     def quit(self) -> None: ...
     def cut(self) -> None: ...
     def close(self) -> None:
         self.is_usable = False
 
-    def opening(self) -> Opening:
+    def read_envelope_replies(self) -> EnvelopeReplies:
         good = Reply(code=250)
         go_on = Reply(code=354)
-        return Opening(mail=good, recipients=(good,), data=go_on, accepted=1, is_open=True)
+        return EnvelopeReplies(
+            mail=good, recipients=(good,), data=go_on, accepted=1, is_ready_for_content=True
+        )
 
-    def finish(self, following: Envelope | None = None) -> tuple[Reply, ...]:
+    def end_data(self, following: Envelope | None = None) -> tuple[Reply, ...]:
         raise AssertionError("expected no dot behind a closed gate")
 
 
 def job(number: int, lease_s: float = 60) -> Job:
     one = claim(number)
-    batch = Batch([one], token=1, lease_s=lease_s, claimed_at=monotonic())
-    return Job(mail=Mail(stored_message()), claims=(one,), batch=batch)
+    batch = ClaimBatch([one], lease_token=1, lease_s=lease_s, claimed_at=monotonic())
+    return Job(mail=MessageComposer(stored_message()), claims=(one,), batch=batch)
 
 
 class Work:
@@ -69,20 +69,20 @@ class Work:
 
     def __init__(self, transport: Transport | Exception, *, gate_of: int = 100) -> None:
         relay = Relay.parse("smtp://relay.example.com?tls=off")
-        self.lines = Lines(connect=self._connect)
-        self.queue = JobQueue({lane.rank: 1 for lane in Lane})
-        self.gate = Gate(max_unrecorded=gate_of, clock=monotonic)
-        self.desk = Desk()
-        self.verdicts = Verdicts(doubt_s=60, random=random)
+        self.lines = ConnectionPool(connect=self._connect)
+        self.queue = LaneQueue({lane.rank: 1 for lane in Lane})
+        self.gate = CommitGate(max_uncommitted=gate_of, clock=monotonic)
+        self.desk = OutcomeBuffer()
+        self.verdicts = OutcomePolicy(in_doubt_retry_s=60, random=random)
         self._transport = transport
-        office = Office(
-            desk=self.desk,
+        office = SenderContext(
+            buffer=self.desk,
             gate=self.gate,
-            verdicts=self.verdicts,
-            lines=self.lines,
-            lingers=False,
+            policy=self.verdicts,
+            connections=self.lines,
+            keep_connections=False,
         )
-        outlet = Outlet(
+        outlet = SenderPool(
             relay,
             breaker=self.lines.breaker(relay),
             throttle=self.lines.throttle(relay),
@@ -97,12 +97,12 @@ class Work:
             raise self._transport
         return self._transport
 
-    def of(self, *jobs: Job) -> Papers:
+    def of(self, *jobs: Job) -> PendingWrites:
         """Let the sender take these jobs one after the other; return what it laid on the desk."""
         self.queue.put(jobs)
         while len(self.queue):
             self.sender._take_one()
-        return self.desk.take()
+        return self.desk.drain()
 
 
 def test_a_lease_that_runs_out_at_the_gate_gives_back_the_mail_and_the_one_after_it() -> None:
@@ -110,25 +110,25 @@ def test_a_lease_that_runs_out_at_the_gate_gives_back_the_mail_and_the_one_after
     work.gate.close()
     work.queue.put([job(2)])
     work.sender._deliver(job(1, lease_s=0.2))
-    assert [one.recipient_id for one in work.desk.take().released] == [1]
+    assert [one.recipient_id for one in work.desk.drain().released] == [1]
     assert [one.claims[0].recipient_id for one in work.queue.close()] == [2]
 
 
 class Accepting(Willing):
     """A connection to a relay that takes everything."""
 
-    def finish(self, following: Envelope | None = None) -> tuple[Reply, ...]:
+    def end_data(self, following: Envelope | None = None) -> tuple[Reply, ...]:
         return (Reply(code=250),)
 
 
-class Unpreparable(Mail):
+class Unpreparable(MessageComposer):
     """A mail that this machine cannot compose, because of ``error``."""
 
     def __init__(self, error: Exception) -> None:
-        super().__init__(stored_message(retry_delays=()))
+        super().__init__(stored_message(retry_delays_s=()))
         self._error = error
 
-    def address(self, claims: Any, budget: Any = None) -> Any:
+    def compose_for(self, claims: Any, budget: Any = None) -> Any:
         raise self._error
 
 
@@ -146,14 +146,14 @@ def test_what_this_machine_has_too_little_of_puts_all_mail_in_hand_off_once(
 ) -> None:
     work = Work(Accepting())
     short = [replace(job(number), mail=Unpreparable(error)) for number in range(12)]
-    results = work.of(*short).results
-    assert {(one.state, one.fault, one.counts, one.relay) for one in results} == {
+    results = work.of(*short).outcomes
+    assert {(one.state, one.fault, one.counts_as_try, one.relay) for one in results} == {
         ("deferred", "ourselves", False, None)
     }
     assert all(said in (one.reply or "") for one in results)
     assert {one.due_in_s for one in results} == {5}
     work.of(job(1))
-    [after] = work.of(short[0]).results
+    [after] = work.of(short[0]).outcomes
     assert after.due_in_s == 5
 
 
@@ -169,31 +169,33 @@ class Odd(Willing):
         raise self._error
 
 
-@pytest.mark.parametrize("where", ["objection", "start", "opening", "send_body"])
+@pytest.mark.parametrize(
+    "where", ["local_refusal", "send_envelope", "read_envelope_replies", "send_content"]
+)
 @pytest.mark.parametrize("error", [TypeError("odd"), MemoryError(), AssertionError("odd")])
 def test_an_unexpected_error_before_the_dot_defers_and_says_what_it_was(
     where: str, error: Exception
 ) -> None:
     papers = Work(Odd(where, error)).of(job(1), job(2))
-    assert [result.claim.recipient_id for result in papers.results] == [1, 2]
-    for result in papers.results:
+    assert [result.claim.recipient_id for result in papers.outcomes] == [1, 2]
+    for result in papers.outcomes:
         assert (result.state, result.fault) == ("deferred", "ourselves")
         assert result.reply is not None
         assert type(error).__name__ in result.reply
 
 
 def test_an_unexpected_error_behind_the_gate_is_in_doubt_and_the_next_mail_goes_on() -> None:
-    work = Work(Odd("finish", TypeError("odd")))
+    work = Work(Odd("end_data", TypeError("odd")))
     papers = work.of(job(1))
-    [result] = papers.results
-    assert (result.state, result.fault, papers.passed) == ("in_doubt", "ourselves", 1)
+    [result] = papers.outcomes
+    assert (result.state, result.fault, papers.admitted) == ("in_doubt", "ourselves", 1)
     assert result.reply == "unexpected error: TypeError: odd; see the worker's log"
 
 
 def test_an_unexpected_error_while_connecting_leaves_no_claim_behind() -> None:
     papers = Work(KeyError("host")).of(job(1), job(2))
-    assert [result.claim.recipient_id for result in papers.results] == [1, 2]
-    assert papers.results[0].reply == "unexpected error: KeyError: 'host'; see the worker's log"
+    assert [result.claim.recipient_id for result in papers.outcomes] == [1, 2]
+    assert papers.outcomes[0].reply == "unexpected error: KeyError: 'host'; see the worker's log"
 
 
 def test_an_error_while_the_outcome_is_made_lets_the_lease_run_out(
@@ -202,20 +204,20 @@ def test_an_error_while_the_outcome_is_made_lets_the_lease_run_out(
     def fail(*_: object) -> Any:
         raise ValueError("no verdict")
 
-    work = Work(Odd("start", TypeError("odd")))
-    monkeypatch.setattr(Verdicts, "result", fail)
+    work = Work(Odd("send_envelope", TypeError("odd")))
+    monkeypatch.setattr(OutcomePolicy, "record_for", fail)
     assert [one.recipient_id for one in work.of(job(1)).abandoned] == [1]
 
 
 def test_an_address_that_breaks_out_of_its_command_harms_nobody_else() -> None:
     class Accepting(Willing):
-        def finish(self, following: Envelope | None = None) -> tuple[Reply, ...]:
+        def end_data(self, following: Envelope | None = None) -> tuple[Reply, ...]:
             return (Reply(code=250),)
 
     odd = job(2)
     odd.claims[0].address = "ann@example.com>\r\nRCPT TO:<eve@evil.example"
     papers = Work(Accepting()).of(job(1), odd, job(3))
-    states = {result.claim.recipient_id: result.state for result in papers.results}
+    states = {result.claim.recipient_id: result.state for result in papers.outcomes}
     assert states == {1: "accepted", 2: "rejected", 3: "accepted"}
 
 
@@ -224,7 +226,7 @@ class Dropped(Willing):
 
     transactions = 1
 
-    def opening(self) -> Opening:
+    def read_envelope_replies(self) -> EnvelopeReplies:
         raise Disconnected("gone", phase=Phase.MAIL)
 
 
@@ -233,10 +235,15 @@ class Stale(Willing):
 
     transactions = 1
 
-    def opening(self) -> Opening:
+    def read_envelope_replies(self) -> EnvelopeReplies:
         closing = Reply(code=421)
-        return Opening(
-            mail=closing, recipients=(None,), data=None, accepted=0, is_open=False, is_reused=True
+        return EnvelopeReplies(
+            mail=closing,
+            recipients=(None,),
+            data=None,
+            accepted=0,
+            is_ready_for_content=False,
+            is_reused=True,
         )
 
 
@@ -248,8 +255,8 @@ def test_a_connection_dropped_between_mails_is_free_twice_in_a_row_and_then_a_fa
     work.queue.put([job(1)])
     for _ in range(2):
         work.sender._take_one()
-        assert work.desk.take().results == ()
+        assert work.desk.drain().outcomes == ()
         assert len(work.queue) == 1
     work.sender._take_one()
-    [result] = work.desk.take().results
+    [result] = work.desk.drain().outcomes
     assert (result.state, result.fault, len(work.queue)) == ("deferred", "relay", 0)

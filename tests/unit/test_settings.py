@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from postroom.settings import LogFormat, Settings
-from postroom.settings_file import settings_file
-from postroom.values.config import WorkerConfig
-from postroom.values.errors import ConfigError
-from postroom.values.states import Lane, OnDoubt
+from postroom.config.settings import LogFormat, Settings
+from postroom.config.sources import settings_path
+from postroom.delivery.config import WorkerConfig
+from postroom.errors import ConfigError
+from postroom.states import Lane, OnDoubt
 
 SECRET = "correct-horse-battery"
 
@@ -44,18 +44,20 @@ def test_without_environment_and_file_every_setting_has_its_default() -> None:
 
 
 def test_the_file_in_the_current_directory_is_read() -> None:
-    write('sender = "Shop <shop@example.com>"\ntemplates = ["a", "b"]\n[lanes]\nurgent = 9\n')
+    write(
+        'sender = "Shop <shop@example.com>"\ntemplates = ["a", "b"]\n[lane_weights]\nurgent = 9\n'
+    )
     settings = Settings.load()
     assert settings.sender == "Shop <shop@example.com>"
     assert settings.templates == (Path("a"), Path("b"))
-    assert settings.lanes == {Lane.URGENT: 9}
+    assert settings.lane_weights == {Lane.URGENT: 9}
 
 
 def test_the_environment_beats_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    write("connections = 2\nbatch = 20\n")
-    monkeypatch.setenv("POSTROOM_CONNECTIONS", "7")
+    write("connections_per_relay = 2\nclaim_batch_size = 20\n")
+    monkeypatch.setenv("POSTROOM_CONNECTIONS_PER_RELAY", "7")
     settings = Settings.load()
-    assert (settings.connections, settings.batch) == (7, 20)
+    assert (settings.connections_per_relay, settings.claim_batch_size) == (7, 20)
 
 
 def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,10 +70,10 @@ def test_postroom_config_names_another_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     other = tmp_path / "other.toml"
-    other.write_text("batch = 3\n")
+    other.write_text("claim_batch_size = 3\n")
     monkeypatch.setenv("POSTROOM_CONFIG", str(other))
-    assert Settings.load().batch == 3
-    assert settings_file() == other
+    assert Settings.load().claim_batch_size == 3
+    assert settings_path() == other
 
 
 def test_a_file_that_is_named_must_exist(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,15 +83,15 @@ def test_a_file_that_is_named_must_exist(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_lanes_and_folders_can_be_said_in_one_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("POSTROOM_LANES", "urgent=8, bulk=2")
+    monkeypatch.setenv("POSTROOM_LANE_WEIGHTS", "urgent=8, bulk=2")
     monkeypatch.setenv("POSTROOM_TEMPLATES", os.pathsep.join(["mail", "shared"]))
     settings = Settings.load()
-    assert settings.lanes == {Lane.URGENT: 8, Lane.BULK: 2}
+    assert settings.lane_weights == {Lane.URGENT: 8, Lane.BULK: 2}
     assert settings.templates == (Path("mail"), Path("shared"))
 
 
 def test_a_lane_that_is_left_out_keeps_its_weight(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("POSTROOM_LANES", "bulk=3")
+    monkeypatch.setenv("POSTROOM_LANE_WEIGHTS", "bulk=3")
     weights = Settings.load().worker_config().lane_weights
     assert weights == {**WorkerConfig().lane_weights, Lane.BULK: 3}
 
@@ -106,7 +108,7 @@ def test_relays_can_be_a_table_of_names() -> None:
 
 def test_relays_become_routes_and_rules(monkeypatch: pytest.MonkeyPatch) -> None:
     write(
-        'connections = 9\n[relay]\none = "smtp://one.example"\ntwo = "smtp://two.example"\n'
+        'connections_per_relay = 9\n[relay]\none = "smtp://one.example"\ntwo = "smtp://two.example"\n'
         'both = "failover(one two)"\n[relay_by_lane]\nbulk = "two"\n'
     )
     monkeypatch.setenv("POSTROOM_RELAY_BY_SENDER", "news.example=both")
@@ -139,10 +141,10 @@ def test_an_unknown_variable_is_named_with_the_nearest_one(
 def test_a_value_that_does_not_fit_is_named_with_what_would(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("POSTROOM_CONNECTIONS", "many")
+    monkeypatch.setenv("POSTROOM_CONNECTIONS_PER_RELAY", "many")
     monkeypatch.setenv("POSTROOM_LOG_FORMAT", "xml")
     text = refusal()
-    assert "POSTROOM_CONNECTIONS" in text
+    assert "POSTROOM_CONNECTIONS_PER_RELAY" in text
     assert "'many'" in text
     assert "'text' or 'json'" in text
 
@@ -167,8 +169,8 @@ def test_no_error_and_no_repr_shows_a_secret(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_settings_made_by_hand_beat_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("POSTROOM_BATCH", "5")
-    assert Settings(batch=9).batch == 9
+    monkeypatch.setenv("POSTROOM_CLAIM_BATCH_SIZE", "5")
+    assert Settings(claim_batch_size=9).claim_batch_size == 9
 
 
 def test_the_page_of_settings_says_what_the_settings_say() -> None:

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postroom.values.states import (
+from postroom.states import (
     FINAL_STATES,
     TRANSITIONS,
     Lane,
     RecipientState,
-    may_follow,
+    can_transition,
     message_state,
 )
 
@@ -39,7 +39,7 @@ def test_every_state_has_a_line_in_the_table() -> None:
 def test_what_may_follow_is_what_the_table_says(
     before: RecipientState, after: RecipientState
 ) -> None:
-    assert may_follow(before, after) is (after in TRANSITIONS[before])
+    assert can_transition(before, after) is (after in TRANSITIONS[before])
 
 
 def test_every_state_is_reached_from_queued() -> None:
@@ -54,12 +54,12 @@ def test_accepted_is_reached_from_everywhere_and_left_for_nowhere(state: Recipie
 
 @pytest.mark.parametrize("state", sorted(FINAL_STATES - {RecipientState.ACCEPTED}))
 def test_what_ended_without_being_sent_can_be_queued_again(state: RecipientState) -> None:
-    assert may_follow(state, RecipientState.QUEUED)
+    assert can_transition(state, RecipientState.QUEUED)
 
 
 @pytest.mark.parametrize("state", sorted(FINAL_STATES))
 def test_what_has_ended_is_never_sent_by_itself(state: RecipientState) -> None:
-    assert not may_follow(state, RecipientState.SENDING)
+    assert not can_transition(state, RecipientState.SENDING)
 
 
 @given(st.lists(st.sampled_from(STATES), min_size=1))

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import escape
 
-from postroom.values.errors import ConfigError, TemplateError
-from postroom.values.template import Template, Templates, freeze
+from postroom.errors import ConfigError, TemplateError
+from postroom.message.templates import Template, Templates, freeze
 from tests.unit.templates import NOTHING, folder, html_of, text_of
 
 LAYOUT = "<body>{% block main %}{% endblock %}{% include 'footer.html' %}</body>"

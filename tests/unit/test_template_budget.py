@@ -12,9 +12,9 @@ from typing import Any
 import jinja2
 import pytest
 
-from postroom.values.errors import ConfigError, TemplateError, TemplateTooSlow
-from postroom.values.message import Draft
-from postroom.values.template import RenderBudget, Template, Templates
+from postroom.errors import ConfigError, TemplateError, TemplateTooSlow
+from postroom.message.message import Draft
+from postroom.message.templates import RenderBudget, Template, Templates
 from tests.mime.drafts import draft
 from tests.unit.templates import folder, source_of, text_of
 

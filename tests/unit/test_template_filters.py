@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postroom.values.errors import TemplateError
-from postroom.values.template import Template
+from postroom.errors import TemplateError
+from postroom.message.templates import Template
 from tests.unit.templates import delivered, folder, text_of
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -98,7 +98,7 @@ def test_without_babel_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch
     original = builtins.__import__
 
     def without_babel(name: str, *arguments: Any) -> Any:
-        if name == "postroom.values.template" and "localized" in (arguments[2] or ()):
+        if name == "postroom.message.templates" and "localized" in (arguments[2] or ()):
             raise ImportError("No module named 'babel'")
         return original(name, *arguments)
 

@@ -27,6 +27,6 @@ def main() -> None:
 
 def _told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print a traceback; what it quotes may be a stranger's text, which no terminal shall obey."""
-    from postroom.cli.output import clean
+    from postroom.text import safe_for_terminal
 
-    sys.stderr.write(clean("".join(traceback.format_exception(kind, error, trace))))
+    sys.stderr.write(safe_for_terminal("".join(traceback.format_exception(kind, error, trace))))

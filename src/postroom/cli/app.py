@@ -11,24 +11,12 @@ from typing import Annotated
 import typer
 
 from postroom import __version__
-from postroom.cli import (
-    db,
-    decide,
-    init,
-    logs,
-    messages,
-    preview,
-    prune,
-    relay,
-    send,
-    status,
-    suppress,
-)
+from postroom.cli import database, logs, messages, preview, relay, send, status, suppressions
 from postroom.cli import worker as delivery
 from postroom.cli.demo import command as demo
-from postroom.cli.errors import ExitCode, failure
-from postroom.cli.output import complain
-from postroom.settings_file import CONFIG_VARIABLE
+from postroom.cli.errors import ExitCode, describe
+from postroom.cli.output import print_error
+from postroom.config.sources import CONFIG_VARIABLE
 
 app = typer.Typer(
     name="postroom",
@@ -48,16 +36,16 @@ app.command(rich_help_panel=_LOOK)(status.status)
 app.command("list", rich_help_panel=_LOOK)(messages.list_messages)
 app.command(rich_help_panel=_LOOK)(messages.show)
 app.command(rich_help_panel=_LOOK)(messages.explain)
-app.command(rich_help_panel=_DECIDE)(decide.retry)
-app.command(rich_help_panel=_DECIDE)(decide.cancel)
-app.command(rich_help_panel=_DECIDE)(decide.resolve)
-app.command(rich_help_panel=_DECIDE)(suppress.suppress)
-app.command(rich_help_panel=_DECIDE)(suppress.unsuppress)
-app.command(rich_help_panel=_SET_UP)(init.init)
+app.command(rich_help_panel=_DECIDE)(messages.retry)
+app.command(rich_help_panel=_DECIDE)(messages.cancel)
+app.command(rich_help_panel=_DECIDE)(messages.resolve)
+app.command(rich_help_panel=_DECIDE)(suppressions.suppress)
+app.command(rich_help_panel=_DECIDE)(suppressions.unsuppress)
+app.command(rich_help_panel=_SET_UP)(database.init)
 app.command(rich_help_panel=_SET_UP)(demo.demo)
-app.command(rich_help_panel=_SET_UP)(prune.prune)
+app.command(rich_help_panel=_SET_UP)(database.prune)
 app.add_typer(relay.app, name="relay", rich_help_panel=_SET_UP)
-app.add_typer(db.app, name="db", rich_help_panel=_SET_UP)
+app.add_typer(database.app, name="db", rich_help_panel=_SET_UP)
 
 
 def _print_version(wanted: bool) -> None:
@@ -103,8 +91,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if "--traceback" in given:
             raise
-        found = failure(error)
+        found = describe(error)
         if found.text:
-            complain(found.text)
+            print_error(found.text)
         return found.code
     return code if isinstance(code, int) else ExitCode.OK

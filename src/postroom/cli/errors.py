@@ -9,10 +9,10 @@ from typing import Protocol, runtime_checkable
 
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
-from postroom.values.errors import (
+from postroom.errors import (
     AuthError,
     ConfigError,
-    KeyConflict,
+    IdempotencyConflict,
     MessageError,
     PostroomError,
     RelayError,
@@ -54,7 +54,7 @@ class CommandError(PostroomError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+class ErrorReport:
     """An error as a person and a script see it."""
 
     text: str
@@ -65,23 +65,23 @@ class Failure:
 _CODES: tuple[tuple[type[PostroomError], ExitCode], ...] = (
     (AuthError, ExitCode.CONFIGURATION),
     (ConfigError, ExitCode.CONFIGURATION),
-    (KeyConflict, ExitCode.TOO_LATE),
+    (IdempotencyConflict, ExitCode.TOO_LATE),
     (MessageError, ExitCode.REFUSED),
     (RelayError, ExitCode.UNREACHABLE),
     (UnknownMessage, ExitCode.NOT_FOUND),
 )
 
 
-def failure(error: Exception) -> Failure:
+def describe(error: Exception) -> ErrorReport:
     """Return what to say about ``error``, and with which code to leave."""
     if isinstance(error, CommandError):
-        return Failure(text=str(error), code=error.code)
+        return ErrorReport(text=str(error), code=error.code)
     if isinstance(error, PostroomError):
-        return Failure(text=str(error), code=_code(error))
+        return ErrorReport(text=str(error), code=_code(error))
     if isinstance(error, SQLAlchemyError):
         return _database_failure(error)
     if isinstance(error, OSError):
-        return Failure(text=_file_text(error), code=ExitCode.REFUSED)
+        return ErrorReport(text=_file_text(error), code=ExitCode.REFUSED)
     return _usage_failure(error) or _defect(error)
 
 
@@ -106,21 +106,21 @@ class _UsageError(Protocol):
     def format_message(self) -> str: ...
 
 
-def _usage_failure(error: Exception) -> Failure | None:
+def _usage_failure(error: Exception) -> ErrorReport | None:
     if not isinstance(error, _UsageError):
         return None
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "postroom"
     text = " ".join(error.format_message().split())
     if not text:  # nothing was asked for, and help has been shown instead
-        return Failure(text="", code=ExitCode.USAGE)
-    return Failure(text=f"{text}\nTry: {path} --help", code=ExitCode.USAGE)
+        return ErrorReport(text="", code=ExitCode.USAGE)
+    return ErrorReport(text=f"{text}\nTry: {path} --help", code=ExitCode.USAGE)
 
 
-def _database_failure(error: SQLAlchemyError) -> Failure:
+def _database_failure(error: SQLAlchemyError) -> ErrorReport:
     """Leave the statement and its parameters out: they hold people's mail."""
     if isinstance(error, OperationalError):
-        return Failure(
+        return ErrorReport(
             text=f"the database failed: {_first_line(str(error.orig))}\n"
             "whatever was not committed was not done: try again",
             code=ExitCode.UNREACHABLE,
@@ -133,8 +133,8 @@ def _file_text(error: OSError) -> str:
     return f"{error.filename}: {reason}" if error.filename else reason
 
 
-def _defect(error: BaseException) -> Failure:
-    return Failure(
+def _defect(error: BaseException) -> ErrorReport:
+    return ErrorReport(
         text=f"a defect: {type(error).__name__}: {_first_line(str(error))}\n"
         "`postroom --traceback …` shows where; please report it",
         code=ExitCode.DEFECT,

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from postroom.cli.output import clean
+from postroom.config.settings import LogFormat, LogLevel
 from postroom.log import PREFIX
-from postroom.settings import LogFormat, LogLevel
+from postroom.text import safe_for_terminal
 
 #: What every record carries; anything else on it came by ``extra=``.
 _ORDINARY = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -42,11 +42,11 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line, and its traceback below where it has one."""
         pairs = (f"{name}={_quoted(value)}" for name, value in _extras(record).items())
-        event = clean(record.getMessage())
+        event = safe_for_terminal(record.getMessage())
         line = " ".join((_time(record), record.levelname.lower(), event, *pairs))
         if not record.exc_info:
             return line
-        return f"{line}\n{clean(self.formatException(record.exc_info))}"
+        return f"{line}\n{safe_for_terminal(self.formatException(record.exc_info))}"
 
 
 class JsonFormatter(logging.Formatter):

@@ -7,11 +7,83 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from postroom.cli.opening import opened
-from postroom.cli.options import AsJson, MessageId
-from postroom.cli.output import brief, clean, grid, pairs, print_json, say
-from postroom.storage.queries import AttemptRecord, MessageStatus, Search
-from postroom.values.states import Lane, RecipientState
+from postroom.cli.context import open_outbox
+from postroom.cli.errors import CommandError, ExitCode
+from postroom.cli.options import Addresses, AsJson, MessageId
+from postroom.cli.output import echo, grid, pairs, print_json, short_time
+from postroom.states import Lane, RecipientState
+from postroom.storage.queries import Attempt, MessageStatus, Search
+from postroom.text import safe_for_terminal
+
+
+def retry(message_id: MessageId, to: Addresses = None, as_json: AsJson = False) -> None:
+    """Try again now: recipients that were rejected, deferred, cancelled, expired or suppressed.
+
+    A recipient that a relay accepted is never sent to again. Leaves with 5 where there was none
+    to try again.
+    """
+    with open_outbox() as context, context.writing() as connection:
+        again = context.outbox.retry(connection, message_id, to)
+    if not again:
+        raise _nothing_to(f"message {message_id} has no such recipient to try again", message_id)
+    _tell("will be tried again", again, as_json)
+
+
+def cancel(message_id: MessageId, as_json: AsJson = False) -> None:
+    """Stop a message for every recipient whose mail is not on the wire yet.
+
+    Leaves with 5 where it is too late for any of them, and says for whom.
+    """
+    with open_outbox() as context, context.writing() as connection:
+        done = context.outbox.cancel(connection, message_id)
+    if not done.cancelled and not done.too_late:
+        raise _nothing_to(f"message {message_id} has nothing left to cancel", message_id)
+    if as_json:
+        print_json(done)
+    else:
+        for address in done.cancelled:
+            echo(f"{address}: cancelled")
+        for address in done.too_late:
+            echo(f"{address}: too late")
+    if done.too_late:
+        raise typer.Exit(ExitCode.TOO_LATE)
+
+
+def resolve(
+    message_id: MessageId,
+    sent: Annotated[
+        bool | None,
+        typer.Option("--sent/--resend", help="The relay has the mail / send it (again)."),
+    ] = None,
+    to: Addresses = None,
+    as_json: AsJson = False,
+) -> None:
+    """Decide for recipients in doubt: the connection broke after the final dot, before its reply.
+
+    The relay's own log knows whether it took the mail: look for the Message-ID, which
+    `postroom preview ID --to ADDRESS` prints.
+    """
+    if sent is None:
+        raise typer.BadParameter("say --sent or --resend")
+    with open_outbox() as context, context.writing() as connection:
+        settled = context.outbox.resolve(connection, message_id, sent=sent, addresses=to)
+    if not settled:
+        raise _nothing_to(f"message {message_id} has no such recipient in doubt", message_id)
+    _tell("accepted" if sent else "will be sent again", settled, as_json)
+
+
+def _nothing_to(text: str, message_id: int) -> CommandError:
+    return CommandError(
+        f"{text}:\n`postroom show {message_id}` says where each one stands", ExitCode.TOO_LATE
+    )
+
+
+def _tell(what: str, addresses: tuple[str, ...], as_json: bool) -> None:
+    if as_json:
+        print_json({"recipients": addresses})
+        return
+    for address in addresses:
+        echo(f"{address}: {what}")
 
 
 def list_messages(
@@ -30,18 +102,24 @@ def list_messages(
 ) -> None:
     """List messages, the newest first."""
     search = Search(
-        state=state, address=address, tag=tag, lane=lane, key=key, limit=limit, before_id=before
+        state=state,
+        address=address,
+        tag=tag,
+        lane=lane,
+        idempotency_key=key,
+        limit=limit,
+        before_id=before,
     )
-    with opened() as desk, desk.reading() as connection:
-        found = desk.outbox.search(connection, search)
+    with open_outbox() as context, context.reading() as connection:
+        found = context.outbox.search(connection, search)
     if as_json:
         print_json(found)
         return
     rows = [(m.id, m.created_at, m.state, m.recipients, m.subject) for m in found]
     if not rows:
-        say("no message")
+        echo("no message")
         return
-    say(grid(["id", "enqueued", "state", ">recipients", "subject"], rows))
+    echo(grid(["id", "enqueued", "state", ">recipients", "subject"], rows))
 
 
 def show(
@@ -52,43 +130,43 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show one message: its recipients, every attempt, and what the relay replied."""
-    with opened() as desk, desk.reading() as connection:
-        message = desk.outbox.status(connection, message_id)
-        attempts = desk.outbox.attempts(connection, message_id)
+    with open_outbox() as context, context.reading() as connection:
+        message = context.outbox.status(connection, message_id)
+        attempts = context.outbox.attempts(connection, message_id)
     if as_json:
         print_json({"message": message, "attempts": attempts})
         return
-    say(_head(message))
-    say()
-    say(_recipients(message))
+    echo(_head(message))
+    echo()
+    echo(_recipients(message))
     if attempts:
-        say()
-        say(_attempts(attempts))
+        echo()
+        echo(_attempts(attempts))
     if transcript:
         _transcripts(attempts)
 
 
 def explain(message_id: MessageId, as_json: AsJson = False) -> None:
     """Say for each recipient why its mail has not gone, and when it will."""
-    with opened() as desk, desk.reading() as connection:
-        reasons = desk.outbox.explain(connection, message_id)
+    with open_outbox() as context, context.reading() as connection:
+        reasons = context.outbox.explain(connection, message_id)
     if as_json:
         print_json(reasons)
         return
     rows = ((one.address, one.state, one.why, one.next_at) for one in reasons)
-    say(grid(["recipient", "state", "why", "next"], rows))
+    echo(grid(["recipient", "state", "why", "next"], rows))
 
 
 def _head(message: MessageStatus) -> Table:
     facts = {
         "message": message.id,
-        "key": message.key,
+        "key": message.idempotency_key,
         "subject": message.subject,
         "from": message.sender,
         "lane": message.lane,
         "tags": ", ".join(message.tags),
         "enqueued": message.created_at,
-        "not before": message.not_before,
+        "not before": message.scheduled_at,
         "expires": message.expires_at,
         "state": message.state,
     }
@@ -97,20 +175,21 @@ def _head(message: MessageStatus) -> Table:
 
 def _recipients(message: MessageStatus) -> Table:
     rows = (
-        (one.address, one.state, one.attempts, one.due_at, one.reply) for one in message.recipients
+        (one.address, one.state, one.attempt_count, one.due_at, one.reply)
+        for one in message.recipients
     )
     return grid(["recipient", "state", ">tries", "next", "reply"], rows)
 
 
-def _attempts(attempts: tuple[AttemptRecord, ...]) -> Table:
+def _attempts(attempts: tuple[Attempt, ...]) -> Table:
     rows = (
-        (brief(one.at), one.address, one.relay, one.phase, one.outcome, one.reply)
+        (short_time(one.attempted_at), one.address, one.relay, one.phase, one.outcome, one.reply)
         for one in attempts
     )
     return grid(["attempt", "recipient", "relay", "phase", "outcome", "reply"], rows)
 
 
-def _transcripts(attempts: tuple[AttemptRecord, ...]) -> None:
+def _transcripts(attempts: tuple[Attempt, ...]) -> None:
     for attempt in attempts:
         if attempt.transcript:
-            say(f"\n{attempt.address}, {attempt.phase}:\n{clean(attempt.transcript)}")
+            echo(f"\n{attempt.address}, {attempt.phase}:\n{safe_for_terminal(attempt.transcript)}")

@@ -19,7 +19,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d|w)", re.IGNORECASE)
 _UNITS = {"s": "seconds", "m": "minutes", "min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-def duration(text: str) -> timedelta:
+def parse_duration(text: str) -> timedelta:
     """Read ``90s``, ``15m``, ``2h``, ``30d`` or ``4w``."""
     found = _DURATION.fullmatch(text.strip())
     if not found:
@@ -30,13 +30,13 @@ def duration(text: str) -> timedelta:
         raise typer.BadParameter(f"expected a duration of years at most, got: {text}") from None
 
 
-def moment(text: str) -> datetime:
+def parse_time(text: str) -> datetime:
     """Read a time like ``2026-01-31T09:30`` (this machine's zone unless it names one) or ``+2h``.
 
     A time that begins with ``+`` counts from now.
     """
     if text.startswith("+"):
-        return datetime.now(UTC) + duration(text[1:])
+        return datetime.now(UTC) + parse_duration(text[1:])
     try:
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError, OSError):

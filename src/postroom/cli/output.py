@@ -13,7 +13,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from postroom.values.states import RecipientState
+from postroom.states import RecipientState
+from postroom.text import safe_for_terminal
 
 #: Wide enough that no line is ever broken where a program reads it.
 _PIPED_WIDTH = 1000
@@ -44,21 +45,23 @@ def console(*, stderr: bool = False) -> Console:
     )
 
 
-def say(what: str | RenderableType = "") -> None:
+def echo(what: str | RenderableType = "") -> None:
     """Print a line, or something laid out, for people."""
-    console().print(clean(what) if isinstance(what, str) else what)
+    console().print(safe_for_terminal(what) if isinstance(what, str) else what)
 
 
-def complain(text: str) -> None:
+def print_error(text: str) -> None:
     """Print an error in two lines at most; the second, where there is one, says what to do."""
     lines = text.splitlines()
     if len(lines) > 2:
         lines = ["; ".join(lines)]
     first, *rest = lines or [""]
     screen = console(stderr=True)
-    screen.print(Text.assemble(("postroom: ", "bold red"), clean(first)), soft_wrap=True)
+    screen.print(
+        Text.assemble(("postroom: ", "bold red"), safe_for_terminal(first)), soft_wrap=True
+    )
     for line in rest:
-        screen.print(clean(line), soft_wrap=True)
+        screen.print(safe_for_terminal(line), soft_wrap=True)
 
 
 def grid(columns: Sequence[str], rows: Iterable[Sequence[object]] = ()) -> Table:
@@ -98,30 +101,25 @@ def cell(value: object) -> Text:
     if isinstance(value, Text):
         return value
     if isinstance(value, datetime):
-        return Text(moment(value), style="bright_black")
+        return Text(iso_time(value), style="bright_black")
     if isinstance(value, RecipientState):
         return Text(value.value, style=_STYLES.get(value, ""))
     if isinstance(value, int) and not isinstance(value, bool):
         return Text(f"{value:,}")
-    return Text(clean(str(value).strip()))
+    return Text(safe_for_terminal(str(value).strip()))
 
 
-def clean(text: str) -> str:
-    """Replace what could steer a terminal: replies and subjects come from strangers."""
-    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
-def moment(when: datetime) -> str:
+def iso_time(when: datetime) -> str:
     """Return a time as ``2026-01-31 09:30:00Z``."""
     return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
-def brief(when: datetime) -> str:
+def short_time(when: datetime) -> str:
     """Return a time of the last months as ``01-31 09:30:00``, UTC as all of them."""
     return when.astimezone(UTC).strftime("%m-%d %H:%M:%S")
 
 
-def seconds(duration_s: float) -> str:
+def human_duration(duration_s: float) -> str:
     """Return a duration as people say it: ``4 s``, ``3 min``, ``5 h``, ``2 d``."""
     for size, unit, upto in ((1, "s", 120), (60, "min", 7200), (3600, "h", 172_800)):
         if duration_s < upto:
@@ -131,7 +129,7 @@ def seconds(duration_s: float) -> str:
 
 def print_json(value: object) -> None:
     """Print ``value`` as JSON: dataclasses as objects, times in ISO 8601."""
-    text = json.dumps(plain(value), indent=2, ensure_ascii=False)
+    text = json.dumps(to_plain(value), indent=2, ensure_ascii=False)
     # JSON itself escapes ESC and its like, but no C1 control, DEL, or change of direction.
     shown = "".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in text)
     sys.stdout.write(shown + "\n")
@@ -143,7 +141,7 @@ def write_text(text: str) -> None:
     Args:
         text: What is printed, line ends included.
     """
-    sys.stdout.write(clean(text.expandtabs()) if sys.stdout.isatty() else text)
+    sys.stdout.write(safe_for_terminal(text.expandtabs()) if sys.stdout.isatty() else text)
 
 
 def write_bytes(chunks: Iterable[bytes]) -> None:
@@ -163,16 +161,16 @@ def _escaped(character: str) -> str:
     return json.dumps(character)[1:-1].replace("\x7f", "\\u007f")
 
 
-def plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
     """Return ``value`` made of what JSON knows."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        return {field.name: to_plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
-        return {str(name): plain(item) for name, item in value.items()}
+        return {str(name): to_plain(item) for name, item in value.items()}
     if isinstance(value, datetime):
         return value.isoformat()
     if value is None or isinstance(value, (str, bool, int, float)):
         return str(value) if isinstance(value, str) else value
     if isinstance(value, Iterable):
-        return [plain(item) for item in value]
+        return [to_plain(item) for item in value]
     return str(value)

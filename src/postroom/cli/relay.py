@@ -14,16 +14,17 @@ from rich.text import Text
 
 from postroom.cli.errors import CommandError, ExitCode
 from postroom.cli.options import AsJson
-from postroom.cli.output import clean, print_json, say
-from postroom.settings import Settings
-from postroom.smtp.check import Step
-from postroom.smtp.check import check as inspect
-from postroom.values.address import Address
-from postroom.values.envelope import Envelope
-from postroom.values.errors import ConfigError
-from postroom.values.message import Draft
-from postroom.values.mime import compose, message_id_for
-from postroom.values.relay import Relay
+from postroom.cli.output import echo, print_json
+from postroom.config.settings import Settings
+from postroom.errors import ConfigError
+from postroom.message.address import Address
+from postroom.message.envelope import Envelope
+from postroom.message.message import Draft
+from postroom.message.mime import compose, message_id_for
+from postroom.relays.relay import Relay
+from postroom.smtp.diagnostics import CheckStep
+from postroom.smtp.diagnostics import diagnose as inspect
+from postroom.text import safe_for_terminal
 
 app = typer.Typer(help="Look at the relays that mail is handed to.", no_args_is_help=True)
 
@@ -53,13 +54,13 @@ def check(
     Leaves with 1 where a step fails.
     """
     settings = Settings.load()
-    relays = [_impatient(one) for one in _relays(settings, name)]
+    relays = [_with_short_timeouts(one) for one in _relays(settings, name)]
     mail = None if to is None else _mail(settings, Address.parse(to))
     if as_json:
         seen = {one.name: list(inspect(one, mail=mail)) for one in relays}
         print_json(seen)
     else:
-        seen = {one.name: list(_told(one, mail)) for one in relays}
+        seen = {one.name: list(_printed(one, mail)) for one in relays}
     if not all(step.ok for steps in seen.values() for step in steps):
         raise typer.Exit(ExitCode.FAILED)
 
@@ -78,7 +79,7 @@ def _relays(settings: Settings, name: str | None) -> list[Relay]:
     return [relays[name]]
 
 
-def _impatient(one: Relay) -> Relay:
+def _with_short_timeouts(one: Relay) -> Relay:
     allowed = one.timeouts
     timeouts = replace(
         allowed,
@@ -92,7 +93,7 @@ def _mail(settings: Settings, to: Address) -> _Mail:
     if settings.sender is None:
         raise ConfigError("expected a sender for the mail, got: none; set POSTROOM_SENDER")
     draft = Draft(
-        token=secrets.token_hex(16),
+        message_id_seed=secrets.token_hex(16),
         date=datetime.now(UTC),
         sender=Address.parse(settings.sender),
         subject="Postroom can reach you",
@@ -100,7 +101,7 @@ def _mail(settings: Settings, to: Address) -> _Mail:
         html=None,
     )
     content = compose(draft)
-    head = content.head(to=to, message_id=message_id_for(draft.token, None, draft.sender))
+    head = content.head(to=to, message_id=message_id_for(draft.message_id_seed, None, draft.sender))
     mail = head + b"".join(content.tail())
     envelope = Envelope(
         sender=draft.sender.envelope,
@@ -111,21 +112,21 @@ def _mail(settings: Settings, to: Address) -> _Mail:
     return envelope, mail
 
 
-def _told(one: Relay, mail: _Mail | None) -> Iterator[Step]:
+def _printed(one: Relay, mail: _Mail | None) -> Iterator[CheckStep]:
     """Yield each step when a person has been told of it."""
-    say(Text(one.name, style="bold"))
+    echo(Text(one.name, style="bold"))
     for step in inspect(one, mail=mail):
-        say(_line(step))
+        echo(_line(step))
         yield step
 
 
-def _line(step: Step) -> Table:
+def _line(step: CheckStep) -> Table:
     """Return a step in three columns that stand below those of the step before."""
     line = Table.grid(padding=(0, 2))
     line.add_column(min_width=len("failed"), style="green" if step.ok else "bold red")
     line.add_column(min_width=len("certificate"))
     line.add_column(overflow="fold")
-    line.add_row("ok" if step.ok else "failed", step.name, clean(step.detail))
+    line.add_row("ok" if step.ok else "failed", step.name, safe_for_terminal(step.detail))
     if step.cause:
         line.add_row("", "", Text(step.cause, style="yellow"))
     return line

@@ -12,19 +12,36 @@ from datetime import timedelta
 from typing import Any, Self
 
 import typer
+from rich.table import Table
+from sqlalchemy.orm import Session
 
-from postroom.cli import send_options as option
-from postroom.cli.composition import Wish, message_of
+from postroom.cli import message_options as option
+from postroom.cli.context import CommandContext, open_outbox
+from postroom.cli.csv_recipients import read_recipients
 from postroom.cli.errors import ExitCode
-from postroom.cli.mailing import read_mailing
-from postroom.cli.opening import Opened, opened
+from postroom.cli.message_options import MessageOptions, message_of
 from postroom.cli.options import AsJson
-from postroom.cli.output import console, print_json, say
-from postroom.cli.waiting import delivered, outcomes
-from postroom.storage.order import Receipt
+from postroom.cli.output import console, echo, grid, print_json
+from postroom.message.message import Message, Recipient
+from postroom.states import Lane, RecipientState
+from postroom.storage.enqueue_request import Receipt
 from postroom.storage.queries import MessageStatus
-from postroom.values.message import Message, Recipient
-from postroom.values.states import Lane, RecipientState
+
+
+def delivered(opened: CommandContext, message_id: int, timeout: timedelta) -> MessageStatus:
+    """Deliver from this process and return how ``message_id`` stands at the end.
+
+    Other mail that is due goes out as well, as from any worker; this one need not be the only.
+    """
+    with Session(opened.engine) as session:
+        return opened.outbox.deliver(session, message_id, timeout_s=timeout.total_seconds())
+
+
+def outcomes(message: MessageStatus) -> Table:
+    """Return a line for each recipient: where it stands and what the relay said."""
+    rows = ((one.address, one.state, one.reply) for one in message.recipients)
+    return grid(["recipient", "state", "reply"], rows)
+
 
 #: How long ``--wait`` waits where nothing else is said.
 _PATIENCE = timedelta(minutes=1)
@@ -66,17 +83,17 @@ def send(
     Each recipient gets a copy of their own; with --cc or --bcc it is one mail. Nothing is stored
     where anything about it is wrong. --wait leaves with 1 unless every recipient is accepted.
     """
-    wish, audience = Wish.of(given.params), Audience.of(given.params)
-    with opened() as desk:
-        receipt = _enqueued(desk, message_of(wish, desk.settings), audience, key)
+    wish, audience = MessageOptions.of(given.params), RecipientOptions.of(given.params)
+    with open_outbox() as opened:
+        receipt = _enqueued(opened, message_of(wish, opened.settings), audience, key)
         if wait:
-            _report(delivered(desk, receipt.message_id, timeout or _PATIENCE), as_json)
+            _report(delivered(opened, receipt.message_id, timeout or _PATIENCE), as_json)
         else:
             _acknowledge(receipt, as_json)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Audience:
+class RecipientOptions:
     """To whom."""
 
     to: Sequence[str | Recipient]
@@ -87,7 +104,7 @@ class Audience:
     def of(cls, options: Mapping[str, Any]) -> Self:
         """Read them from a command's options, and from the file that one of them names."""
         path, is_templated = options["to_csv"], options["template"] is not None
-        listed = read_mailing(path, with_variables=is_templated) if path else []
+        listed = read_recipients(path, with_variables=is_templated) if path else []
         return cls(
             to=[*(options["to"] or ()), *listed],
             cc=options["cc"] or (),
@@ -95,14 +112,21 @@ class Audience:
         )
 
 
-def _enqueued(desk: Opened, message: Message, audience: Audience, key: str | None) -> Receipt:
-    with desk.writing() as connection, _patience_asked_for(audience):
-        return desk.outbox.enqueue(
-            connection, message, to=audience.to, cc=audience.cc, bcc=audience.bcc, key=key
+def _enqueued(
+    opened: CommandContext, message: Message, audience: RecipientOptions, key: str | None
+) -> Receipt:
+    with opened.writing() as connection, _patience_asked_for(audience):
+        return opened.outbox.enqueue(
+            connection,
+            message,
+            to=audience.to,
+            cc=audience.cc,
+            bcc=audience.bcc,
+            idempotency_key=key,
         )
 
 
-def _patience_asked_for(audience: Audience) -> AbstractContextManager[object]:
+def _patience_asked_for(audience: RecipientOptions) -> AbstractContextManager[object]:
     """Show that something goes on where it takes longer than a moment."""
     if len(audience.to) < _MANY:
         return nullcontext()
@@ -113,9 +137,9 @@ def _acknowledge(receipt: Receipt, as_json: bool) -> None:
     if as_json:
         print_json(receipt)
     elif receipt.is_new:
-        say(f"message {receipt.message_id} enqueued for {_people(len(receipt.recipients))}")
+        echo(f"message {receipt.message_id} enqueued for {_people(len(receipt.recipients))}")
     else:
-        say(f"message {receipt.message_id} stands already under the key {receipt.key}")
+        echo(f"message {receipt.message_id} stands already under the key {receipt.idempotency_key}")
 
 
 def _people(count: int) -> str:
@@ -126,7 +150,7 @@ def _report(message: MessageStatus, as_json: bool) -> None:
     if as_json:
         print_json(message)
     else:
-        say(f"message {message.id}: {message.state}")
-        say(outcomes(message))
+        echo(f"message {message.id}: {message.state}")
+        echo(outcomes(message))
     if any(one.state is not RecipientState.ACCEPTED for one in message.recipients):
         raise typer.Exit(ExitCode.FAILED)

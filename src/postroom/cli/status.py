@@ -12,10 +12,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from postroom.cli.opening import Opened, opened
+from postroom.cli.context import CommandContext, open_outbox
 from postroom.cli.options import AsJson
-from postroom.cli.output import console, grid, print_json, say, seconds
-from postroom.storage.queries import Counts, WorkerStatus
+from postroom.cli.output import console, echo, grid, human_duration, print_json
+from postroom.storage.queries import OutboxStats, WorkerStatus
 
 
 def status(
@@ -24,31 +24,31 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Count recipients by state; show how long the oldest due one waits, the rate, the workers."""
-    with opened() as desk:
+    with open_outbox() as opened:
         if as_json:
-            print_json(_counts(desk))
+            print_json(_counts(opened))
         elif watch:
-            _watch(desk, every)
+            _watch(opened, every)
         else:
-            say(_picture(_counts(desk)))
+            echo(_picture(_counts(opened)))
 
 
-def _counts(desk: Opened) -> Counts:
-    with desk.reading() as connection:
-        return desk.outbox.counts(connection)
+def _counts(opened: CommandContext) -> OutboxStats:
+    with opened.reading() as connection:
+        return opened.outbox.stats(connection)
 
 
-def _watch(desk: Opened, every_s: float) -> None:
-    with Live(_picture(_counts(desk)), console=console(), auto_refresh=False) as live:
+def _watch(opened: CommandContext, every_s: float) -> None:
+    with Live(_picture(_counts(opened)), console=console(), auto_refresh=False) as live:
         while True:
             time.sleep(every_s)
-            live.update(_picture(_counts(desk)), refresh=True)
+            live.update(_picture(_counts(opened)), refresh=True)
 
 
-def _picture(counts: Counts) -> RenderableType:
+def _picture(counts: OutboxStats) -> RenderableType:
     rows = ((state, number) for state, number in counts.by_state.items())
     oldest_s = counts.oldest_due_s
-    oldest = "" if oldest_s is None else f", the oldest for {seconds(oldest_s)}"
+    oldest = "" if oldest_s is None else f", the oldest for {human_duration(oldest_s)}"
     return Group(
         grid(["state", ">recipients"], rows) if counts.by_state else Text("nothing in the outbox"),
         Text(),
@@ -60,7 +60,7 @@ def _picture(counts: Counts) -> RenderableType:
     )
 
 
-def _set_aside(counts: Counts) -> list[Text]:
+def _set_aside(counts: OutboxStats) -> list[Text]:
     if not counts.set_aside:
         return []
     return [
@@ -73,7 +73,7 @@ def _set_aside(counts: Counts) -> list[Text]:
 
 def _workers(workers: Sequence[WorkerStatus]) -> Table:
     rows = (
-        (one.host, str(one.pid), one.version, one.started_at, f"{seconds(one.seen_s)} ago")
+        (one.host, str(one.pid), one.version, one.started_at, f"{human_duration(one.seen_s)} ago")
         for one in workers
     )
     return grid(["worker", ">pid", "version", "since", "seen"], rows)

@@ -12,11 +12,11 @@ import typer
 
 from postroom import __version__
 from postroom.cli import logs
+from postroom.cli.context import CommandContext, open_outbox
 from postroom.cli.errors import CommandError, ExitCode
-from postroom.cli.fleet import Fleet, launching
-from postroom.cli.opening import Opened, opened
+from postroom.cli.supervisor import Supervisor, child_launcher
+from postroom.config.settings import LogFormat, LogLevel
 from postroom.log import Log
-from postroom.settings import LogFormat, LogLevel
 from postroom.storage.database_url import shown_url
 
 log = Log("postroom.worker")
@@ -45,21 +45,23 @@ def worker(
     """
     if drain and until_empty:
         raise typer.BadParameter("expected --drain or --until-empty, got: both")
-    with opened(connections=connections, log_format=log_format, log_level=log_level) as desk:
-        logs.configure(desk.settings.log_format, desk.settings.log_level)
+    with open_outbox(
+        connections_per_relay=connections, log_format=log_format, log_level=log_level
+    ) as opened:
+        logs.configure(opened.settings.log_format, opened.settings.log_level)
         if processes == 1:
-            _work(desk, drain=drain, until_empty=until_empty)
+            _work(opened, drain=drain, until_empty=until_empty)
         else:
             options = {"connections": connections, "log-format": log_format, "log-level": log_level}
             stops = [*["--drain"] * drain, *["--until-empty"] * until_empty]
             given = [f"--{name}={value}" for name, value in options.items() if value is not None]
-            _supervise(desk, processes, [*stops, *given])
+            _supervise(opened, processes, [*stops, *given])
 
 
-def _work(desk: Opened, *, drain: bool, until_empty: bool) -> None:
-    at_work = desk.outbox.worker()
+def _work(opened: CommandContext, *, drain: bool, until_empty: bool) -> None:
+    at_work = opened.outbox.worker()
     with _stopped_by_signals(at_work.stop):
-        where = shown_url(desk.engine.url)
+        where = shown_url(opened.engine.url)
         log.info("worker started", extra={"version": __version__, "database": where})
         if drain:
             at_work.drain()
@@ -68,16 +70,16 @@ def _work(desk: Opened, *, drain: bool, until_empty: bool) -> None:
         log.info("worker stopped")
 
 
-def _supervise(desk: Opened, processes: int, options: list[str]) -> None:
+def _supervise(opened: CommandContext, processes: int, options: list[str]) -> None:
     """Let ``processes`` of our own kind work, each with ``options``."""
-    desk.outbox.worker()  # what is missing is said here, once, and not by each of them
-    desk.outbox.close()
-    with launching(["worker", *options]) as start:
-        fleet = Fleet(
+    opened.outbox.worker()  # what is missing is said here, once, and not by each of them
+    opened.outbox.close()
+    with child_launcher(["worker", *options]) as start:
+        fleet = Supervisor(
             start=start,
             size=processes,
             ends="--drain" in options or "--until-empty" in options,
-            grace_s=desk.settings.grace_s + _BEYOND_GRACE_S,
+            shutdown_grace_s=opened.settings.shutdown_grace_s + _BEYOND_GRACE_S,
         )
         with _stopped_by_signals(fleet.stop, times=2):
             is_orderly = fleet.run()

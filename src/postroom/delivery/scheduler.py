@@ -26,11 +26,11 @@ from gevent.hub import Hub
 from gevent.monkey import is_module_patched
 from greenlet import GreenletExit, getcurrent, greenlet
 
-from postroom.delivery.clock import monotonic
+from postroom.clock import monotonic
 from postroom.delivery.loop_guard import guarded
+from postroom.errors import named
 from postroom.log import Log
 from postroom.smtp.readiness import CooperativeTask
-from postroom.values.errors import named
 
 T = TypeVar("T")
 

@@ -13,33 +13,28 @@ from random import SystemRandom
 
 from sqlalchemy import Engine
 
-from postroom.delivery.books import Books
-from postroom.delivery.clock import monotonic, utc_now
-from postroom.delivery.desk import Desk
-from postroom.delivery.dispatch import Dispatch
-from postroom.delivery.gate import Gate
-from postroom.delivery.ledger_thread import Instruments, LedgerThread
-from postroom.delivery.lines import Lines
-from postroom.delivery.listener import Listener
-from postroom.delivery.outlet import Outlet
-from postroom.delivery.queue import JobQueue
-from postroom.delivery.routing import Routing
+from postroom.clock import monotonic, utc_now
+from postroom.delivery.config import WorkerConfig
+from postroom.delivery.coordinator import Coordinator, CoordinatorDeps, StopWhen
+from postroom.delivery.dispatcher import Dispatcher, PreSendChecks
+from postroom.delivery.outcome_buffer import CommitGate, OutcomeBuffer
+from postroom.delivery.outcomes import OutcomePolicy
 from postroom.delivery.scheduler import Scheduler
-from postroom.delivery.screening import Screening
-from postroom.delivery.sender import Office, Sender
-from postroom.delivery.until import Until
-from postroom.delivery.verdict import Verdicts
+from postroom.delivery.sender import Sender, SenderContext
+from postroom.delivery.sender_pool import LaneQueue, SenderPool
+from postroom.delivery.unit_of_work import DeliveryStore
+from postroom.delivery.wakeup import NotificationListener
+from postroom.errors import ConfigError
 from postroom.log import Log
-from postroom.smtp.route import Router
+from postroom.relays.pool import ConnectionPool
+from postroom.relays.relay import Relay
+from postroom.relays.routing import RoutingTable
+from postroom.relays.selector import RelaySelector
 from postroom.storage import schema
-from postroom.storage.diagnosis import diagnosed
-from postroom.storage.engine import read
-from postroom.storage.heartbeat import Heartbeat
-from postroom.storage.models import Tables
-from postroom.storage.notifications import can_listen
-from postroom.values.config import WorkerConfig
-from postroom.values.errors import ConfigError
-from postroom.values.relay import Relay
+from postroom.storage.database_errors import explaining_setup_errors
+from postroom.storage.engine import read_transaction
+from postroom.storage.tables import Tables
+from postroom.storage.workers import WorkerIdentity, can_listen
 from postroom.version import __version__
 
 log = Log("postroom.worker")
@@ -51,20 +46,21 @@ _LAST_COMMIT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Premises:
+class WorkerContext:
     """Where a worker works: a database of ours, and the routes that mail may take.
 
-    A worker that ``lingers`` leaves its connections open, on ``lines``, for the next one of this
-    process. ``random`` returns numbers from [0, 1), ``token`` a fresh random 63-bit one.
+    Where ``keep_connections`` is set, it leaves its connections open, in ``connections``, for the
+    next one of this process. ``random`` returns numbers from [0, 1), ``new_lease_token`` a fresh
+    random one of 63 bits.
     """
 
     engine: Engine = field(repr=False)  # its URL may hold a secret
     tables: Tables
-    routing: Routing
-    lines: Lines = field(default_factory=Lines)
-    lingers: bool = False
+    routing: RoutingTable
+    connections: ConnectionPool = field(default_factory=ConnectionPool)
+    keep_connections: bool = False
     random: Callable[[], float] = field(default=SystemRandom().random)
-    token: Callable[[], int] = field(default=lambda: secrets.randbits(63))
+    new_lease_token: Callable[[], int] = field(default=lambda: secrets.randbits(63))
 
 
 class Worker:
@@ -74,11 +70,11 @@ class Worker:
     handler.
     """
 
-    def __init__(self, premises: Premises, config: WorkerConfig | None = None) -> None:
+    def __init__(self, premises: WorkerContext, config: WorkerConfig | None = None) -> None:
         self._premises = premises
         self._config = config or WorkerConfig()
-        self._ledger: LedgerThread | None = None
-        self._listener: Listener | None = None
+        self._ledger: Coordinator | None = None
+        self._listener: NotificationListener | None = None
         #: Also where there is no ledger thread yet: a signal may come while we begin.
         self._is_stopped = False
 
@@ -100,7 +96,7 @@ class Worker:
             ConfigError: the database cannot be reached; or, with ``until_empty``, it refuses what
                 a worker needs, by its rights or its set-up.
         """
-        ledger = self._start(Until.EMPTY if until_empty else Until.STOPPED)
+        ledger = self._start(StopWhen.EMPTY if until_empty else StopWhen.TOLD)
         self._wait()
         if until_empty and ledger.refused is not None:
             raise ledger.refused
@@ -115,7 +111,7 @@ class Worker:
             SchemaError: the tables are missing, too old or too new.
             ConfigError: the database cannot be reached, or refuses what a worker needs.
         """
-        ledger = self._start(Until.DRAINED)
+        ledger = self._start(StopWhen.DRAINED)
         try:
             self._wait(budget_s)
         except BaseException:
@@ -133,12 +129,12 @@ class Worker:
             ConfigError: the database cannot be reached.
         """
         if not self.is_running:
-            self._start(Until.STOPPED)
+            self._start(StopWhen.TOLD)
 
-    def hint(self) -> None:
-        """Say that mail may be due; without a hint it is found within ``poll_s``."""
+    def wake(self) -> None:
+        """Say that mail may be due; without a hint it is found within ``poll_interval_s``."""
         if self._ledger is not None:
-            self._ledger.hint()
+            self._ledger.wake()
 
     def stop(self) -> None:
         """Claim nothing more; finish what is on the wire, give back the rest. Does not wait.
@@ -159,11 +155,14 @@ class Worker:
             self._wait()
         return not self.is_running
 
-    def _start(self, until: Until) -> LedgerThread:
+    def _start(self, until: StopWhen) -> Coordinator:
         premises = self._premises
-        with diagnosed(premises.engine.url), read(premises.engine) as connection:
+        with (
+            explaining_setup_errors(premises.engine.url),
+            read_transaction(premises.engine) as connection,
+        ):
             schema.check(connection, premises.tables)
-        ledger = LedgerThread(self._instruments(), until)
+        ledger = Coordinator(self._deps(), until)
         self._ledger, before = ledger, self._ledger
         if self._is_stopped:
             ledger.stop()
@@ -172,12 +171,12 @@ class Worker:
         except BaseException:
             self._ledger = before
             raise
-        if until is Until.STOPPED and can_listen(premises.engine):
+        if until is StopWhen.TOLD and can_listen(premises.engine):
             self._listener = self._started_listener()
         return ledger
 
-    def _started_listener(self) -> Listener | None:
-        listener = Listener(self._premises.engine, self.hint)
+    def _started_listener(self) -> NotificationListener | None:
+        listener = NotificationListener(self._premises.engine, self.wake)
         try:
             listener.start()
         except (RuntimeError, MemoryError) as error:
@@ -190,17 +189,17 @@ class Worker:
         ledger = self._ledger
         assert ledger is not None
         stop_at = inf if budget_s is None else monotonic() + budget_s
-        while ledger.is_alive() and not ledger.is_overdue(self._config.grace_s):
+        while ledger.is_alive() and not ledger.is_overdue(self._config.shutdown_grace_s):
             ledger.join(_LOOK_UP_S)
             if monotonic() >= stop_at:
                 ledger.stop()
         if ledger.is_alive():
             log.warning("stopped with mail still on the wire; it is in doubt where it was all out")
-            ledger.cut()
+            ledger.abort()
             ledger.join(_LAST_COMMIT_S)
-        self._clear_up()
+        self._cleanup()
 
-    def _clear_up(self) -> None:
+    def _cleanup(self) -> None:
         if self._listener is not None:
             self._listener.stop()
             self._listener.join()
@@ -215,65 +214,70 @@ class Worker:
         else:
             self._premises.engine.dispose()
 
-    def _instruments(self) -> Instruments:
+    def _deps(self) -> CoordinatorDeps:
         config = self._config
-        desk = Desk()
-        gate = Gate(max_unrecorded=config.max_unrecorded, clock=monotonic)
-        office = Office(
-            desk=desk,
+        desk = OutcomeBuffer()
+        gate = CommitGate(max_uncommitted=config.max_uncommitted, clock=monotonic)
+        office = SenderContext(
+            buffer=desk,
             gate=gate,
-            verdicts=Verdicts(
-                doubt_s=config.doubt_s,
+            policy=OutcomePolicy(
+                in_doubt_retry_s=config.in_doubt_retry_s,
                 max_resends=config.max_resends,
                 random=self._premises.random,
             ),
-            lines=self._premises.lines,
-            lingers=self._premises.lingers,
+            connections=self._premises.connections,
+            keep_connections=self._premises.keep_connections,
             render_budget=config.render_budget,
         )
-        return Instruments(
-            books=Books(self._premises.engine, self._premises.tables, _heartbeat()),
-            desk=desk,
+        return CoordinatorDeps(
+            store=DeliveryStore(self._premises.engine, self._premises.tables, _heartbeat()),
+            buffer=desk,
             gate=gate,
-            dispatch=self._dispatch(office),
+            dispatcher=self._dispatcher(office),
             config=config,
-            token=self._premises.token,
+            new_lease_token=self._premises.new_lease_token,
         )
 
-    def _dispatch(self, office: Office) -> Dispatch:
+    def _dispatcher(self, office: SenderContext) -> Dispatcher:
         routing = self._premises.routing
         scheduler = Scheduler("postroom-senders", debug=self._config.debug_loop)
         outlets = {
-            name: self._outlet(relay, office, scheduler) for name, relay in routing.relays.items()
+            name: self._sender_pool(relay, office, scheduler)
+            for name, relay in routing.relays.items()
         }
         breakers = {name: outlet.breaker for name, outlet in outlets.items()}
-        return Dispatch(
-            outlets=outlets,
-            routers={name: Router(route, breakers) for name, route in routing.named().items()},
+        return Dispatcher(
+            pools=outlets,
+            selectors={
+                name: RelaySelector(route, breakers) for name, route in routing.named().items()
+            },
             routing=routing,
-            screening=Screening(max_claims=self._config.max_claims),
+            checks=PreSendChecks(
+                max_claims_without_outcome=self._config.max_claims_without_outcome
+            ),
         )
 
-    def _outlet(self, relay: Relay, office: Office, scheduler: Scheduler) -> Outlet:
+    def _sender_pool(self, relay: Relay, office: SenderContext, scheduler: Scheduler) -> SenderPool:
         weights = {lane.rank: weight for lane, weight in self._config.lane_weights.items()}
 
-        def start(outlet: Outlet) -> Sender:
+        def start(outlet: SenderPool) -> Sender:
             sender = Sender(outlet, office)
             scheduler.spawn(sender.run)
             return sender
 
-        return Outlet(
+        return SenderPool(
             relay,
-            breaker=self._premises.lines.breaker(relay),
-            throttle=self._premises.lines.throttle(relay),
-            limit=self._premises.lines.limit(relay),
-            queue=JobQueue(weights),
+            breaker=self._premises.connections.breaker(relay),
+            throttle=self._premises.connections.throttle(relay),
+            limit=self._premises.connections.limit(relay),
+            queue=LaneQueue(weights),
             start=start,
         )
 
 
-def _heartbeat() -> Heartbeat:
-    return Heartbeat(
+def _heartbeat() -> WorkerIdentity:
+    return WorkerIdentity(
         id=str(uuid.uuid4()),
         host=platform.node(),
         pid=os.getpid(),

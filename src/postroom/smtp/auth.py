@@ -6,13 +6,13 @@ import base64
 import hmac
 from collections.abc import Callable, Generator
 
+from postroom.errors import AuthError, named
+from postroom.relays.options import AuthMechanism
+from postroom.relays.relay import Relay
 from postroom.smtp.capabilities import Capabilities
 from postroom.smtp.connection import Connection
-from postroom.values.errors import AuthError, named
-from postroom.values.relay import Relay
-from postroom.values.relay_options import Mechanism
-from postroom.values.reply import Reply
-from postroom.values.states import Phase
+from postroom.smtp.reply import Reply
+from postroom.states import Phase
 
 #: Yields what to answer, is sent each challenge. First comes the initial response; None: none.
 Steps = Generator[bytes | None, bytes, None]
@@ -22,9 +22,17 @@ _CHALLENGE = 334
 #: The mechanism is not available to us (RFC 4954 section 6): another one may be.
 _TRY_ANOTHER = frozenset({500, 501, 502, 504, 534, 538})
 
-_WITH_TOKEN: tuple[Mechanism, ...] = (Mechanism.XOAUTH2, Mechanism.OAUTHBEARER)
-_IN_PRIVATE: tuple[Mechanism, ...] = (Mechanism.PLAIN, Mechanism.LOGIN, Mechanism.CRAM_MD5)
-_OVERHEARD: tuple[Mechanism, ...] = (Mechanism.CRAM_MD5, Mechanism.PLAIN, Mechanism.LOGIN)
+_WITH_TOKEN: tuple[AuthMechanism, ...] = (AuthMechanism.XOAUTH2, AuthMechanism.OAUTHBEARER)
+_IN_PRIVATE: tuple[AuthMechanism, ...] = (
+    AuthMechanism.PLAIN,
+    AuthMechanism.LOGIN,
+    AuthMechanism.CRAM_MD5,
+)
+_OVERHEARD: tuple[AuthMechanism, ...] = (
+    AuthMechanism.CRAM_MD5,
+    AuthMechanism.PLAIN,
+    AuthMechanism.LOGIN,
+)
 
 
 def _plain(relay: Relay, secret: str) -> Steps:
@@ -54,16 +62,16 @@ def _oauthbearer(relay: Relay, secret: str) -> Steps:
     yield b"\x01"  # RFC 7628 section 3.2.3
 
 
-_STEPS: dict[Mechanism, Callable[[Relay, str], Steps]] = {
-    Mechanism.PLAIN: _plain,
-    Mechanism.LOGIN: _login,
-    Mechanism.CRAM_MD5: _cram_md5,
-    Mechanism.XOAUTH2: _xoauth2,
-    Mechanism.OAUTHBEARER: _oauthbearer,
+_STEPS: dict[AuthMechanism, Callable[[Relay, str], Steps]] = {
+    AuthMechanism.PLAIN: _plain,
+    AuthMechanism.LOGIN: _login,
+    AuthMechanism.CRAM_MD5: _cram_md5,
+    AuthMechanism.XOAUTH2: _xoauth2,
+    AuthMechanism.OAUTHBEARER: _oauthbearer,
 }
 
 
-def log_in(connection: Connection, capabilities: Capabilities) -> Mechanism:
+def authenticate(connection: Connection, capabilities: Capabilities) -> AuthMechanism:
     """Log in with the best mechanism both sides know; return which one it was.
 
     A token is asked for once more where the relay refuses it: it may have expired just now.
@@ -73,7 +81,7 @@ def log_in(connection: Connection, capabilities: Capabilities) -> Mechanism:
         RelayError: the conversation broke.
     """
     relay = connection.relay
-    if not connection.is_private and not relay.auth_over_clear:
+    if not connection.is_confidential and not relay.auth_over_clear:
         raise AuthError(
             f"expected TLS before the relay {relay.name} gets credentials, got: clear text, or a "
             "certificate nobody verified; auth_over_clear=yes sends them all the same",
@@ -89,7 +97,7 @@ def log_in(connection: Connection, capabilities: Capabilities) -> Mechanism:
         return _try_each(connection, capabilities, fresh)
 
 
-def _try_each(connection: Connection, capabilities: Capabilities, secret: str) -> Mechanism:
+def _try_each(connection: Connection, capabilities: Capabilities, secret: str) -> AuthMechanism:
     refusal: Reply | None = None
     for mechanism in _candidates(connection, capabilities):
         reply = _exchange(connection, mechanism, secret)
@@ -101,18 +109,18 @@ def _try_each(connection: Connection, capabilities: Capabilities, secret: str) -
     raise _refused(connection.relay, capabilities, refusal)
 
 
-def _candidates(connection: Connection, capabilities: Capabilities) -> list[Mechanism]:
+def _candidates(connection: Connection, capabilities: Capabilities) -> list[AuthMechanism]:
     relay = connection.relay
     if relay.auth is not None:
         return [relay.auth]
     if relay.token is not None:
         known = _WITH_TOKEN
     else:
-        known = _IN_PRIVATE if connection.is_private else _OVERHEARD
-    return [mechanism for mechanism in known if mechanism.upper() in capabilities.auth]
+        known = _IN_PRIVATE if connection.is_confidential else _OVERHEARD
+    return [mechanism for mechanism in known if mechanism.upper() in capabilities.auth_mechanisms]
 
 
-def _exchange(connection: Connection, mechanism: Mechanism, secret: str) -> Reply:
+def _exchange(connection: Connection, mechanism: AuthMechanism, secret: str) -> Reply:
     """Go through the steps of ``mechanism``; return the reply that ends them."""
     steps = _STEPS[mechanism](connection.relay, secret)
     name = mechanism.upper()
@@ -194,7 +202,7 @@ def _refused(relay: Relay, capabilities: Capabilities, refusal: Reply | None) ->
             phase=Phase.AUTH,
             reply=refusal,
         )
-    offered = " ".join(sorted(capabilities.auth)) or "no AUTH at all"
+    offered = " ".join(sorted(capabilities.auth_mechanisms)) or "no AUTH at all"
     return AuthError(
         f"expected the relay {relay.name} to offer a login we know for what we have, got: "
         f"{offered}; is the port right, and the user name wanted at all?",

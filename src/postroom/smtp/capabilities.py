@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from postroom.values.reply import Reply
+from postroom.smtp.reply import Reply
 
 # "AUTH=LOGIN" is how some announced it before RFC 2554, and a few still do.
 _KEYWORD = re.compile(r"([A-Za-z0-9-]+)[ =]?(.*)")
@@ -26,7 +26,7 @@ class Capabilities:
     has_8bitmime: bool = False
     has_smtputf8: bool = False
     has_dsn: bool = False
-    auth: frozenset[str] = frozenset()
+    auth_mechanisms: frozenset[str] = frozenset()
     size_bytes: int | None = None
     max_recipients: int | None = None
     max_messages: int | None = None
@@ -46,7 +46,7 @@ class Capabilities:
             has_8bitmime="8BITMIME" in found,
             has_smtputf8="SMTPUTF8" in found,
             has_dsn="DSN" in found,
-            auth=frozenset(found.get("AUTH", "").upper().split()),
+            auth_mechanisms=frozenset(found.get("AUTH", "").upper().split()),
             size_bytes=_positive(found.get("SIZE", "")),
             max_recipients=limits.get("RCPTMAX"),
             max_messages=limits.get("MAILMAX"),

@@ -5,17 +5,15 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 
-from postroom.smtp.concealment import Concealment
+from postroom.errors import Disconnected, RelayTimeout, TLSError
+from postroom.relays.options import TlsMode
+from postroom.relays.relay import Relay
 from postroom.smtp.dial import dial
-from postroom.smtp.replies import MalformedReply, ReplyParser
-from postroom.smtp.tls import context_for, explain
-from postroom.smtp.transcript import Transcript
-from postroom.smtp.wire import Wire
-from postroom.values.errors import Disconnected, RelayTimeout, TLSError
-from postroom.values.relay import Relay
-from postroom.values.relay_options import Tls
-from postroom.values.reply import Reply
-from postroom.values.states import Phase
+from postroom.smtp.reply import Reply
+from postroom.smtp.reply_parser import MalformedReply, ReplyParser
+from postroom.smtp.stream import NetworkStream, explain_tls_error, ssl_context_for
+from postroom.smtp.transcript import Concealment, Transcript
+from postroom.states import Phase
 
 # Python 3.11 runs a function for each look-up of a member, and these are looked up for each reply.
 _AUTH, _DATA, _DOT = Phase.AUTH, Phase.DATA, Phase.DOT
@@ -27,7 +25,7 @@ class Connection:
     ``clock`` is monotonic, in seconds. Nothing waits past ``ends_at``, whatever its own timeout.
     """
 
-    __slots__ = ("_clock", "_concealment", "_ends_at", "_replies", "_wire", "relay", "transcript")
+    __slots__ = ("_clock", "_concealment", "_ends_at", "_replies", "_stream", "relay", "transcript")
 
     def __init__(self, relay: Relay, *, clock: Callable[[], float]) -> None:
         """Connect, with TLS from the start where the relay's scheme says so.
@@ -43,34 +41,36 @@ class Connection:
         began = clock()
         self._ends_at = began + relay.timeouts.session_s
         deadline = began + min(relay.timeouts.connect_s, relay.timeouts.session_s)
-        self._wire = Wire(dial(relay, clock=clock, deadline=deadline), clock=clock)
+        self._stream = NetworkStream(dial(relay, clock=clock, deadline=deadline), clock=clock)
         if relay.scheme == "smtps":
             self.encrypt(deadline - clock(), phase=Phase.CONNECT)
 
     @property
     def written(self) -> int:
         """Return how many bytes have been handed to the socket so far."""
-        return self._wire.written
+        return self._stream.written
 
     @property
     def tls(self) -> ssl.SSLSocket | None:
         """Return the encrypted socket, where it is encrypted."""
-        return self._wire.tls
+        return self._stream.tls
 
     @property
-    def is_private(self) -> bool:
+    def is_confidential(self) -> bool:
         """Return whether nobody but the relay we mean can read along."""
-        return bool(self.relay.path) or (self.tls is not None and self.relay.tls is Tls.REQUIRED)
+        return bool(self.relay.path) or (
+            self.tls is not None and self.relay.tls is TlsMode.REQUIRED
+        )
 
     @property
     def local_address(self) -> str:
         """Return the address we speak from; empty for a Unix socket."""
-        return self._wire.local_address
+        return self._stream.local_address
 
     @property
     def peer(self) -> object:
         """Return the address of the relay, as its socket family has it."""
-        return self._wire.peer
+        return self._stream.peer
 
     def encrypt(self, timeout_s: float, *, phase: Phase) -> None:
         """Speak TLS from here on.
@@ -86,16 +86,16 @@ class Connection:
                 "may be tampering with the connection",
                 phase=phase,
             )
-        context = context_for(self.relay)
+        context = ssl_context_for(self.relay)
         try:
-            self._wire.encrypt(context, self.relay.host, timeout_s)
+            self._stream.encrypt(context, self.relay.host, timeout_s)
         except TimeoutError:
             raise RelayTimeout(
                 f"expected {self.relay.host} to finish the TLS handshake in time, got: silence",
                 phase=phase,
             ) from None
         except (OSError, ValueError) as error:
-            raise TLSError(explain(error, self.relay), phase=phase) from error
+            raise TLSError(explain_tls_error(error, self.relay), phase=phase) from error
 
     def conceal(self, *secrets: str) -> None:
         """Mask ``secrets`` from now on wherever the relay repeats them, or a part of them.
@@ -128,18 +128,18 @@ class Connection:
             RelayTimeout, Disconnected: it was not written whole.
         """
         try:
-            self._wire.write(content, self._deadline(timeout_s))
+            self._stream.write(content, self._deadline(timeout_s))
         except OSError as error:
             raise self._failed(error, phase) from error
 
-    def wait_for_room(self, timeout_s: float, phase: Phase) -> None:
+    def wait_writable(self, timeout_s: float, phase: Phase) -> None:
         """Wait until a short write would be taken at once.
 
         Raises:
             RelayTimeout, Disconnected: the other side does not read on.
         """
         try:
-            self._wire.wait_for_room(self._deadline(timeout_s))
+            self._stream.wait_writable(self._deadline(timeout_s))
         except OSError as error:
             raise self._failed(error, phase) from error
 
@@ -170,7 +170,7 @@ class Connection:
             )
         return reply
 
-    def refuse_more(self, phase: Phase) -> None:
+    def assert_no_early_reply(self, phase: Phase) -> None:
         """Make sure that no reply has come already to what is not said yet.
 
         Raises:
@@ -181,13 +181,13 @@ class Connection:
                 f"expected {self.relay.name} to wait for {phase}, got: a reply before it; replies "
                 "are out of step",
                 phase=phase,
-                reply=self.last_words(),
+                reply=self.pending_refusal(),
             )
 
-    def last_words(self) -> Reply | None:
+    def pending_refusal(self) -> Reply | None:
         """Return a refusal that has arrived already, if any: why the relay hung up."""
         try:
-            if self._replies.is_empty and (received := self._wire.read_now()):
+            if self._replies.is_empty and (received := self._stream.read_now()):
                 self._replies.feed(received)
             reply = self._replies.next()
         except (OSError, MalformedReply):
@@ -198,20 +198,20 @@ class Connection:
         self.transcript.add(reply)
         return reply
 
-    def is_quiet(self) -> bool:
+    def is_idle(self) -> bool:
         """Return whether the connection stands, and nothing came that nobody asked for."""
         try:
-            return self._replies.is_empty and self._wire.read_now() is None
+            return self._replies.is_empty and self._stream.read_now() is None
         except OSError:
             return False
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """Cut the line under whoever is reading or writing, from another thread."""
-        self._wire.cut()
+        self._stream.shutdown()
 
     def close(self) -> None:
         """Close the socket, without a word."""
-        self._wire.close()
+        self._stream.close()
 
     def _read(self, phase: Phase, timeout_s: float | None = None) -> Reply:
         """Return the next reply, within ``timeout_s`` or what its phase is granted."""
@@ -222,7 +222,7 @@ class Connection:
                 granted_s = timeouts.dot_s if phase is _DOT else timeouts.command_s
                 deadline = self._deadline(granted_s if timeout_s is None else timeout_s)
                 while reply is None:
-                    self._replies.feed(self._wire.read(deadline))
+                    self._replies.feed(self._stream.read(deadline))
                     reply = self._replies.next()
             # Relays repeat what they refuse; the look is spared for each mail they accept.
             return self._concealed(reply) if reply.code >= 400 or phase is _AUTH else reply

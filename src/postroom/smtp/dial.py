@@ -8,9 +8,9 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from postroom.values.errors import ConnectError, RelayError, RelayTimeout, named
-from postroom.values.relay import Relay
-from postroom.values.states import Phase
+from postroom.errors import ConnectError, RelayError, RelayTimeout, named
+from postroom.relays.relay import Relay
+from postroom.states import Phase
 
 #: Family and socket address, as ``getaddrinfo`` gives them.
 Address = tuple[socket.AddressFamily, Any]

@@ -8,37 +8,37 @@ from __future__ import annotations
 
 import socket
 
-from postroom.smtp.auth import log_in
+from postroom.errors import ConnectError, TLSError
+from postroom.relays.options import TlsMode
+from postroom.smtp.auth import authenticate
 from postroom.smtp.capabilities import Capabilities
 from postroom.smtp.connection import Connection
-from postroom.values.errors import ConnectError, TLSError
-from postroom.values.relay_options import Tls
-from postroom.values.reply import Reply
-from postroom.values.states import Phase
+from postroom.smtp.reply import Reply
+from postroom.states import Phase
 
 _READY = 220
 _CLOSING = 421
 
 
-def shake_hands(connection: Connection) -> Capabilities:
+def handshake(connection: Connection) -> Capabilities:
     """Do all that comes before mail; return what the relay can do.
 
     Raises:
         ConnectError, TLSError, AuthError: the relay refused, or lacks what we require.
         RelayError: the conversation broke.
     """
-    greet(connection)
-    capabilities = introduce(connection)
-    if secure(connection, capabilities):
+    read_greeting(connection)
+    capabilities = say_ehlo(connection)
+    if start_tls(connection, capabilities):
         # What was announced in the clear may be somebody else's (RFC 3207 section 4.2).
-        capabilities = introduce(connection)
+        capabilities = say_ehlo(connection)
     if connection.relay.has_login:
-        log_in(connection, capabilities)
+        authenticate(connection, capabilities)
     connection.transcript.end_handshake()
     return capabilities
 
 
-def greet(connection: Connection) -> Reply:
+def read_greeting(connection: Connection) -> Reply:
     """Wait for the relay's greeting and return it.
 
     Raises:
@@ -51,7 +51,7 @@ def greet(connection: Connection) -> Reply:
     return reply
 
 
-def introduce(connection: Connection) -> Capabilities:
+def say_ehlo(connection: Connection) -> Capabilities:
     """Say EHLO (LHLO to LMTP; HELO where EHLO is not known) and return what is announced.
 
     Raises:
@@ -69,17 +69,17 @@ def introduce(connection: Connection) -> Capabilities:
     raise _refused(connection, reply, Phase.EHLO)
 
 
-def secure(connection: Connection, capabilities: Capabilities) -> bool:
+def start_tls(connection: Connection, capabilities: Capabilities) -> bool:
     """Begin TLS where it is wanted and has not begun; return whether it was begun now.
 
     Raises:
         TLSError: it is required and not to be had. Somebody in between may have removed it.
     """
     relay = connection.relay
-    if connection.tls is not None or relay.tls is Tls.OFF:
+    if connection.tls is not None or relay.tls is TlsMode.OFF:
         return False
     if not capabilities.has_starttls:
-        if relay.tls is Tls.REQUIRED:
+        if relay.tls is TlsMode.REQUIRED:
             raise TLSError(
                 f"expected the relay {relay.name} to announce STARTTLS, got: none; "
                 "tls=opportunistic or tls=off would do without",
@@ -90,7 +90,7 @@ def secure(connection: Connection, capabilities: Capabilities) -> bool:
     if reply.code == _READY:
         connection.encrypt(relay.timeouts.connect_s, phase=Phase.STARTTLS)
         return True
-    if relay.tls is Tls.REQUIRED or reply.code == _CLOSING:
+    if relay.tls is TlsMode.REQUIRED or reply.code == _CLOSING:
         raise TLSError(
             f"expected the relay {relay.name} to begin TLS, got: {reply}",
             phase=Phase.STARTTLS,

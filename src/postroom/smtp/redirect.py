@@ -10,13 +10,13 @@ import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from postroom.smtp.opening import Opening
+from postroom.message.address import Address
+from postroom.message.envelope import Envelope
+from postroom.relays.options import Pipelining
+from postroom.relays.relay import Relay
+from postroom.smtp.envelope_exchange import EnvelopeReplies
+from postroom.smtp.reply import Outcome, Reply
 from postroom.smtp.transport import Transport
-from postroom.values.address import Address
-from postroom.values.envelope import Envelope
-from postroom.values.relay import Relay
-from postroom.values.relay_options import Pipelining
-from postroom.values.reply import Outcome, Reply
 
 #: Names whom the mail was for, once for each.
 HEADER = "X-Redirected-From"
@@ -24,17 +24,17 @@ HEADER = "X-Redirected-From"
 
 def redirecting(connect: Callable[[Relay], Transport], to: Address) -> Callable[[Relay], Transport]:
     """Return ``connect``, whose connections bring everything to ``to``."""
-    return lambda relay: Redirected(connect(relay), to)
+    return lambda relay: RedirectingTransport(connect(relay), to)
 
 
-class Redirected:
+class RedirectingTransport:
     """A transport all of whose mail goes ``to`` one address."""
 
     def __init__(self, transport: Transport, to: Address) -> None:
         self._transport = transport
         self._to = to
         #: The envelope of the transaction at hand, as it was meant.
-        self._meant: Envelope | None = None
+        self._original: Envelope | None = None
 
     @property
     def transactions(self) -> int:
@@ -42,9 +42,9 @@ class Redirected:
         return self._transport.transactions
 
     @property
-    def takes_another(self) -> bool:
+    def accepts_more(self) -> bool:
         """Return whether one more transaction may begin."""
-        return self._transport.takes_another
+        return self._transport.accepts_more
 
     @property
     def is_usable(self) -> bool:
@@ -70,35 +70,35 @@ class Redirected:
         """Return what was said, to the one address."""
         return self._transport.transcript
 
-    def objection(self, envelope: Envelope) -> Outcome | None:
+    def local_refusal(self, envelope: Envelope) -> Outcome | None:
         """Return why the relay could not take the mail."""
-        return self._transport.objection(self._redirected(envelope))
+        return self._transport.local_refusal(self._redirected(envelope))
 
-    def start(self, envelope: Envelope) -> None:
+    def send_envelope(self, envelope: Envelope) -> None:
         """Begin a transaction for the one address."""
-        self._meant = envelope
-        self._transport.start(self._redirected(envelope))
+        self._original = envelope
+        self._transport.send_envelope(self._redirected(envelope))
 
-    def opening(self) -> Opening:
+    def read_envelope_replies(self) -> EnvelopeReplies:
         """Return how it was answered, as if everyone had been."""
-        opening = self._transport.opening()
+        opening = self._transport.read_envelope_replies()
         count = self._count
         return replace(
             opening, recipients=opening.recipients * count, accepted=opening.accepted * count
         )
 
-    def send_body(self, chunks: Iterable[bytes]) -> None:
+    def send_content(self, chunks: Iterable[bytes]) -> None:
         """Write the content, below a header that names those it was for."""
-        assert self._meant is not None
-        self._transport.send_body(itertools.chain([_header(self._meant)], chunks))
+        assert self._original is not None
+        self._transport.send_content(itertools.chain([_header(self._original)], chunks))
 
-    def finish(self, following: Envelope | None = None) -> tuple[Reply, ...]:
+    def end_data(self, following: Envelope | None = None) -> tuple[Reply, ...]:
         """Write the terminator; return the same reply for everyone."""
         count = self._count
         redirected = None if following is None else self._redirected(following)
-        replies = self._transport.finish(redirected) * count
+        replies = self._transport.end_data(redirected) * count
         if following is not None:
-            self._meant = following
+            self._original = following
         return replies
 
     def quit(self) -> None:
@@ -109,14 +109,14 @@ class Redirected:
         """Close at once."""
         self._transport.close()
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """Hang up, from another thread."""
-        self._transport.cut()
+        self._transport.abort()
 
     @property
     def _count(self) -> int:
-        assert self._meant is not None, "nothing was started"
-        return len(self._meant.recipients)
+        assert self._original is not None, "nothing was started"
+        return len(self._original.recipients)
 
     def _redirected(self, envelope: Envelope) -> Envelope:
         return replace(

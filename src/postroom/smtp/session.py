@@ -11,27 +11,26 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from enum import Enum, auto
 
+from postroom.errors import ConnectError, RelayError, named
+from postroom.message.envelope import Envelope
+from postroom.relays.options import Pipelining
+from postroom.relays.relay import Relay
 from postroom.smtp.capabilities import Capabilities
+from postroom.smtp.commands import local_refusal
 from postroom.smtp.connection import Connection
-from postroom.smtp.exchange import RESET, Exchange, write
-from postroom.smtp.handshake import shake_hands
-from postroom.smtp.objection import objection_to
-from postroom.smtp.opening import Opening
-from postroom.values.envelope import Envelope
-from postroom.values.errors import ConnectError, RelayError, named
-from postroom.values.relay import Relay
-from postroom.values.relay_options import Pipelining
-from postroom.values.reply import Outcome, Reply
-from postroom.values.states import Fault, Phase
+from postroom.smtp.envelope_exchange import RESET, EnvelopeExchange, EnvelopeReplies, write
+from postroom.smtp.handshake import handshake
+from postroom.smtp.reply import Outcome, Reply
+from postroom.states import Fault, Phase
 
 _CLOSING = 421
 _QUIT_S = 2.0
 _WRITE_BYTES = 65_536
 #: Bodies up to this size leave in one write with their terminator. Whatever was written before has
 #: been answered, so that the socket has room for as much at once (tcp(7), tcp_wmem).
-_WHOLE_BYTES = 16_384
+_SINGLE_WRITE_BYTES = 16_384
 #: How long a terminator may wait for room after all: well below any lease.
-_AT_ONCE_S = 5.0
+_FINAL_DOT_S = 5.0
 _TERMINATOR = b".\r\n"
 
 
@@ -47,7 +46,7 @@ def connect(relay: Relay, *, clock: Callable[[], float] = time.monotonic) -> Ses
     connection: Connection | None = None
     try:
         connection = Connection(relay, clock=clock)
-        return Session(connection, shake_hands(connection), clock=clock)
+        return Session(connection, handshake(connection), clock=clock)
     except BaseException as error:
         said = ""
         if connection is not None:
@@ -125,12 +124,12 @@ class Session:
         self._state = _IDLE
         #: The relay has said that it will hang up.
         self._is_closing = False
-        self._exchange: Exchange | None = None
+        self._exchange: EnvelopeExchange | None = None
         self._needs_reset = False
         #: Recipients that stand in the transaction at hand.
         self._accepted = 0
         #: Its body, where that leaves together with the terminator.
-        self._unsent = b""
+        self._held_back = b""
 
     @property
     def pipelining(self) -> Pipelining:
@@ -141,7 +140,7 @@ class Session:
         return Pipelining.TRANSACTION if has_pipelining else Pipelining.OFF
 
     @property
-    def takes_another(self) -> bool:
+    def accepts_more(self) -> bool:
         """Return whether one more transaction may begin, now or with ``finish``."""
         return (
             self._state is not _BROKEN
@@ -160,9 +159,9 @@ class Session:
         """
         return (
             self._state is _IDLE
-            and self.takes_another
+            and self.accepts_more
             and self._clock() - self._last_used < self.relay.idle_s
-            and self._connection.is_quiet()
+            and self._connection.is_idle()
         )
 
     @property
@@ -170,11 +169,11 @@ class Session:
         """Return what was said in the handshake and the last transaction, redacted and bounded."""
         return self._connection.transcript.text()
 
-    def objection(self, envelope: Envelope) -> Outcome | None:
+    def local_refusal(self, envelope: Envelope) -> Outcome | None:
         """Return why this relay could not take ``envelope``, as far as it announced; else None."""
-        return objection_to(envelope, self.capabilities)
+        return local_refusal(envelope, self.capabilities)
 
-    def start(self, envelope: Envelope) -> None:
+    def send_envelope(self, envelope: Envelope) -> None:
         """Write MAIL, RCPT and DATA: all that may be written before a reply is read."""
         assert self._state is _IDLE, f"start() on a session that is {self._state.name}"
         exchange = self._begin(envelope)
@@ -183,7 +182,7 @@ class Session:
         write(self._connection, exchange.first_write(), _MAIL)
         self._state = _STARTED
 
-    def opening(self) -> Opening:
+    def read_envelope_replies(self) -> EnvelopeReplies:
         """Read the replies to what ``start`` or ``finish`` began.
 
         Where it is not open the transaction is over, and the session ready for the next one or
@@ -196,16 +195,16 @@ class Session:
         self._connection.transcript.begin(exchange.commands)
         opening = exchange.read(self._connection)
         self._accepted = opening.accepted
-        if not opening.is_complete:
+        if not opening.all_accepted:
             self._learn(opening, exchange)
-        if opening.is_open:
-            self._connection.refuse_more(_BODY)
+        if opening.is_ready_for_content:
+            self._connection.assert_no_early_reply(_BODY)
             self._state = _OPEN
         else:
-            self._rest()
+            self._become_idle()
         return opening
 
-    def send_body(self, chunks: Iterable[bytes]) -> None:
+    def send_content(self, chunks: Iterable[bytes]) -> None:
         """Write the content, all but its terminator; ``chunks`` end with CRLF.
 
         A failure is never in doubt: without the terminator the relay has nothing. Afterwards
@@ -225,15 +224,15 @@ class Session:
                 written += size
                 held, size = [], 0
         rest = b"".join(held)
-        if written or size > _WHOLE_BYTES:
+        if written or size > _SINGLE_WRITE_BYTES:
             write(self._connection, rest, _BODY)
-            self._connection.wait_for_room(self.relay.timeouts.body_s, _BODY)
+            self._connection.wait_writable(self.relay.timeouts.body_s, _BODY)
             rest = b""
-        self._unsent = rest
+        self._held_back = rest
         self._connection.transcript.add(f"{written + size} bytes of content")
         self._state = _OPEN
 
-    def finish(self, following: Envelope | None = None) -> tuple[Reply, ...]:
+    def end_data(self, following: Envelope | None = None) -> tuple[Reply, ...]:
         """Write the terminator, and with it the opening of ``following``; read the verdict.
 
         Returns one reply for each recipient that stood, in order: the same for all of them over
@@ -250,10 +249,10 @@ class Session:
                 after = exchange.first_write(is_early=True)
         self._state = _BROKEN
         self._connection.transcript.add(_TERMINATOR)
-        replies = self._verdicts(after)
+        replies = self._read_final_replies(after)
         self._is_closing = replies[-1].code == _CLOSING
         if following is None:
-            self._rest()
+            self._become_idle()
         else:
             self._state = _STARTED
         return replies
@@ -270,14 +269,14 @@ class Session:
         assert self._state is _OPEN, f"finish_and_reset() on a session that is {self._state.name}"
         self._state = _BROKEN
         self._connection.transcript.add(_TERMINATOR)
-        replies = self._verdicts(RESET)
+        replies = self._read_final_replies(RESET)
         try:
             reply = self._connection.expect(_MAIL)
         except RelayError as error:
             self.refuses_early = True
             return replies, Reply(code=0, lines=(str(error),))
         self.refuses_early = self._is_closing = not reply.is_positive
-        self._rest()
+        self._become_idle()
         return replies, reply
 
     def quit(self) -> None:
@@ -292,17 +291,17 @@ class Session:
         finally:
             self.close()
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """Hang up, from another thread: a call under way fails as if the relay had."""
-        self._connection.cut()
+        self._connection.abort()
 
     def close(self) -> None:
         """Close at once; a relay that waits for a body discards what it has of it."""
         self._state = _BROKEN
         self._connection.close()
 
-    def _begin(self, envelope: Envelope) -> Exchange:
-        self._exchange = Exchange(
+    def _begin(self, envelope: Envelope) -> EnvelopeExchange:
+        self._exchange = EnvelopeExchange(
             envelope,
             self.capabilities,
             resets=self._needs_reset,
@@ -312,25 +311,25 @@ class Session:
         self.transactions += 1
         return self._exchange
 
-    def _learn(self, opening: Opening, exchange: Exchange) -> None:
+    def _learn(self, opening: EnvelopeReplies, exchange: EnvelopeExchange) -> None:
         """Take note of what the refusals of an opening mean for the next one."""
-        self._needs_reset = exchange.leaves_transaction
-        self._is_closing = self._is_closing or exchange.is_over
+        self._needs_reset = exchange.needs_reset
+        self._is_closing = self._is_closing or exchange.is_closing
         self.refuses_early = self.refuses_early or opening.is_misplaced
         most = opening.most_recipients
         if most is not None and (self.max_recipients is None or most < self.max_recipients):
             self.max_recipients = most
 
-    def _verdicts(self, after: bytes) -> tuple[Reply, ...]:
+    def _read_final_replies(self, after: bytes) -> tuple[Reply, ...]:
         """Write what is left, the terminator and what comes ``after`` it; read the verdict."""
         connection = self._connection
-        unsent, self._unsent = self._unsent, b""
+        unsent, self._held_back = self._held_back, b""
         harmless = connection.written + len(unsent)
         expected = self._accepted if self.relay.is_lmtp else 1
         replies: list[Reply] = []
         try:
             content = b"".join((unsent, _TERMINATOR, after))
-            connection.write(content, min(_AT_ONCE_S, self.relay.timeouts.body_s), _BODY)
+            connection.write(content, min(_FINAL_DOT_S, self.relay.timeouts.body_s), _BODY)
             while len(replies) < expected:
                 replies.append(connection.expect(_DOT))
         except RelayError as error:
@@ -340,10 +339,10 @@ class Session:
             if error.in_doubt:
                 error.phase = _DOT
             else:
-                error.reply = connection.last_words()
+                error.reply = connection.pending_refusal()
             raise
         return tuple(replies) if self.relay.is_lmtp else tuple(replies * self._accepted)
 
-    def _rest(self) -> None:
+    def _become_idle(self) -> None:
         self._state = _IDLE
         self._last_used = self._clock()

@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from postroom.message.envelope import Envelope
+from postroom.relays.options import Pipelining
+from postroom.relays.relay import Relay
 from postroom.smtp import session
 from postroom.smtp.dry_run import dry_run
-from postroom.smtp.opening import Opening
-from postroom.values.envelope import Envelope
-from postroom.values.relay import Relay
-from postroom.values.relay_options import Pipelining
-from postroom.values.reply import Outcome, Reply
+from postroom.smtp.envelope_exchange import EnvelopeReplies
+from postroom.smtp.reply import Outcome, Reply
 
 
 class Transport(Protocol):
@@ -24,7 +24,7 @@ class Transport(Protocol):
         ...
 
     @property
-    def takes_another(self) -> bool:
+    def accepts_more(self) -> bool:
         """Return whether one more transaction may begin, now or with ``finish``."""
         ...
 
@@ -53,23 +53,23 @@ class Transport(Protocol):
         """Return what was said, redacted and bounded."""
         ...
 
-    def objection(self, envelope: Envelope) -> Outcome | None:
+    def local_refusal(self, envelope: Envelope) -> Outcome | None:
         """Return why ``envelope`` could not be taken; None where nothing is known against it."""
         ...
 
-    def start(self, envelope: Envelope) -> None:
+    def send_envelope(self, envelope: Envelope) -> None:
         """Begin a transaction."""
         ...
 
-    def opening(self) -> Opening:
+    def read_envelope_replies(self) -> EnvelopeReplies:
         """Return how it was answered."""
         ...
 
-    def send_body(self, chunks: Iterable[bytes]) -> None:
+    def send_content(self, chunks: Iterable[bytes]) -> None:
         """Write the content, all but its terminator."""
         ...
 
-    def finish(self, following: Envelope | None = None) -> tuple[Reply, ...]:
+    def end_data(self, following: Envelope | None = None) -> tuple[Reply, ...]:
         """Write the terminator; return a reply for each recipient that stood."""
         ...
 
@@ -81,7 +81,7 @@ class Transport(Protocol):
         """Close at once."""
         ...
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """Hang up, from another thread."""
         ...
 

@@ -1,6 +1,6 @@
 """The worker's own database engine, its transactions, and the database's clock.
 
-An application's engine and sessions are the application's; `prepare_sqlite` is the one thing
+An application's engine and sessions are the application's; `configure_sqlite` is the one thing
 we offer to do to them. What a worker claims and records goes through `worker_engine`.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any, TypeAlias
@@ -28,14 +28,49 @@ from sqlalchemy import (
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session, scoped_session
 
-from postroom.storage import deadline
+from postroom.errors import ConfigError
 from postroom.storage.database_url import sqlite_file
-from postroom.storage.models import Utc
-from postroom.values.errors import ConfigError
+from postroom.storage.tables import UtcDateTime
+
+
+def enforce_deadline(
+    engine: Engine, deadline_s: float, monotonic: Callable[[], float] = time.monotonic
+) -> None:
+    """Let every call on a new connection of ``engine`` end within ``deadline_s``.
+
+    A call that does not is an `OperationalError` that also closes its connection: the server
+    rolls its transaction back, and the pool opens another one. ``engine`` is psycopg's.
+    """
+    psycopg: Any = engine.dialect.dbapi
+
+    class BoundedConnection(psycopg.Connection):  # type: ignore[misc]
+        """A psycopg connection with a client-side deadline."""
+
+        def wait(self, calls: Generator[Any, Any, Any], *args: Any, **options: Any) -> Any:
+            return super().wait(self._watched(calls), *args, **options)
+
+        def _watched(self, calls: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+            # psycopg resumes its generators every 0.1 s, whether or not the socket is ready.
+            give_up_at = monotonic() + deadline_s
+            try:
+                wanted = next(calls)
+                while True:
+                    ready = yield wanted
+                    if not ready and monotonic() > give_up_at:
+                        self.pgconn.finish()
+                        raise psycopg.OperationalError(f"no answer within {deadline_s:g} s")
+                    wanted = calls.send(ready)
+            except StopIteration as end:
+                return end.value
+
+    @event.listens_for(engine, "do_connect")
+    def connect(dialect: Any, record: Any, args: Any, options: Any) -> Any:
+        return BoundedConnection.connect(*args, **options)
+
 
 #: Whatever runs statements in the caller's transaction. ``Any``: an application's sessions may be
 #: of a class of their own, as Flask-SQLAlchemy's are.
-Executor: TypeAlias = Connection | Session | scoped_session[Any]
+SessionOrConnection: TypeAlias = Connection | Session | scoped_session[Any]
 
 #: How long SQLite waits for another process's write before it reports "database is locked".
 SQLITE_BUSY_S = 30.0
@@ -69,8 +104,8 @@ _CLOCKS: dict[str, ColumnElement[float]] = {
 
 #: The same as the tables keep dates: on SQLite as text, with six digits after the point.
 _DATES: dict[str, ColumnElement[datetime]] = {
-    "postgresql": literal_column("statement_timestamp()", Utc()),
-    "sqlite": literal_column("strftime('%Y-%m-%d %H:%M:%f000', 'now')", Utc()),
+    "postgresql": literal_column("statement_timestamp()", UtcDateTime()),
+    "sqlite": literal_column("strftime('%Y-%m-%d %H:%M:%f000', 'now')", UtcDateTime()),
 }
 
 
@@ -84,7 +119,7 @@ def now_sql(dialect: Dialect) -> ColumnElement[datetime]:
     return _DATES[dialect.name]
 
 
-def dialect_of(executor: Executor) -> Dialect:
+def dialect_of(executor: SessionOrConnection) -> Dialect:
     """Return the dialect that ``executor`` speaks, without opening a connection."""
     if isinstance(executor, Connection):
         return executor.dialect
@@ -92,30 +127,30 @@ def dialect_of(executor: Executor) -> Dialect:
 
 
 @contextmanager
-def write(engine: Engine) -> Iterator[Connection]:
+def write_transaction(engine: Engine) -> Iterator[Connection]:
     """Yield a connection inside one transaction that writes; commit at the end, or roll back.
 
     SQLite takes its write lock at once (BEGIN IMMEDIATE) and waits for it: a transaction that
     first reads and then wants to write cannot wait, and fails with "database is locked".
     """
-    with writing(engine) as connection, transaction(connection):
+    with writable_connection(engine) as connection, begin_write(connection):
         yield connection
 
 
-def writing(engine: Engine) -> Connection:
+def writable_connection(engine: Engine) -> Connection:
     """Return a connection for transactions that write; the caller closes it."""
     return engine.connect().execution_options(**{WRITES: True})
 
 
 @contextmanager
-def transaction(connection: Connection) -> Iterator[None]:
+def begin_write(connection: Connection) -> Iterator[None]:
     """One transaction on a connection of `writing`; committed at the end, or rolled back."""
     with connection.begin():
-        take_write_lock(connection)
+        begin_immediate(connection)
         yield
 
 
-def take_write_lock(connection: Connection) -> None:
+def begin_immediate(connection: Connection) -> None:
     """Begin on SQLite where nothing else did: an application's engine leaves it to the driver.
 
     Before a savepoint, too: that of the driver's own making would commit when it is released.
@@ -128,7 +163,7 @@ def take_write_lock(connection: Connection) -> None:
 
 
 @contextmanager
-def read(engine: Engine) -> Iterator[Connection]:
+def read_transaction(engine: Engine) -> Iterator[Connection]:
     """Yield a connection inside one transaction that only reads."""
     with engine.connect() as connection, connection.begin():
         yield connection
@@ -150,7 +185,7 @@ def worker_engine(url: URL | str, *, deadline_s: float | None = 60.0) -> Engine:
         return _sqlite_engine(parsed)
     engine = _postgresql_engine(parsed)
     if deadline_s is not None:
-        deadline.bound(engine, deadline_s)
+        enforce_deadline(engine, deadline_s)
     return engine
 
 
@@ -208,7 +243,7 @@ def _sqlite_engine(url: URL) -> Engine:
             "a worker's connections could not see it: use sqlite:////absolute/path.db"
         )
     engine = create_engine(url)
-    prepare_sqlite(engine)
+    configure_sqlite(engine)
 
     @event.listens_for(engine, "do_connect")
     def create_privately(dialect: Dialect, record: Any, *connect: Any) -> None:
@@ -248,7 +283,7 @@ def _is_in_memory(url: URL) -> bool:
     )
 
 
-def prepare_sqlite(engine: Engine) -> None:
+def configure_sqlite(engine: Engine) -> None:
     """Make every new connection of ``engine`` share its file well; call it before the first use.
 
     Write-ahead logging (readers and a writer do not block each other), a busy timeout of 30 s
@@ -268,7 +303,7 @@ def _begin_before_savepoint(connection: Connection, name: str) -> None:
     that came first would commit (https://docs.sqlalchemy.org/en/20/dialects/sqlite.html#pysqlite-serializable).
     The write lock is taken at once, as everywhere: see `write`.
     """
-    take_write_lock(connection)
+    begin_immediate(connection)
 
 
 def _prepare_connection(connection: Any, record: Any) -> None:

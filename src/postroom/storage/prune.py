@@ -27,11 +27,11 @@ from sqlalchemy import (
     tuple_,
 )
 
-from postroom.storage.engine import read, write
-from postroom.storage.lenient import stored
-from postroom.storage.models import Tables
-from postroom.values.errors import ConfigError
-from postroom.values.states import FINAL_STATES
+from postroom.errors import ConfigError
+from postroom.states import FINAL_STATES
+from postroom.storage.engine import read_transaction, write_transaction
+from postroom.storage.row_decoding import stored
+from postroom.storage.tables import Tables
 
 _LARGEST_BATCH = 10_000
 
@@ -79,8 +79,10 @@ def prune(
     messages = _Messages(tables, before=moment - older_than, batch=batch)
     deleted = sum(messages.delete(engine, ids) for ids in messages.pages(engine))
     blobs = _delete_blobs(engine, tables, moment - _GRACE)
-    with write(engine) as connection:
-        connection.execute(delete(tables.worker).where(tables.worker.c.seen_at < moment - _GRACE))
+    with write_transaction(engine) as connection:
+        connection.execute(
+            delete(tables.worker).where(tables.worker.c.last_seen_at < moment - _GRACE)
+        )
     return Pruned(messages=deleted, blobs=blobs)
 
 
@@ -103,7 +105,7 @@ class _Messages:
         )
         following = page
         while True:
-            with read(engine) as connection:
+            with read_transaction(engine) as connection:
                 rows = connection.execute(following).all()
             if not rows:
                 return
@@ -116,7 +118,7 @@ class _Messages:
         """Delete messages and all that hangs on them; return how many."""
         deleted = 0
         while True:
-            with write(engine) as connection:
+            with write_transaction(engine) as connection:
                 over = self._held(connection, messages)
                 if not over:
                     return deleted
@@ -197,7 +199,7 @@ def _delete_blobs(engine: Engine, tables: Tables, before: datetime) -> int:
             .order_by(blob.sha256)
             .limit(_BLOBS)
         )
-        with write(engine) as connection:
+        with write_transaction(engine) as connection:
             held = connection.scalars(some.with_for_update(skip_locked=True)).all()
             if not held:
                 return deleted

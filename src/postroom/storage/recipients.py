@@ -1,226 +1,168 @@
-"""The rows of a message's recipients, and their places in the queue.
-
-Given one by one, they travel to the database as one JSON value: a driver's time for each row, times
-100,000, would be most of an enqueue.
-"""
+"""Everyone an order goes to, each once."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import (
-    BindParameter,
-    ColumnElement,
-    Connection,
-    Dialect,
-    Double,
-    FromClause,
-    Insert,
-    Select,
-    SmallInteger,
-    Text,
-    bindparam,
-    case,
-    cast,
-    column,
-    func,
-    insert,
-    literal,
-    literal_column,
-    null,
-    select,
-)
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import SelectBase
 
-from postroom.storage.addressees import Addressee
-from postroom.storage.engine import clock_sql
-from postroom.storage.models import Tables, Utc
-from postroom.storage.spooled_variables import loaded
-from postroom.storage.upsert import Upsert, upsert_on
-from postroom.values.states import Lane, RecipientState
-
-#: The channel of PostgreSQL's NOTIFY: a hint without content, which may be lost.
-CHANNEL = "postroom"
-
-#: The columns that `_packed` gives, in its order; ``variables`` is JSON, the others are text.
-_TEXTS = ("address", "address_key", "name", "kind", "user_ref")
-_VARIABLES = len(_TEXTS)
-_GIVEN = (*_TEXTS, "variables")
-
-#: Characters of JSON in one statement. PostgreSQL takes 256 MB of it, SQLite 1 GB, and both hold it
-#: in memory several times over; more than this makes nothing faster.
-_LARGEST_PORTION = 8 * 1024 * 1024
-
-#: Recipients between two looks at how much it has become.
-_WRITTEN_AT_A_TIME = 16
+from postroom.errors import ConfigError, MessageError, RecipientError
+from postroom.message.address import Address, parse_all
+from postroom.message.message import Recipient
+from postroom.message.templates import pack_json
+from postroom.message.validation import as_tuple
+from postroom.states import RecipientType
+from postroom.storage.engine import SessionOrConnection
+from postroom.storage.enqueue_request import EnqueueRequest, RecipientLike, RecipientsLike
+from postroom.storage.json_variables import Variables, VariablesSpool
+from postroom.storage.recipient_query import RecipientQuery
+from postroom.storage.users import UserLookup
+from postroom.text import shorten_repr
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where in the queue the recipients of one message wait."""
+class ResolvedRecipient:
+    """One who receives a copy. ``variables`` are packed for JSON."""
 
-    message_id: int
-    lane: Lane
-    not_before: datetime | None
-    at: datetime
+    address: Address
+    dedup_key: str
+    type: RecipientType
+    variables: Variables | None = None
+    user_ref: str | None = None
 
 
-def add(
-    connection: Connection,
-    tables: Tables,
-    people: Sequence[Addressee],
-    place: Place,
-    *,
-    notify: bool,
-) -> None:
-    """Insert ``people`` and queue them, in two statements, or in one on PostgreSQL.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipientSet:
+    """Those of one order: ``all`` have each address once, ``asked`` has it as often as asked.
 
-    In more of them where there is much to write; see `_portions`. The message must be new.
-
-    They are due now, or at ``not_before``, by the database's clock. On PostgreSQL, ``notify``
-    wakes the workers when the transaction commits.
+    Beside them, the order goes to whomever its ``selections`` find.
     """
-    if connection.dialect.name == "postgresql":
-        statement = _add_and_queue(tables, connection.dialect, notify)
-        for portion in _portions(people):
-            who = _where(place) | {"people": portion, "place_at": place.at}
-            connection.execute(statement, who)
-    else:
-        insert_new(connection, tables, people, place)
-        queue_all(connection, tables, place, notify=notify)
 
+    unique: tuple[ResolvedRecipient, ...]
+    requested: tuple[ResolvedRecipient, ...]
+    shared: bool
+    queries: tuple[RecipientQuery, ...] = ()
 
-def insert_new(
-    connection: Connection, tables: Tables, people: Sequence[Addressee], place: Place
-) -> None:
-    """Insert those of ``people`` whom the message does not go to already; queue nobody."""
-    who = {"place_message_id": place.message_id, "place_at": place.at}
-    insertion = _add_new(tables, connection.dialect)
-    for portion in _portions(people):
-        connection.execute(insertion, who | {"people": portion})
-
-
-def queue_all(connection: Connection, tables: Tables, place: Place, *, notify: bool) -> int:
-    """Queue every recipient of the message, none of whom is queued yet; return how many."""
-    queued = connection.execute(
-        _queue_added(tables, connection.dialect),
-        _where(place),
-        execution_options={"preserve_rowcount": True},
-    )
-    if notify and connection.dialect.name == "postgresql":
-        connection.execute(select(func.pg_notify(CHANNEL, "")))
-    return queued.rowcount
-
-
-def _where(place: Place) -> dict[str, Any]:
-    return {
-        "place_message_id": place.message_id,
-        "place_lane": place.lane.rank,
-        "place_not_before": place.not_before.timestamp() if place.not_before else 0.0,
-    }
-
-
-def _portions(people: Sequence[Addressee]) -> Iterator[str]:
-    """Yield ``people`` as arrays of JSON, each small enough for one statement; mostly it is one.
-
-    Written down some at a time, so that all of it is never in memory at once.
-    """
-    portion: list[str] = []
-    size = 0
-    for start in range(0, len(people), _WRITTEN_AT_A_TIME):
-        written = json.dumps(_packed(people[start : start + _WRITTEN_AT_A_TIME]))
-        if portion and size + len(written) > _LARGEST_PORTION:
-            yield f"[{','.join(portion)}]"
-            portion, size = [], 0
-        portion.append(written[1:-1])
-        size += len(written)
-    if portion:
-        yield f"[{','.join(portion)}]"
-
-
-def _packed(people: Sequence[Addressee]) -> list[tuple[Any, ...]]:
-    return [
-        (
-            one.address.addr_spec,
-            one.key,
-            one.address.name,
-            one.kind.value,
-            one.user_ref,
-            loaded(one.variables),
+    @property
+    def have_variables(self) -> bool:
+        """Whether anyone brings variables."""
+        return any(one.variables is not None for one in self.unique) or any(
+            one.has_variables for one in self.queries
         )
-        for one in people
+
+
+def resolve_recipients(
+    order: EnqueueRequest, executor: SessionOrConnection, people: UserLookup | None
+) -> RecipientSet:
+    """Find everyone ``order`` names; an address reached twice counts once, To before Cc before Bcc.
+
+    Raises:
+        InvalidAddress: one error that names every address that is wrong.
+        RecipientError: there is nobody, or users who do not exist or have no address; a query
+            that cannot be used.
+        MessageError: recipients bring variables to a message sent together.
+    """
+    spool = VariablesSpool()
+    to, queries = _divided(order.to, spool)
+    direct = _direct(to, order, spool)
+    users = list(_users(order, executor, people))
+    asked = (*(one for one in direct if one.type is RecipientType.TO), *users)
+    asked += tuple(one for one in direct if one.type is not RecipientType.TO)
+    unique: dict[str, ResolvedRecipient] = {}
+    for one in asked:
+        unique.setdefault(one.dedup_key, one)
+    if not unique and not queries:
+        raise RecipientError("expected at least one recipient, got: none; pass to=[…] or users=[…]")
+    shared = any(one.type is not RecipientType.TO for one in direct)
+    found = RecipientSet(
+        unique=tuple(unique.values()),
+        requested=asked,
+        shared=order.message.shared or shared,
+        queries=tuple(RecipientQuery.of(query, executor) for query in queries),
+    )
+    if found.shared and queries:
+        raise MessageError(
+            "expected a message sent together (or with cc or bcc) to go to people given one by "
+            "one, got: a query; send separate copies with to=select(…) alone"
+        )
+    if found.shared and found.have_variables:
+        raise MessageError(
+            "expected a message sent together (or with cc or bcc) to be the same for everyone, "
+            "got: recipients with variables; send separate copies with to=[…] alone"
+        )
+    return found
+
+
+def _divided(
+    to: RecipientsLike, spool: VariablesSpool
+) -> tuple[list[RecipientLike | ResolvedRecipient], list[SelectBase]]:
+    """Return people given one by one, and queries.
+
+    Who brings variables is taken in at once: a generator may bring more than fits into memory.
+    """
+
+    def taken_in(one: Any) -> Any:
+        has_variables = isinstance(one, Recipient) and one.variables
+        return _addressee(RecipientType.TO, one, spool) if has_variables else one
+
+    items = (to,) if isinstance(to, SelectBase) else as_tuple(to, "to", taken_in)
+    people = [one for one in items if not isinstance(one, SelectBase)]
+    return people, [one for one in items if isinstance(one, SelectBase)]
+
+
+def _direct(
+    to: Iterable[RecipientLike | ResolvedRecipient], order: EnqueueRequest, spool: VariablesSpool
+) -> list[ResolvedRecipient]:
+    """Return the addresses given directly; the wrong ones are named at once."""
+    given: list[tuple[RecipientType, RecipientLike | ResolvedRecipient]] = [
+        (RecipientType.TO, one) for one in to
+    ]
+    given += [(RecipientType.CC, one) for one in as_tuple(order.cc, "cc")]
+    given += [(RecipientType.BCC, one) for one in as_tuple(order.bcc, "bcc")]
+    parsed = iter(parse_all(one for _, one in given if isinstance(one, str)))
+    return [
+        _addressee(kind, next(parsed) if isinstance(one, str) else one, spool)
+        for kind, one in given
     ]
 
 
-@lru_cache(maxsize=32)
-def _add_and_queue(tables: Tables, dialect: Dialect, notify: bool) -> Select[Any]:
-    """Return the one statement of PostgreSQL: a round trip less."""
-    added = _add(tables, dialect).returning(tables.recipient.c.id).cte("added")
-    queued = _queue(tables, dialect, added).cte("queued")
-    done = func.pg_notify(CHANNEL, "") if notify else null()
-    return select(done).add_cte(queued)
-
-
-@lru_cache(maxsize=32)
-def _queue_added(tables: Tables, dialect: Dialect) -> Insert:
-    recipient = tables.recipient.c
-    added = select(recipient.id).where(recipient.message_id == bindparam("place_message_id"))
-    return _queue(tables, dialect, added.subquery())
-
-
-@lru_cache(maxsize=32)
-def _add_new(tables: Tables, dialect: Dialect) -> Insert:
-    return _add(tables, dialect).on_conflict_do_nothing()
-
-
-def _add(tables: Tables, dialect: Dialect) -> Upsert:
-    is_postgresql = dialect.name == "postgresql"
-    given, number = _given_on_postgresql() if is_postgresql else _given_on_sqlite()
-    rows = select(
-        *given,
-        bindparam("place_message_id", type_=tables.recipient.c.message_id.type),
-        literal(RecipientState.QUEUED.value),
-        bindparam("place_at", type_=Utc()),
-    ).order_by(number)  # To and Cc are written by ascending id
-    return upsert_on(dialect, tables.recipient).from_select(
-        [*_GIVEN, "message_id", "state", "updated_at"], rows
+def _addressee(
+    kind: RecipientType, one: RecipientLike | ResolvedRecipient, spool: VariablesSpool
+) -> ResolvedRecipient:
+    match one:
+        case ResolvedRecipient():
+            return one
+        case Address():
+            return ResolvedRecipient(address=one, dedup_key=one.dedup_key, type=kind)
+        case Recipient(address=Address() as address):
+            packed = one.variables and pack_json(one.variables, f"the variables of {address}")
+            variables = spool.keep(packed) if packed else packed
+            return ResolvedRecipient(
+                address=address, dedup_key=address.dedup_key, type=kind, variables=variables
+            )
+    raise RecipientError(
+        f"expected a recipient to be an address or a Recipient, got: {shorten_repr(one)}; "
+        "ids of users go into users=[…]"
     )
 
 
-def _given_on_postgresql() -> tuple[list[ColumnElement[Any]], ColumnElement[int]]:
-    given = (
-        func.jsonb_array_elements(cast(bindparam("people", type_=Text()), JSONB))
-        .table_valued(column("person", JSONB), with_ordinality="number")
-        .render_derived(name="given")
-    )
-    person = given.c.person
-    texts = [person[place].astext for place in range(len(_TEXTS))]
-    return [
-        *texts,
-        func.nullif(person[_VARIABLES], literal_column("'null'::jsonb")),
-    ], given.c.number
+def _users(
+    order: EnqueueRequest, executor: SessionOrConnection, people: UserLookup | None
+) -> Iterable[ResolvedRecipient]:
+    ids = as_tuple(order.user_ids, "users")
+    if not ids:
+        return ()
+    if people is None:
+        raise ConfigError(
+            "expected the outbox to know where users are, got: users without Outbox(users=User)"
+        )
+    return _addressees_of(people.find(executor, ids))
 
 
-def _given_on_sqlite() -> tuple[list[ColumnElement[Any]], ColumnElement[int]]:
-    given = func.json_each(bindparam("people", type_=Text())).table_valued("key", "value")
-    places = range(len(_GIVEN))
-    return [func.json_extract(given.c.value, f"$[{place}]") for place in places], given.c.key
-
-
-def _queue(tables: Tables, dialect: Dialect, added: FromClause) -> Insert:
-    now = select(clock_sql(dialect)).scalar_subquery()  # read once, not for each row
-    not_before: BindParameter[float] = bindparam("place_not_before", type_=Double())
-    waiting = select(
-        added.c.id,
-        bindparam("place_message_id", type_=tables.queue.c.message_id.type),
-        bindparam("place_lane", type_=SmallInteger()),
-        case((not_before > now, not_before), else_=now),
-    )
-    return insert(tables.queue).from_select(
-        ["recipient_id", "message_id", "lane", "due_at"], waiting
-    )
+def _addressees_of(users: Mapping[Any, Address]) -> Iterator[ResolvedRecipient]:
+    for one, address in users.items():
+        yield ResolvedRecipient(
+            address=address, dedup_key=address.dedup_key, type=RecipientType.TO, user_ref=str(one)
+        )

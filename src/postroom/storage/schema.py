@@ -24,10 +24,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Inspector
 
-from postroom.storage.diagnosis import diagnosed
-from postroom.storage.engine import read, write
-from postroom.storage.models import PREFIX, Tables, Utc, tables
-from postroom.values.errors import SchemaError
+from postroom.errors import SchemaError
+from postroom.storage.database_errors import explaining_setup_errors
+from postroom.storage.engine import read_transaction, write_transaction
+from postroom.storage.tables import PREFIX, Tables, UtcDateTime, tables
+from postroom.text import and_more
 
 #: The migration that the tables of this version correspond to.
 REVISION = "0001"
@@ -113,13 +114,13 @@ def create(engine: Engine, schema: str | None = None) -> None:
     """
     ours = tables(schema)
     versions = version_table(schema)
-    with diagnosed(engine.url), write(engine) as connection:
+    with explaining_setup_errors(engine.url), write_transaction(engine) as connection:
         lock(connection)
-        if are_present(connection, ours):
+        if exist(connection, ours):
             check(connection, ours)
             return
         ours.metadata.create_all(connection)
-        tune(connection, schema)
+        set_storage_parameters(connection, schema)
         versions.create(connection, checkfirst=True)
         connection.execute(versions.delete())
         connection.execute(versions.insert().values(version_num=REVISION))
@@ -131,7 +132,7 @@ def lock(connection: Connection) -> None:
         connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
 
 
-def join(metadata: MetaData, schema: str | None = None) -> None:
+def add_tables_to(metadata: MetaData, schema: str | None = None) -> None:
     """Copy our tables into an application's ``metadata``, for its own migrations to see.
 
     They then belong to the application's Alembic history, and to its ``create_all``. Columns
@@ -141,13 +142,13 @@ def join(metadata: MetaData, schema: str | None = None) -> None:
     """
     for table in tables(schema).metadata.sorted_tables:
         for column in table.to_metadata(metadata).columns:
-            if isinstance(column.type, Utc):
+            if isinstance(column.type, UtcDateTime):
                 column.type = DateTime(timezone=True)
             elif isinstance(column.type, JSON):
                 column.type = JSON(none_as_null=True)
 
 
-def tune(connection: Connection, schema: str | None = None) -> None:
+def set_storage_parameters(connection: Connection, schema: str | None = None) -> None:
     """Set what PostgreSQL's planner and autovacuum should know about the busy tables.
 
     Does nothing on SQLite, and nothing the second time. For migrations of an application's own.
@@ -168,7 +169,7 @@ def verify(engine: Engine, schema: str | None = None) -> None:
         SchemaError: the tables are missing, too old or too new.
         ConfigError: the database cannot be reached.
     """
-    with diagnosed(engine.url), read(engine) as connection:
+    with explaining_setup_errors(engine.url), read_transaction(engine) as connection:
         check(connection, tables(schema))
 
 
@@ -178,14 +179,14 @@ def check(connection: Connection, tables: Tables) -> None:
     Raises:
         SchemaError: they are missing, too old or too new; the text says what to run.
     """
-    if not are_present(connection, tables):
+    if not exist(connection, tables):
         place = f" in schema {tables.metadata.schema}" if tables.metadata.schema else ""
         raise SchemaError(
             f"expected Postroom's tables to be in the database, got: none{place}; "
             "run: postroom db upgrade, or call outbox.create_tables()"
         )
-    revision = recorded(connection, tables)
-    check_is_known(revision)
+    revision = current_revision(connection, tables)
+    check_revision(revision)
     missing = _missing(inspect(connection), tables)
     if missing:
         raise SchemaError(_lacking(missing, revision))
@@ -226,7 +227,7 @@ def _autoincremented(connection: Connection, schema: str | None) -> set[str]:
     return {row.name for row in made if _AUTOINCREMENT.search(row.sql)}
 
 
-def check_is_known(revision: str | None) -> None:
+def check_revision(revision: str | None) -> None:
     """Return if ``revision`` is one of ours (or none).
 
     Raises:
@@ -239,7 +240,7 @@ def check_is_known(revision: str | None) -> None:
         )
 
 
-def recorded(connection: Connection, tables: Tables) -> str | None:
+def current_revision(connection: Connection, tables: Tables) -> str | None:
     """Return the revision that `create` or our own migrations noted; an application's do not."""
     versions = version_table(tables.metadata.schema)
     if not inspect(connection).has_table(VERSION_TABLE, schema=versions.schema):
@@ -248,7 +249,7 @@ def recorded(connection: Connection, tables: Tables) -> str | None:
     return revision
 
 
-def are_present(connection: Connection, tables: Tables) -> bool:
+def exist(connection: Connection, tables: Tables) -> bool:
     """Return whether any of our tables is there."""
     present = inspect(connection).get_table_names(schema=tables.metadata.schema)
     return any(table.name in present for table in tables.metadata.tables.values())
@@ -256,7 +257,7 @@ def are_present(connection: Connection, tables: Tables) -> bool:
 
 def _lacking(missing: list[str], revision: str | None) -> str:
     """Say what the tables lack, and what helps: an upgrade, only where there is one to do."""
-    named = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+    named = and_more(missing, 5, separator=", ")
     if revision is None:
         return f"Postroom's tables lack {named}: {_OWN_MIGRATION}"
     if revision == REVISION:

@@ -7,12 +7,12 @@ from typing import TypeAlias
 from sqlalchemy import Dialect, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
-from postroom.storage.engine import Executor, dialect_of
+from postroom.storage.engine import SessionOrConnection, dialect_of
 
 Upsert: TypeAlias = postgresql.Insert | sqlite.Insert
 
 
-def upsert(executor: Executor, table: Table) -> Upsert:
+def upsert(executor: SessionOrConnection, table: Table) -> Upsert:
     """Return an INSERT that takes ``on_conflict_do_update`` and ``excluded``."""
     return upsert_on(dialect_of(executor), table)
 

@@ -1,28 +1,28 @@
 """Testing: relays and fixtures for the tests of applications, and of Postroom itself."""
 
-from postroom.testing.arrived import Attached, Letter
-from postroom.testing.deliver import ArrivedMail, Deliver, Delivery
-from postroom.testing.enqueued import EnqueuedMail
+from postroom.testing.deliver import DeliverMail, DeliveryResult, ReceivedMail
+from postroom.testing.enqueued_mail import EnqueuedMail
 from postroom.testing.faulty_relay import (
-    Abilities,
     Accepted,
     FaultyRelay,
-    Trouble,
+    Misbehavior,
+    ServerOptions,
     read_journal,
 )
 from postroom.testing.outbox_mail import OutboxMail
+from postroom.testing.received_mail import ParsedMail, ReceivedAttachment
 
 __all__ = [
-    "Abilities",
     "Accepted",
-    "ArrivedMail",
-    "Attached",
-    "Deliver",
-    "Delivery",
+    "DeliverMail",
+    "DeliveryResult",
     "EnqueuedMail",
     "FaultyRelay",
-    "Letter",
+    "Misbehavior",
     "OutboxMail",
-    "Trouble",
+    "ParsedMail",
+    "ReceivedAttachment",
+    "ReceivedMail",
+    "ServerOptions",
     "read_journal",
 ]

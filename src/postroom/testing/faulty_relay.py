@@ -16,13 +16,13 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
 
-from postroom.testing.conversation import Abilities, Conversation
-from postroom.testing.journal import Accepted, Journal, read_journal
-from postroom.testing.script import Script, Scripted, Trouble
-from postroom.testing.wire import Wire
-from postroom.values.states import Phase
+from postroom.states import Phase
+from postroom.testing.accepted_log import Accepted, AcceptedLog, read_journal
+from postroom.testing.script import Misbehavior, Script, ScriptEntry
+from postroom.testing.server_session import ServerOptions, ServerSession
+from postroom.testing.server_socket import ServerSocket
 
-__all__ = ["Abilities", "Accepted", "FaultyRelay", "Trouble", "read_journal"]
+__all__ = ["Accepted", "FaultyRelay", "Misbehavior", "ServerOptions", "read_journal"]
 
 _BACKLOG = 128
 _JOIN_S = 5.0
@@ -37,21 +37,21 @@ class FaultyRelay:
 
     def __init__(
         self,
-        abilities: Abilities | None = None,
+        abilities: ServerOptions | None = None,
         *,
         journal: Path | None = None,
         syncs: bool = True,
         path: Path | None = None,
     ) -> None:
-        self.abilities = abilities or Abilities()
+        self.abilities = abilities or ServerOptions()
         #: Connections accepted so far.
         self.connections = 0
         self._path = path
         self._script = Script()
-        self._journal = Journal(journal, syncs=syncs)
+        self._journal = AcceptedLog(journal, syncs=syncs)
         self._stopped = threading.Event()
         #: Threads that live, each with the conversation it leads; None: it accepts connections.
-        self._threads: dict[threading.Thread, Conversation | None] = {}
+        self._threads: dict[threading.Thread, ServerSession | None] = {}
         self._listener: socket.socket | None = None
         self._port = 0
         self.serve()
@@ -94,7 +94,7 @@ class FaultyRelay:
     def on(
         self,
         phase: Phase,
-        action: str | Trouble,
+        action: str | Misbehavior,
         *,
         address: str | None = None,
         times: int | None = None,
@@ -108,7 +108,7 @@ class FaultyRelay:
         ``Phase.BODY`` it comes in the middle of the body, and an answer hangs up after it.
         """
         self._script.add(
-            Scripted(
+            ScriptEntry(
                 phase=phase,
                 action=action,
                 address=address,
@@ -141,7 +141,7 @@ class FaultyRelay:
         """Cut every connection that stands."""
         for conversation in list(self._threads.values()):
             if conversation is not None:
-                conversation.cut()
+                conversation.abort()
 
     def stop(self) -> None:
         """Stop listening, cut every connection, wait for the threads to end."""
@@ -191,11 +191,13 @@ class FaultyRelay:
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.connections += 1
         abilities = self.abilities
-        wire = Wire(connected, self._stopped, delay_s=abilities.delay_s, drip_s=abilities.drip_s)
-        conversation = Conversation(wire, abilities, self._script, self._journal, self.connections)
+        wire = ServerSocket(
+            connected, self._stopped, delay_s=abilities.delay_s, drip_s=abilities.drip_s
+        )
+        conversation = ServerSession(wire, abilities, self._script, self._journal, self.connections)
         self._start(threading.Thread(target=conversation.run), conversation)
 
-    def _start(self, thread: threading.Thread, conversation: Conversation | None) -> None:
+    def _start(self, thread: threading.Thread, conversation: ServerSession | None) -> None:
         thread.name = f"faulty-relay-{self._port}"
         thread.daemon = True
         for known in list(self._threads):

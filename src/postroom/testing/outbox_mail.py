@@ -2,13 +2,101 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
-from typing import overload
+from dataclasses import dataclass, fields
+from typing import TypeAlias, overload
 
-from postroom.testing.enqueued import EnqueuedMail
-from postroom.testing.expectation import Expectation, Expected
-from postroom.testing.recording import Recording
+from postroom.testing.enqueued_mail import EnqueuedMail
+from postroom.testing.received_mail import ParsedMail
+from postroom.testing.recorder import EnqueueRecorder
+from postroom.text import and_more
+
+#: A text, or a pattern that is searched for.
+Expected: TypeAlias = str | re.Pattern[str]
+
+#: So much of a body is shown.
+_SHOWN_CHARACTERS = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectation:
+    """Whom a mail is for and what is in it; None where it does not matter.
+
+    ``subject``, ``sender``, ``key`` and ``tag`` are compared whole, ``text`` and ``html`` are
+    looked for in the body; a pattern is searched for everywhere. ``attachment`` is a file name.
+    """
+
+    to: str | None = None
+    subject: Expected | None = None
+    text: Expected | None = None
+    html: Expected | None = None
+    attachment: str | None = None
+    sender: Expected | None = None
+    idempotency_key: Expected | None = None
+    tag: str | None = None
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        given = ((one.name, getattr(self, one.name)) for one in fields(self) if one.name != "to")
+        said = [f"{name} {_shown(wanted)}" for name, wanted in given if wanted is not None]
+        whom = "" if self.to is None else f" to {self.to}"
+        return f"a mail{whom}" + (f" with {', '.join(said)}" if said else "")
+
+    def differences(self, mail: EnqueuedMail) -> list[str]:
+        """Return how ``mail`` differs, a few lines for each thing; nothing where it fits."""
+        return list(self._differences(mail))
+
+    def _differences(self, mail: EnqueuedMail) -> Iterator[str]:
+        if self.to is not None and not mail.is_for(self.to):
+            yield f"it is for {', '.join(mail.recipients)}"
+            copy = mail.copy_for(mail.recipients[0])
+        else:
+            copy = mail.copy_for(self.to or mail.recipients[0])
+        yield from _whole("sender", self.sender, mail.sender)
+        yield from _whole("idempotency_key", self.idempotency_key, mail.idempotency_key or "")
+        if self.tag is not None and self.tag not in mail.tags:
+            yield f"its tags are {', '.join(mail.tags) or 'none'}"
+        yield from self._content(copy)
+
+    def _content(self, copy: ParsedMail) -> Iterator[str]:
+        yield from _whole("subject", self.subject, copy.subject)
+        yield from _within("text", self.text, copy.text)
+        yield from _within("html", self.html, copy.html)
+        names = [one.filename for one in copy.attachments]
+        if self.attachment is not None and self.attachment not in names:
+            yield f"its attachments are {', '.join(names) or 'none'}"
+
+
+def _shown(wanted: Expected) -> str:
+    return f"/{wanted.pattern}/" if isinstance(wanted, re.Pattern) else repr(wanted)
+
+
+def _whole(what: str, wanted: Expected | None, got: str) -> Iterator[str]:
+    if isinstance(wanted, re.Pattern):
+        if not wanted.search(got):
+            yield f"its {what} is {got!r}"
+    elif wanted is not None and wanted != got:
+        lines = difflib.ndiff([wanted], [got])
+        yield "\n".join([f"its {what} differs:", *(line.rstrip("\n") for line in lines)])
+
+
+def _within(what: str, wanted: Expected | None, got: str) -> Iterator[str]:
+    if wanted is None:
+        return
+    is_pattern = isinstance(wanted, re.Pattern)
+    found = wanted.search(got) is not None if isinstance(wanted, re.Pattern) else wanted in got
+    if found:
+        return
+    if not is_pattern and "\n" in str(wanted):
+        lines = difflib.ndiff(str(wanted).splitlines(), got.splitlines())
+        yield "\n".join([f"its {what} differs:", *(line.rstrip("\n") for line in lines)])
+        return
+    shown = got[:_SHOWN_CHARACTERS] + ("…" if len(got) > _SHOWN_CHARACTERS else "")
+    yield f"its {what} does not contain it:\n{shown.rstrip()}" if got else f"it has no {what}"
+
 
 _MOST_SHOWN = 5
 
@@ -19,7 +107,7 @@ class OutboxMail(Sequence[EnqueuedMail]):
     It is always up to date. Whatever is looked at counts as asserted.
     """
 
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, recording: EnqueueRecorder) -> None:
         self.recording = recording
         self._seen: set[EnqueuedMail] = set()
 
@@ -72,7 +160,7 @@ class OutboxMail(Sequence[EnqueuedMail]):
         html: Expected | None = None,
         attachment: str | None = None,
         sender: Expected | None = None,
-        key: Expected | None = None,
+        idempotency_key: Expected | None = None,
         tag: str | None = None,
     ) -> EnqueuedMail:
         """Assert that one mail is as described, and return it, the last where several are.
@@ -91,7 +179,7 @@ class OutboxMail(Sequence[EnqueuedMail]):
             html=html,
             attachment=attachment,
             sender=sender,
-            key=key,
+            idempotency_key=idempotency_key,
             tag=tag,
         )
         mails = self._mails()
@@ -117,7 +205,7 @@ class OutboxMail(Sequence[EnqueuedMail]):
         """Say that the mail so far is none of this test's business."""
         self._seen.update(self._mails())
 
-    def unseen(self, after: int) -> list[EnqueuedMail]:
+    def unasserted(self, after: int) -> list[EnqueuedMail]:
         """Return what nobody has looked at, of all that came after the first ``after``."""
         mails = (one.mail for one in self.recording.since(after))
         return [mail for mail in mails if mail not in self._seen]
@@ -129,9 +217,9 @@ class OutboxMail(Sequence[EnqueuedMail]):
 def _listed(mails: Sequence[EnqueuedMail]) -> str:
     if not mails:
         return "none"
-    shown = [f"\n  {mail!r}" for mail in mails[:_MOST_SHOWN]]
-    left = len(mails) - len(shown)
-    return f"{len(mails)}:" + "".join(shown) + (f"\n  and {left} more" if left else "")
+    shown = [repr(mail) for mail in mails[:_MOST_SHOWN]]
+    named = and_more(shown, _MOST_SHOWN, count=len(mails), separator="\n  ")
+    return f"{len(mails)}:\n  {named}"
 
 
 def _missing(wanted: Expectation, mails: Sequence[EnqueuedMail]) -> str:

@@ -7,10 +7,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
-from postroom.values.states import Phase
+from postroom.states import Phase
 
 
-class Trouble(StrEnum):
+class Misbehavior(StrEnum):
     """Ways to fail that are not an answer."""
 
     #: Answer 554, and close the connection.
@@ -30,11 +30,11 @@ class Trouble(StrEnum):
 
 
 @dataclass(slots=True, kw_only=True)
-class Scripted:
+class ScriptEntry:
     """One entry of a script: an answer such as ``"550 5.1.1 unknown"``, or a trouble."""
 
     phase: Phase
-    action: str | Trouble
+    action: str | Misbehavior
     address: str | None
     after_accepting: bool
     #: How often it still happens; None: always.
@@ -46,9 +46,9 @@ class Script:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._entries: list[Scripted] = []
+        self._entries: list[ScriptEntry] = []
 
-    def add(self, entry: Scripted) -> None:
+    def add(self, entry: ScriptEntry) -> None:
         """Add one at the end."""
         with self._lock:
             self._entries.append(entry)
@@ -58,7 +58,7 @@ class Script:
         with self._lock:
             self._entries.clear()
 
-    def next(self, phase: Phase, addresses: Collection[str] = ()) -> Scripted | None:
+    def next(self, phase: Phase, addresses: Collection[str] = ()) -> ScriptEntry | None:
         """Return what to do in ``phase``, for one of ``addresses``; None: the right thing."""
         if not self._entries:
             return None

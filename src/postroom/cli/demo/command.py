@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from postroom.values.errors import ConfigError
+from postroom.errors import ConfigError
 
 
 def demo(
@@ -19,10 +19,10 @@ def demo(
     Needs nothing but a temporary folder, which is kept for you to look into.
     """
     try:
-        from postroom.cli.demo.story import tell
+        from postroom.cli.demo.story import run_demo
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"expected {error.name} to be installed for the demo's inbox, got: none; "
             "run: pip install 'postroom[cli]'"
         ) from None
-    tell(keep=keep)
+    run_demo(keep=keep)

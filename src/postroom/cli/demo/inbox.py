@@ -30,7 +30,7 @@ class Inbox:
     _turned_away: set[str] = field(default_factory=set)
     _count: int = 0
 
-    async def answer(
+    async def handle_rcpt(
         self, server: SMTP, session: Any, envelope: Any, address: str, options: list[str]
     ) -> str:
         """Answer RCPT TO."""
@@ -42,7 +42,7 @@ class Inbox:
         envelope.rcpt_tos.append(address)
         return "250 2.1.5 welcome"
 
-    async def keep(self, server: SMTP, session: Any, envelope: Any) -> str:
+    async def handle_data(self, server: SMTP, session: Any, envelope: Any) -> str:
         """Answer the final dot, once the mail is on disk."""
         self._count += 1
         name = f"{self._count:03d}-{envelope.rcpt_tos[0].replace('/', '_')}.eml"
@@ -51,7 +51,7 @@ class Inbox:
 
     def connection(self) -> SMTP:
         """Return the protocol of one more connection."""
-        answers = SimpleNamespace(handle_RCPT=self.answer, handle_DATA=self.keep)
+        answers = SimpleNamespace(handle_RCPT=self.handle_rcpt, handle_DATA=self.handle_data)
         return SMTP(answers, enable_SMTPUTF8=True, hostname="inbox.example")
 
 

@@ -9,11 +9,38 @@ import csv
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import ForeignKey, select
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
 from postroom import Attachment, Message, Outbox, Recipient
-from postroom.cli.demo.models import CustomerOrder, User
+
+
+class Base(DeclarativeBase):
+    """The shop's metadata."""
+
+
+class User(Base):
+    """A customer, or somebody who works here."""
+
+    __tablename__ = "user"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    email: Mapped[str] = mapped_column(unique=True)
+    username: Mapped[str]
+
+
+class CustomerOrder(Base):
+    """An order and, once it is shipped, the parcel's tracking number."""
+
+    __tablename__ = "customer_order"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("user.id"))
+    order_number: Mapped[str] = mapped_column(unique=True)
+    tracking_number: Mapped[str | None]
+
+    user: Mapped[User] = relationship()
+
 
 #: Seconds between tries: a person watches the demo. The default goes on for three days.
 RETRY_SOON = (1.0, 2.0, 4.0)
@@ -38,9 +65,9 @@ def place_order(
     outbox.enqueue(
         session,
         Message.from_templates("order", context=context, tags=["order"]),
-        users=[order.user_id],
+        user_ids=[order.user_id],
         to=[also_to],
-        key=f"order-confirmed:{order_number}",
+        idempotency_key=f"order-confirmed:{order_number}",
     )
     return order
 
@@ -60,11 +87,11 @@ def book_parcels(session: Session, outbox: Outbox, file: Path, receivers: Iterab
             ],
             tags=["upload"],
         ),
-        users=receivers,
+        user_ids=receivers,
     )
     outbox.enqueue(
         session,
-        Message.from_templates("shipped", retry_delays=RETRY_SOON, tags=["shipped"]),
+        Message.from_templates("shipped", retry_delays_s=RETRY_SOON, tags=["shipped"]),
         to=list(_customers(session, results)),
     )
 

@@ -13,11 +13,10 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from postroom import Outbox
+from postroom.cli.database import settings_text
 from postroom.cli.demo.inbox import GREYLISTED, MOVED, Inbox, listening
-from postroom.cli.demo.models import Base, CustomerOrder, User
-from postroom.cli.demo.shop import book_parcels, place_order
-from postroom.cli.init import settings_text
-from postroom.cli.output import grid, say
+from postroom.cli.demo.shop import Base, CustomerOrder, User, book_parcels, place_order
+from postroom.cli.output import echo, grid
 from postroom.storage.engine import worker_engine
 from postroom.storage.queries import Search
 
@@ -31,7 +30,7 @@ _CUSTOMERS = {
 }
 
 
-def tell(*, keep: bool) -> None:
+def run_demo(*, keep: bool) -> None:
     """Do a day's business and show what became of its mail; with ``keep``, stay open after it."""
     folder = Path(tempfile.mkdtemp(prefix="postroom-demo-"))
     mails = folder / "inbox"
@@ -75,7 +74,7 @@ def _do_business(engine: Engine, outbox: Outbox) -> None:
         session.flush()
         place_order(session, outbox, ada, "A-1001", also_to="Ada@Analytical.EXAMPLE")
         book_parcels(session, outbox, _FILES / "tracking.csv", receivers=[ada.id, grace.id])
-    say("An order was placed and a file of parcels booked; their mail is in the outbox.")
+    echo("An order was placed and a file of parcels booked; their mail is in the outbox.")
 
 
 def _show(engine: Engine, outbox: Outbox) -> None:
@@ -83,12 +82,12 @@ def _show(engine: Engine, outbox: Outbox) -> None:
         found = reversed(outbox.search(session, Search()))
         messages = [outbox.status(session, message.id) for message in found]
     rows = (
-        (message.tags[0], one.address, one.state, one.attempts, one.reply)
+        (message.tags[0], one.address, one.state, one.attempt_count, one.reply)
         for message in messages
         for one in message.recipients
     )
-    say()
-    say(grid(["mail", "recipient", "state", ">tries", "reply"], rows))
+    echo()
+    echo(grid(["mail", "recipient", "state", ">tries", "reply"], rows))
 
 
 def _write_settings(folder: Path, relay: str, engine: Engine) -> None:
@@ -99,15 +98,15 @@ def _write_settings(folder: Path, relay: str, engine: Engine) -> None:
 
 
 def _tell_where(folder: Path, mails: Path) -> None:
-    say()
-    say(f"{len(list(mails.iterdir()))} mails arrived, as files to open: {mails}")
-    say(f"To look closer: cd {folder}")
-    say("and there: postroom list, postroom show 3 --transcript, postroom preview 1 --open")
+    echo()
+    echo(f"{len(list(mails.iterdir()))} mails arrived, as files to open: {mails}")
+    echo(f"To look closer: cd {folder}")
+    echo("and there: postroom list, postroom show 3 --transcript, postroom preview 1 --open")
 
 
 def _stay(outbox: Outbox, port: int) -> None:
-    say(f"The inbox listens on 127.0.0.1:{port} and a worker runs. Try, from that folder:")
-    say('  postroom send --to you@example.com --subject Hello --text "Is it there?"')
-    say("Ctrl-C ends both.")
+    echo(f"The inbox listens on 127.0.0.1:{port} and a worker runs. Try, from that folder:")
+    echo('  postroom send --to you@example.com --subject Hello --text "Is it there?"')
+    echo("Ctrl-C ends both.")
     with outbox.running(), suppress(KeyboardInterrupt):
         Event().wait()

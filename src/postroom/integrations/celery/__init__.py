@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from postroom.integrations.celery.courier import Courier
-from postroom.integrations.celery.mailbag import Mailbag
-from postroom.integrations.celery.shift import Shift
+from postroom.integrations.celery.drainer import OutboxDrainer, TaskPublisher
+from postroom.integrations.celery.notifier import BackgroundNotifier
 from postroom.outbox import Outbox
 
 try:
@@ -49,18 +48,18 @@ def setup(
     With ``hints`` each commit that enqueued something sends one message without content.
     ``queue`` is Celery's where the task should have one of its own.
     """
-    shift = Shift(outbox, budget_s)
+    shift = OutboxDrainer(outbox, budget_s)
 
     @app.task(**_options(budget_s))  # type: ignore[untyped-decorator]
     def deliver() -> None:
         """Deliver what is due in the outbox."""
-        if not shift.work():
-            courier.hint()
+        if not shift.drain():
+            courier.notify()
 
     options = {} if queue is None else {"queue": queue}
-    courier = Courier(lambda: Mailbag(app, deliver, options).send)
+    courier = BackgroundNotifier(lambda: TaskPublisher(app, deliver, options).send)
     if hints:
-        outbox.hint_with(courier.hint)
+        outbox.add_wakeup(courier.notify)
     app.add_periodic_task(sweep_s, app.signature(TASK), name=TASK, **options)
     _end_in_order(shift, outbox)
     return deliver
@@ -82,7 +81,7 @@ def _options(budget_s: float) -> dict[str, Any]:
     }
 
 
-def _end_in_order(shift: Shift, outbox: Outbox) -> None:
+def _end_in_order(shift: OutboxDrainer, outbox: Outbox) -> None:
     """Stop soon when Celery stops, and take leave of relays when a process of it ends."""
 
     def stop(**_: object) -> None:

@@ -12,7 +12,6 @@ except ModuleNotFoundError as error:
         name="fastapi",
     ) from None
 
-from postroom.integrations.fastapi.bound import AsyncMail, Mail
-from postroom.integrations.fastapi.extension import Postroom
+from postroom.integrations.fastapi.extension import AsyncBoundOutbox, BoundOutbox, Postroom
 
-__all__ = ["AsyncMail", "Mail", "Postroom"]
+__all__ = ["AsyncBoundOutbox", "BoundOutbox", "Postroom"]

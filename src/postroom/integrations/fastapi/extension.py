@@ -5,22 +5,77 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Unpack
 
 from fastapi import Depends
 
-from postroom.integrations.fastapi.bound import AsyncMail, Mail
+from postroom.config.settings import Settings
+from postroom.errors import ConfigError
+from postroom.message.message import Message
 from postroom.outbox import Outbox
-from postroom.settings import Settings
-from postroom.values.errors import ConfigError
+from postroom.storage.actions import CancelResult
+from postroom.storage.engine import SessionOrConnection
+from postroom.storage.enqueue_request import Receipt, RecipientArguments
+from postroom.storage.queries import MessageStatus
+from postroom.typing import AsyncSessionLike
+
+
+class BoundOutbox:
+    """The outbox on a `Session`. Nothing here commits; the methods are those of `Outbox`."""
+
+    def __init__(self, outbox: Outbox, session: SessionOrConnection) -> None:
+        self.outbox = outbox
+        self.session = session
+
+    def enqueue(
+        self,
+        message: Message,
+        **addressing: Unpack[RecipientArguments],
+    ) -> Receipt:
+        """Write ``message`` in the session's transaction; raises what `Outbox.enqueue` does."""
+        return self.outbox.enqueue(self.session, message, **addressing)
+
+    def status(self, message: int | Receipt) -> MessageStatus:
+        """Return where a message and each of its recipients stand."""
+        return self.outbox.status(self.session, message)
+
+    def cancel(self, message: int | Receipt) -> CancelResult:
+        """Cancel a message for every recipient who is not being sent to already."""
+        return self.outbox.cancel(self.session, message)
+
+
+class AsyncBoundOutbox:
+    """The outbox on an `AsyncSession`; the same as `Mail`, awaited."""
+
+    def __init__(self, outbox: Outbox, session: AsyncSessionLike) -> None:
+        self.outbox = outbox
+        self.session = session
+
+    async def enqueue(
+        self,
+        message: Message,
+        **addressing: Unpack[RecipientArguments],
+    ) -> Receipt:
+        """Write ``message`` in the session's transaction; raises what `Outbox.enqueue` does."""
+        return await self.outbox.aenqueue(self.session, message, **addressing)
+
+    async def status(self, message: int | Receipt) -> MessageStatus:
+        """Return where a message and each of its recipients stand."""
+        found: MessageStatus = await self.session.run_sync(self.outbox.status, message)
+        return found
+
+    async def cancel(self, message: int | Receipt) -> CancelResult:
+        """Cancel a message for every recipient who is not being sent to already."""
+        done: CancelResult = await self.session.run_sync(self.outbox.cancel, message)
+        return done
 
 
 class Postroom:
     """Binds ``outbox`` to what ``get_session`` gives, the application's own dependency.
 
-    Depend on ``bound``: it is an `AsyncMail` where the session is an `AsyncSession`, and a `Mail`
-    where it is a `Session`. ``worker`` says whether this process delivers as well; None: what the
-    setting ``in_process_worker`` says.
+    Depend on ``dependency``: it is an `AsyncBoundOutbox` where the session is an `AsyncSession`,
+    and a `BoundOutbox` where it is a `Session`. ``worker`` says whether this process delivers as
+    well; None: what the setting ``in_process_worker`` says.
     """
 
     def __init__(
@@ -35,7 +90,7 @@ class Postroom:
         self._bound = self._dependency(get_session)
 
     @property
-    def bound(self) -> Callable[..., Any]:
+    def dependency(self) -> Callable[..., Any]:
         """The dependency: the outbox on the request's session.
 
         Raises:
@@ -49,8 +104,8 @@ class Postroom:
         return self._bound
 
     def bind(self, session: Any) -> Any:
-        """Return the outbox on ``session``: an `AsyncMail` or a `Mail`."""
-        kind = AsyncMail if hasattr(session, "run_sync") else Mail
+        """Return the outbox on ``session``: an `AsyncBoundOutbox` or a `Mail`."""
+        kind = AsyncBoundOutbox if hasattr(session, "run_sync") else BoundOutbox
         return kind(self.outbox, session)
 
     @asynccontextmanager

@@ -2,27 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any, Unpack
 
+import click
 from flask import Flask, current_app
+from flask.cli import with_appcontext
 from sqlalchemy import Engine
 
-from postroom.delivery.routing import Relays, Routing
-from postroom.integrations.flask import commands
+from postroom.errors import ConfigError
+from postroom.integrations.flask.config import variables
 from postroom.integrations.flask.state import (
     EXTENSION,
+    AppState,
     Database,
-    Parts,
+    ExtensionOptions,
     Sessions,
-    State,
     state_of,
 )
+from postroom.integrations.flask.templates import folders_of
+from postroom.message.message import Message
 from postroom.outbox import Outbox
-from postroom.storage.order import Addressing, Others, Receipt
-from postroom.values.errors import ConfigError
-from postroom.values.message import Message
-from postroom.wiring import Users
+from postroom.relays.routing import Relays, RoutingTable
+from postroom.storage.enqueue_request import ExplicitRecipients, Receipt, RecipientArguments
+from postroom.typing import UsersLike
+
+#: What the extra ``cli`` brings that the command imports.
+_BROUGHT_BY_EXTRA = {"rich", "typer"}
+
+
+@click.command(
+    "postroom",
+    short_help="The outbox: deliver, look, decide.",
+    # All of it is for the command itself, --help included.
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@with_appcontext
+def postroom(arguments: Sequence[str]) -> None:
+    """Run a command of Postroom's with the application's settings and database."""
+    try:
+        from postroom.cli.app import run
+    except ModuleNotFoundError as error:
+        if error.name not in _BROUGHT_BY_EXTRA:
+            raise
+        raise click.ClickException(
+            "the command needs its extra: pip install 'postroom[cli]'"
+        ) from None
+    state = state_of(current_app)
+    settings = state.settings.model_copy(
+        update={
+            "database_url": state.outbox.engine.url.render_as_string(hide_password=False),
+            "templates": folders_of(current_app, state.settings),
+        }
+    )
+    # The environment, because some commands start processes of their own.
+    os.environ.update(variables(settings))
+    sys.exit(run(arguments))
 
 
 class Postroom:
@@ -48,11 +86,11 @@ class Postroom:
         *,
         engine: Engine | None = None,
         session: Sessions | None = None,
-        users: Users | None = None,
-        relay: Relays | Routing | None = None,
+        users: UsersLike | None = None,
+        relay: Relays | RoutingTable | None = None,
         user_id: Callable[[], Any] | None = None,
     ) -> None:
-        self._parts = Parts(
+        self._parts = ExtensionOptions(
             db=db, engine=engine, session=session, users=users, relay=relay, user_id=user_id
         )
         if app is not None:
@@ -65,7 +103,7 @@ class Postroom:
         *,
         engine: Engine | None = None,
         session: Sessions | None = None,
-        users: Users | None = None,
+        users: UsersLike | None = None,
     ) -> None:
         """Give ``app`` an outbox, and the commands ``flask postroom …``.
 
@@ -80,11 +118,11 @@ class Postroom:
                 f"expected the application {app.name} to have no outbox yet, got: one; "
                 "call init_app once for each application"
             )
-        given = Parts(db=db, engine=engine, session=session, users=users)
-        state = State(app, self._parts.joined(given))
+        given = ExtensionOptions(db=db, engine=engine, session=session, users=users)
+        state = AppState(app, self._parts.merged(given))
         app.extensions[EXTENSION] = state
-        app.before_request(state.begin)
-        app.cli.add_command(commands.postroom)
+        app.before_request(state.start_worker)
+        app.cli.add_command(postroom)
 
     @property
     def outbox(self) -> Outbox:
@@ -98,7 +136,7 @@ class Postroom:
     def enqueue(
         self,
         message: Message,
-        **addressing: Unpack[Addressing],
+        **addressing: Unpack[RecipientArguments],
     ) -> Receipt:
         """Write ``message`` in the transaction of the current session; see `Outbox.enqueue`.
 
@@ -106,7 +144,7 @@ class Postroom:
 
         Raises:
             MessageError: something cannot be sent; nothing was written.
-            KeyConflict: the key stands for other content.
+            IdempotencyConflict: the key stands for other content.
         """
         state = _current()
         return state.outbox.enqueue(state.session, message, **addressing)
@@ -114,17 +152,17 @@ class Postroom:
     def enqueue_to_current_user(
         self,
         message: Message,
-        **others: Unpack[Others],
+        **others: Unpack[ExplicitRecipients],
     ) -> Receipt:
         """Write ``message`` to who is signed in, and to others where they are named.
 
         Raises:
             RecipientError: nobody is signed in, or the user has no address.
             MessageError: something else cannot be sent; nothing was written.
-            KeyConflict: the key stands for other content.
+            IdempotencyConflict: the key stands for other content.
         """
-        users = [_current().user_id()]
-        return self.enqueue(message, users=users, **others)
+        user_ids = [_current().user_id()]
+        return self.enqueue(message, user_ids=user_ids, **others)
 
     def start(self, app: Flask) -> None:
         """Deliver from this process, without waiting for a request; for a server's hooks.
@@ -132,12 +170,12 @@ class Postroom:
         Returns at once; a database that cannot be used yet is tried again. It ends with the
         process, or with `stop`.
         """
-        state_of(app).serving.begin()
+        state_of(app).serving.start()
 
     def stop(self, app: Flask) -> None:
         """Finish what is on the wire, and deliver no more from this process."""
-        state_of(app).serving.end()
+        state_of(app).serving.stop()
 
 
-def _current() -> State:
+def _current() -> AppState:
     return state_of(current_app)

@@ -6,22 +6,40 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from importlib import import_module
 from typing import Any, Protocol, TypeAlias
 
 from flask import Flask
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session, scoped_session
 
-from postroom.delivery.routing import Relays, Routing
-from postroom.integrations.flask.configuration import settings_of
-from postroom.integrations.flask.current_user import flask_login_user_id
-from postroom.integrations.flask.serving import Serving
-from postroom.integrations.flask.templating import templates_of
+from postroom.config.settings import Settings
+from postroom.errors import ConfigError, RecipientError
+from postroom.integrations.flask.config import settings_of
+from postroom.integrations.flask.process_worker import ProcessWorker
+from postroom.integrations.flask.templates import templates_of
 from postroom.outbox import Outbox
-from postroom.settings import Settings
-from postroom.storage.engine import Executor
-from postroom.values.errors import ConfigError, RecipientError
-from postroom.wiring import Users
+from postroom.relays.routing import Relays, RoutingTable
+from postroom.storage.engine import SessionOrConnection
+from postroom.typing import UsersLike
+
+
+def flask_login_user_id() -> Any:
+    """Return the id of Flask-Login's ``current_user``; None where nobody is signed in.
+
+    Raises:
+        ConfigError: Flask-Login is not installed.
+    """
+    try:
+        login = import_module("flask_login")
+    except ModuleNotFoundError:
+        raise ConfigError(
+            "expected to know who is signed in, got: neither user_id nor Flask-Login; "
+            "give Postroom(…, user_id=…) a function that returns the user's id"
+        ) from None
+    get_id = getattr(login.current_user, "get_id", None)
+    return None if get_id is None else get_id()
+
 
 EXTENSION = "postroom"
 
@@ -44,30 +62,30 @@ class Database(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
+class ExtensionOptions:
     """What an application gives; ``db``, or an engine and where sessions come from."""
 
     db: Database | None = None
     engine: Engine | None = field(default=None, repr=False)  # its URL may hold a secret
     session: Sessions | None = None
-    users: Users | None = None
-    relay: Relays | Routing | None = None
+    users: UsersLike | None = None
+    relay: Relays | RoutingTable | None = None
     user_id: Callable[[], Any] | None = None
 
-    def joined(self, later: Parts) -> Parts:
+    def merged(self, later: ExtensionOptions) -> ExtensionOptions:
         """Return the same, with what ``later`` gives in its place."""
         given = {one.name: getattr(later, one.name) for one in fields(later)}
         return replace(self, **{name: part for name, part in given.items() if part is not None})
 
 
-class State:
+class AppState:
     """An application's outbox, made when it is first asked for: its models are complete then.
 
     Raises:
         ConfigError: a setting is unknown or does not fit.
     """
 
-    def __init__(self, app: Flask, parts: Parts) -> None:
+    def __init__(self, app: Flask, parts: ExtensionOptions) -> None:
         self._app = app
         self._parts = parts
         self._lock = threading.RLock()
@@ -85,7 +103,7 @@ class State:
             return self._outbox
 
     @property
-    def session(self) -> Executor:
+    def session(self) -> SessionOrConnection:
         """The session of whoever asks.
 
         Raises:
@@ -111,15 +129,15 @@ class State:
             raise RecipientError("expected somebody to be signed in, to write to them, got: nobody")
         return user_id
 
-    def begin(self) -> None:
+    def start_worker(self) -> None:
         """Deliver from this process, where the application does so at all."""
         if self.settings.in_process_worker and not self._app.testing:
-            self.serving.begin()
+            self.serving.start()
 
     @cached_property
-    def serving(self) -> Serving:
+    def serving(self) -> ProcessWorker:
         """The worker of each process."""
-        return Serving(self.outbox)
+        return ProcessWorker(self.outbox)
 
     @cached_property
     def _outbox(self) -> Outbox:
@@ -144,7 +162,7 @@ class State:
             return self._parts.db.engine
 
 
-def state_of(app: Flask) -> State:
+def state_of(app: Flask) -> AppState:
     """Return what belongs to ``app``.
 
     Raises:
@@ -156,5 +174,5 @@ def state_of(app: Flask) -> State:
             f"expected the application {app.name} to have an outbox, got: none; "
             "call Postroom.init_app(app, db)"
         )
-    found: State = state
+    found: AppState = state
     return found

@@ -12,11 +12,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
+from postroom.errors import ConfigError, SchemaError
 from postroom.storage import schema as schemas
-from postroom.storage.diagnosis import diagnosed
-from postroom.storage.engine import read, write
-from postroom.storage.models import Tables, tables
-from postroom.values.errors import ConfigError, SchemaError
+from postroom.storage.database_errors import explaining_setup_errors
+from postroom.storage.engine import read_transaction, write_transaction
+from postroom.storage.tables import Tables, tables
 
 _log = logging.getLogger("postroom.migrations")
 
@@ -34,13 +34,13 @@ def upgrade(engine: Engine, schema: str | None = None) -> None:
     """
     alembic = _alembic()
     ours = tables(schema)
-    with diagnosed(engine.url), write(engine) as connection:
+    with explaining_setup_errors(engine.url), write_transaction(engine) as connection:
         schemas.lock(connection)
-        before = schemas.recorded(connection, ours)
-        if before is None and schemas.are_present(connection, ours):
+        before = schemas.current_revision(connection, ours)
+        if before is None and schemas.exist(connection, ours):
             schemas.check(connection, ours)
             return
-        schemas.check_is_known(before)
+        schemas.check_revision(before)
         alembic.command.upgrade(_config(alembic, connection, schema), "head")
         schemas.check(connection, ours)  # the revision says what was done, not what still stands
         _log.info("tables upgraded from %s to %s", before, schemas.REVISION)
@@ -59,9 +59,9 @@ def check(engine: Engine, schema: str | None = None) -> None:
     """
     alembic = _alembic()
     ours = tables(schema)
-    with diagnosed(engine.url), read(engine) as connection:
+    with explaining_setup_errors(engine.url), read_transaction(engine) as connection:
         schemas.check(connection, ours)
-        if schemas.recorded(connection, ours) is None:
+        if schemas.current_revision(connection, ours) is None:
             return
         found = _differences(alembic, connection, ours)
     if found:
@@ -93,7 +93,7 @@ def _config(alembic: Any, connection: Connection, schema: str | None) -> Any:
     return config
 
 
-def options(connection: Connection, ours: Tables) -> dict[str, Any]:
+def alembic_options(connection: Connection, ours: Tables) -> dict[str, Any]:
     """Return how Alembic is to look at the database: at our tables alone, and at all of them."""
     schema = ours.metadata.schema
     names = {table.name for table in ours.metadata.tables.values()}
@@ -115,7 +115,7 @@ def options(connection: Connection, ours: Tables) -> dict[str, Any]:
 
 
 def _differences(alembic: Any, connection: Connection, ours: Tables) -> list[str]:
-    settings = options(connection, ours)
+    settings = alembic_options(connection, ours)
     del settings["connection"], settings["target_metadata"]
     context = alembic.migration.MigrationContext.configure(connection, opts=settings)
     found = alembic.autogenerate.compare_metadata(context, ours.metadata)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from alembic import context
 
-from postroom.storage.migrations import options
-from postroom.storage.models import tables
+from postroom.storage.migrations import alembic_options
+from postroom.storage.tables import tables
 
 _given = context.config.attributes
-context.configure(**options(_given["connection"], tables(_given["schema"])))
+context.configure(**alembic_options(_given["connection"], tables(_given["schema"])))
 with context.begin_transaction():
     context.run_migrations()

@@ -8,13 +8,16 @@ from typing import Any
 
 from sqlalchemy import Row, Select, func, select
 
-from postroom.storage.engine import Executor, dialect_of
-from postroom.storage.leases import derived, is_leased
-from postroom.storage.lenient import (
+from postroom.errors import UnknownMessage
+from postroom.states import Fault, Lane, Phase, RecipientState, RecipientType, message_state
+from postroom.storage.engine import SessionOrConnection, dialect_of
+from postroom.storage.queue.conditions import effective_state, is_leased
+from postroom.storage.row_decoding import (
     date_of,
     member_of,
     moment_of,
     number_of,
+    seconds_of,
     stored,
     subject_of,
     sure_date_of,
@@ -22,16 +25,14 @@ from postroom.storage.lenient import (
     text_of,
     text_or_none,
 )
-from postroom.storage.models import Tables
-from postroom.values.errors import UnknownMessage
-from postroom.values.states import Fault, Kind, Lane, RecipientState, message_state
+from postroom.storage.tables import Tables
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecipientStatus:
     """How one recipient stands.
 
-    ``code``, ``enhanced_code`` and ``reply`` are what was said last. ``due_at`` is when the next
+    ``code``, ``enhanced_status`` and ``reply`` are what was said last. ``due_at`` is when the next
     attempt is due, or until when a worker holds it; None where nothing more will happen by
     itself. ``claims`` counts leases since the last outcome.
     """
@@ -39,16 +40,16 @@ class RecipientStatus:
     id: int
     address: str
     name: str
-    kind: Kind
+    type: RecipientType
     state: RecipientState
-    attempts: int
-    code: int | None
-    enhanced_code: str | None
+    attempt_count: int
+    reply_code: int | None
+    enhanced_status: str | None
     reply: str | None
     fault: Fault | None
     updated_at: datetime
     due_at: datetime | None
-    claims: int
+    claim_count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,30 +60,30 @@ class MessageStatus:
     """
 
     id: int
-    key: str | None
+    idempotency_key: str | None
     subject: str
     sender: str
     lane: Lane
     state: RecipientState
     created_at: datetime
-    not_before: datetime | None
+    scheduled_at: datetime | None
     expires_at: datetime | None
     tags: tuple[str, ...]
     recipients: tuple[RecipientStatus, ...]
 
 
 _SHOWN = (
-    *("key", "subject", "templates", "sender", "lane", "created_at"),
-    *("not_before", "expires_at", "tags"),
+    *("idempotency_key", "subject", "templates", "sender", "lane", "created_at"),
+    *("scheduled_at", "expires_at", "tags"),
 )
 
 _SHOWN_OF_RECIPIENT = (
-    *("id", "address", "name", "kind", "state", "attempts", "code", "enhanced_code"),
+    *("id", "address", "name", "type", "state", "attempt_count", "reply_code", "enhanced_status"),
     *("reply", "fault", "updated_at"),
 )
 
 
-def is_waiting(executor: Executor, tables: Tables, message_id: int) -> bool:
+def is_waiting(executor: SessionOrConnection, tables: Tables, message_id: int) -> bool:
     """Return whether anything is still to be done for a message, now or later.
 
     One look into an index, however many recipients there are.
@@ -92,7 +93,7 @@ def is_waiting(executor: Executor, tables: Tables, message_id: int) -> bool:
     return bool(executor.execute(select(waits)).scalar())
 
 
-def status(executor: Executor, tables: Tables, message_id: int) -> MessageStatus:
+def status(executor: SessionOrConnection, tables: Tables, message_id: int) -> MessageStatus:
     """Return how message ``message_id`` stands; two statements.
 
     Raises:
@@ -108,13 +109,13 @@ def status(executor: Executor, tables: Tables, message_id: int) -> MessageStatus
     )
     return MessageStatus(
         id=message_id,
-        key=text_or_none(row.key),
+        idempotency_key=text_or_none(row.idempotency_key),
         subject=subject_of(row.subject, row.templates),
         sender=text_of(row.sender),
         lane=member_of(Lane, row.lane),
         state=message_state(one.state for one in recipients),
         created_at=sure_date_of(row.created_at),
-        not_before=date_of(row.not_before),
+        scheduled_at=date_of(row.scheduled_at),
         expires_at=date_of(row.expires_at),
         tags=tags_of(row.tags),
         recipients=recipients,
@@ -129,9 +130,13 @@ def unknown(message_id: int) -> UnknownMessage:
     )
 
 
-def _recipients(executor: Executor, tables: Tables, message_id: int) -> Select[Any]:
+def _recipients(executor: SessionOrConnection, tables: Tables, message_id: int) -> Select[Any]:
     recipient, queue, dialect = tables.recipient, tables.queue, dialect_of(executor)
-    shown = (*(recipient.c[name] for name in _SHOWN_OF_RECIPIENT), queue.c.due_at, queue.c.claims)
+    shown = (
+        *(recipient.c[name] for name in _SHOWN_OF_RECIPIENT),
+        queue.c.due_at,
+        queue.c.claim_count,
+    )
     return (
         select(
             *(stored(column, dialect) for column in shown),
@@ -148,14 +153,65 @@ def _recipient(row: Row[Any]) -> RecipientStatus:
         id=row.id,
         address=text_of(row.address),
         name=text_of(row.name),
-        kind=member_of(Kind, row.kind),
-        state=derived(text_of(row.state), leased=row.leased),
-        attempts=number_of(row.attempts) or 0,
-        code=number_of(row.code),
-        enhanced_code=text_or_none(row.enhanced_code),
+        type=member_of(RecipientType, row.type),
+        state=effective_state(text_of(row.state), leased=row.leased),
+        attempt_count=number_of(row.attempt_count) or 0,
+        reply_code=number_of(row.reply_code),
+        enhanced_status=text_or_none(row.enhanced_status),
         reply=text_or_none(row.reply),
         fault=member_of(Fault, row.fault) if row.fault else None,
         updated_at=sure_date_of(row.updated_at),
         due_at=moment_of(row.due_at),
-        claims=number_of(row.claims) or 0,
+        claim_count=number_of(row.claim_count) or 0,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One attempt for one recipient, by its id; ``outcome`` is the state that it led to.
+
+    ``transcript`` is the conversation, without credentials and content, where it failed.
+    """
+
+    recipient_id: int
+    address: str
+    attempted_at: datetime
+    relay: str
+    phase: Phase | None
+    reply_code: int | None
+    enhanced_status: str | None
+    reply: str | None
+    outcome: RecipientState
+    fault: Fault | None
+    duration_s: float | None
+    transcript: str | None
+
+
+def attempts(executor: SessionOrConnection, tables: Tables, message_id: int) -> tuple[Attempt, ...]:
+    """Return every attempt for message ``message_id``, in the order they were recorded."""
+    attempt, recipient = tables.attempt, tables.recipient
+    shown = [stored(column, dialect_of(executor)) for column in (*attempt.c, recipient.c.address)]
+    wanted = (
+        select(*shown)
+        .join_from(attempt, recipient, recipient.c.id == attempt.c.recipient_id)
+        .where(recipient.c.message_id == message_id)
+        .order_by(attempt.c.id)
+    )
+    return tuple(_record(row) for row in executor.execute(wanted))
+
+
+def _record(row: Row[Any]) -> Attempt:
+    return Attempt(
+        recipient_id=row.recipient_id,
+        address=text_of(row.address),
+        attempted_at=sure_date_of(row.attempted_at),
+        relay=text_of(row.relay),
+        phase=member_of(Phase, row.phase) if row.phase else None,
+        reply_code=number_of(row.reply_code),
+        enhanced_status=text_or_none(row.enhanced_status),
+        reply=text_or_none(row.reply),
+        outcome=member_of(RecipientState, row.outcome),
+        fault=member_of(Fault, row.fault) if row.fault else None,
+        duration_s=seconds_of(row.duration_s),
+        transcript=text_or_none(row.transcript),
     )

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-from postroom.storage.schema import tune
+from postroom.storage.schema import set_storage_parameters
 
 revision = "0001"
 down_revision = None
@@ -28,7 +28,7 @@ def upgrade() -> None:
     _attempts(schema)
     _attachments(schema)
     _suppressions_and_workers(schema)
-    tune(op.get_bind(), schema)
+    set_storage_parameters(op.get_bind(), schema)
 
 
 def _in(schema: str | None, target: str) -> str:
@@ -39,9 +39,9 @@ def _messages(schema: str | None) -> None:
     op.create_table(
         "postroom_message",
         sa.Column("id", _ID, primary_key=True, autoincrement=True),
-        sa.Column("key", sa.String(255), unique=True),
+        sa.Column("idempotency_key", sa.String(255), unique=True),
         sa.Column("content_hash", sa.String(64), nullable=False),
-        sa.Column("token", sa.String(32), nullable=False),
+        sa.Column("message_id_seed", sa.String(32), nullable=False),
         sa.Column("sender", sa.Text, nullable=False),
         sa.Column("envelope_sender", sa.Text),
         sa.Column("reply_to", _JSON),
@@ -50,13 +50,13 @@ def _messages(schema: str | None) -> None:
         sa.Column("html", sa.Text),
         sa.Column("templates", _JSON),
         sa.Column("headers", _JSON),
-        sa.Column("notice", _JSON),
+        sa.Column("dsn", _JSON),
         sa.Column("lane", sa.String(8), nullable=False),
         sa.Column("relay", sa.String(64)),
-        sa.Column("together", sa.Boolean, nullable=False),
+        sa.Column("shared", sa.Boolean, nullable=False),
         sa.Column("on_doubt", sa.String(8), nullable=False),
-        sa.Column("retry_delays", _JSON),
-        sa.Column("not_before", _TIME),
+        sa.Column("retry_delays_s", _JSON),
+        sa.Column("scheduled_at", _TIME),
         sa.Column("expires_at", _TIME),
         sa.Column("tags", _JSON),
         sa.Column("created_at", _TIME, nullable=False, index=True),
@@ -73,13 +73,13 @@ def _recipients(schema: str | None) -> None:
         sa.Column("address", sa.Text, nullable=False),
         sa.Column("address_key", sa.Text, nullable=False),
         sa.Column("name", sa.Text, nullable=False, server_default=""),
-        sa.Column("kind", sa.String(3), nullable=False),
+        sa.Column("type", sa.String(3), nullable=False),
         sa.Column("user_ref", sa.Text),
         sa.Column("variables", _JSON),
         sa.Column("state", sa.String(10), nullable=False),
-        sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
-        sa.Column("code", sa.SmallInteger),
-        sa.Column("enhanced_code", sa.String(12)),
+        sa.Column("attempt_count", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("reply_code", sa.SmallInteger),
+        sa.Column("enhanced_status", sa.String(12)),
         sa.Column("reply", sa.Text),
         sa.Column("fault", sa.String(12)),
         sa.Column("updated_at", _TIME, nullable=False),
@@ -97,10 +97,10 @@ def _queue(schema: str | None) -> None:
         sa.Column("message_id", _ID, nullable=False),
         sa.Column("lane", sa.SmallInteger, nullable=False),
         sa.Column("due_at", sa.Double, nullable=False),
-        sa.Column("token", sa.BigInteger),
-        sa.Column("claims", sa.SmallInteger, nullable=False, server_default="0"),
-        sa.Column("tries", sa.SmallInteger, nullable=False, server_default="0"),
-        sa.Column("intent", sa.Boolean, nullable=False, server_default="0"),
+        sa.Column("lease_token", sa.BigInteger),
+        sa.Column("claim_count", sa.SmallInteger, nullable=False, server_default="0"),
+        sa.Column("try_count", sa.SmallInteger, nullable=False, server_default="0"),
+        sa.Column("send_intent", sa.Boolean, nullable=False, server_default="0"),
         sa.Index("postroom_queue_due", "lane", "due_at", "recipient_id"),
         sa.Index("postroom_queue_message", "message_id"),
         schema=schema,
@@ -112,11 +112,11 @@ def _attempts(schema: str | None) -> None:
         "postroom_attempt",
         sa.Column("id", _ID, primary_key=True, autoincrement=True),
         sa.Column("recipient_id", _ID, nullable=False, index=True),
-        sa.Column("at", _TIME, nullable=False),
+        sa.Column("attempted_at", _TIME, nullable=False),
         sa.Column("relay", sa.String(64), nullable=False),
         sa.Column("phase", sa.String(8)),
-        sa.Column("code", sa.SmallInteger),
-        sa.Column("enhanced_code", sa.String(12)),
+        sa.Column("reply_code", sa.SmallInteger),
+        sa.Column("enhanced_status", sa.String(12)),
         sa.Column("reply", sa.Text),
         sa.Column("outcome", sa.String(10), nullable=False),
         sa.Column("fault", sa.String(12)),
@@ -173,6 +173,6 @@ def _suppressions_and_workers(schema: str | None) -> None:
         sa.Column("pid", sa.Integer, nullable=False),
         sa.Column("version", sa.String(32), nullable=False),
         sa.Column("started_at", _TIME, nullable=False),
-        sa.Column("seen_at", _TIME, nullable=False),
+        sa.Column("last_seen_at", _TIME, nullable=False),
         schema=schema,
     )

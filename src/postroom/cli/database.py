@@ -1,0 +1,181 @@
+"""``init``: a settings file with every setting explained, and the tables."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from textwrap import wrap
+from typing import Annotated, Any
+
+import typer
+from pydantic.fields import FieldInfo
+from sqlalchemy import Engine
+
+from postroom.cli.context import open_outbox
+from postroom.cli.errors import CommandError, ExitCode
+from postroom.cli.options import AsJson, parse_duration
+from postroom.cli.output import echo, print_error, print_json
+from postroom.config.settings import Settings
+from postroom.config.sources import CONFIG_VARIABLE, DEFAULT_FILE
+from postroom.storage import migrations, schema
+from postroom.storage.database_errors import explaining_setup_errors
+from postroom.storage.database_url import shown_url, sqlite_file
+from postroom.storage.engine import worker_engine
+
+_OTHERS_READ = stat.S_IRGRP | stat.S_IROTH
+
+app = typer.Typer(help="Make, upgrade and check the tables.", no_args_is_help=True)
+
+
+@app.command()
+def create() -> None:
+    """Create the tables where there are none; check them where there are."""
+    with _database() as (engine, name), explaining_setup_errors(engine.url):
+        schema.create(engine, name)
+        tell("ready", engine)
+
+
+@app.command()
+def upgrade() -> None:
+    """Bring the tables of an earlier version up to this one, or create them.
+
+    Tables that your own migrations made are left to them.
+    """
+    with _database() as (engine, name):
+        migrations.upgrade(engine, name)
+        tell(f"at revision {schema.REVISION}", engine)
+
+
+@app.command()
+def check() -> None:
+    """Compare every table, column and index with what this version expects."""
+    with _database() as (engine, name):
+        migrations.check(engine, name)
+        tell(f"as revision {schema.REVISION} makes them", engine)
+
+
+@contextmanager
+def _database() -> Iterator[tuple[Engine, str | None]]:
+    """Yield the database and the schema; a migration may take longer than any deadline."""
+    settings = Settings.load()
+    engine = worker_engine(settings.required_database_url(), deadline_s=None)
+    try:
+        yield engine, settings.database_schema
+    finally:
+        engine.dispose()
+
+
+def tell(how: str, engine: Engine) -> None:
+    """Say that the tables are ``how``, and who else may read them where that is a file."""
+    echo(f"tables {how} in {shown_url(engine.url)}")
+    file = sqlite_file(engine.url)
+    if file is not None and os.name == "posix" and file.stat().st_mode & _OTHERS_READ:
+        print_error(
+            f"{file} can be read by other users of this machine, and it holds mail:\n"
+            f"chmod 600 {shlex.quote(str(file))}"
+        )
+
+
+_WIDTH = 90
+
+_DATABASE_URL = "sqlite:///postroom.db"
+
+
+def init(
+    database_url: Annotated[
+        str, typer.Option(metavar="URL", help="The database, as an SQLAlchemy URL.")
+    ] = _DATABASE_URL,
+    relay: Annotated[str, typer.Option(metavar="URL", help="The relay.")] = "",
+    sender: Annotated[str, typer.Option(metavar="ADDRESS", help="The default sender.")] = "",
+    tables: Annotated[bool, typer.Option(help="Create the tables as well.")] = True,
+    force: Annotated[bool, typer.Option("--force", help="Replace a settings file.")] = False,
+) -> None:
+    """Write a postroom.toml with every setting explained, and create the tables.
+
+    The file is readable by its owner only. Run again, it keeps the file and creates what misses.
+    """
+    path = Path(os.environ.get(CONFIG_VARIABLE) or DEFAULT_FILE)
+    chosen = {"database_url": database_url, "relay": relay, "sender": sender}
+    if path.exists() and not force:
+        _refuse_to_ignore(path, chosen)
+        echo(f"{path} stands already and is kept")
+    else:
+        _write(path, settings_text({name: value for name, value in chosen.items() if value}))
+        echo(f"{path} written: read it, and set what is yours")
+    if tables:
+        with open_outbox(check=False) as opened:
+            opened.outbox.create_tables()
+            tell("ready", opened.engine)
+
+
+def settings_text(chosen: Mapping[str, str]) -> str:
+    """Return a settings file: ``chosen`` is set, every other setting stands in a comment."""
+    fields = sorted(Settings.model_fields.items(), key=lambda item: _is_table(item[1]))
+    blocks = ["# Settings of Postroom. The variable POSTROOM_<NAME> beats what stands here.\n"]
+    blocks += ["".join(_block(name, field, chosen.get(name))) for name, field in fields]
+    return "\n".join(blocks)
+
+
+def _block(name: str, field: FieldInfo, chosen: str | None) -> Iterator[str]:
+    yield from (f"# {line}\n" for line in wrap(str(field.description), _WIDTH))
+    if chosen is not None:
+        yield f"{name} = {_toml(chosen)}\n"
+        return
+    value = field.examples[0] if field.examples else field.default
+    if isinstance(value, Mapping):
+        yield f"# [{name}]\n"
+        yield from (f"# {_toml(key)} = {_toml(item)}\n" for key, item in value.items())
+    else:
+        yield f"# {name} = {_toml(value)}\n"
+
+
+def _is_table(field: FieldInfo) -> bool:
+    """In TOML whatever follows a table belongs to it: tables come last."""
+    return isinstance(field.default, Mapping)
+
+
+def _toml(value: Any) -> str:
+    """Write a text, number, boolean or list; for these TOML reads what JSON writes."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _write(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+
+
+def _refuse_to_ignore(path: Path, chosen: Mapping[str, str]) -> None:
+    if chosen != {"database_url": _DATABASE_URL, "relay": "", "sender": ""}:
+        raise CommandError(
+            f"{path} stands already: set them there, or replace it with --force",
+            ExitCode.TOO_LATE,
+        )
+
+
+def prune(
+    older_than: Annotated[
+        timedelta,
+        typer.Option(
+            parser=parse_duration, metavar="AGE", help="What is older goes: 30d, 12h, 4w."
+        ),
+    ],
+    batch: Annotated[int, typer.Option(min=1, help="Messages for each transaction.")] = 1000,
+    as_json: AsJson = False,
+) -> None:
+    """Delete messages whose every recipient is final, and attachments that nobody has any more.
+
+    Works in small transactions: it may be stopped at any time and never blocks delivery.
+    """
+    with open_outbox() as opened:
+        pruned = opened.outbox.prune(older_than, batch=batch)
+    if as_json:
+        print_json(pruned)
+    else:
+        echo(f"{pruned.messages:,} messages and {pruned.blobs:,} attachments deleted")

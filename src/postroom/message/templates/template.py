@@ -1,0 +1,101 @@
+"""What an application writes down: which template, and what it is given.
+
+A value only. Nothing is read, parsed or rendered before ``freeze`` (see ``freezing``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from postroom.errors import TemplateError
+from postroom.text import shorten_repr
+
+#: What a template that was given as a string is called in errors and tracebacks.
+STRING = "<string>"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """File names that would do equally well, best first.
+
+    Where none of ``names`` exists but one of ``siblings`` does, the part is left out instead of
+    looking further: a German HTML body gets no English text beside it.
+    """
+
+    names: tuple[str, ...]
+    siblings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, init=False, repr=False)
+class Template:
+    """A subject or body to be rendered by Jinja, in its sandbox.
+
+    ``Template("order.html", order=order)`` names a file in the folders given to
+    ``Outbox(templates=...)``. Everything after the name is the template's context.
+
+    It is rendered when the message is enqueued; where recipients bring variables of their own,
+    its sources and its context are frozen then, and rendered for each of them at delivery.
+    Either way, editing the file afterwards changes no mail that was enqueued before.
+
+    Raises:
+        TemplateError: the name is not a string, or empty.
+    """
+
+    choices: tuple[Choice, ...]
+    source: str | None
+    context: Mapping[str, Any]
+
+    def __init__(self, name: str, /, **context: Any) -> None:
+        """Name a file, and give it its context."""
+        given: Any = name
+        if not isinstance(given, str) or not given:
+            raise TemplateError(
+                f"expected the template's name to be a file name, got: {shorten_repr(name)}; "
+                "a template that is no file is given to Template.from_string"
+            )
+        _fill(self, choices=(Choice(names=(name,)),), context=context)
+
+    @classmethod
+    def from_string(cls, source: str, /, **context: Any) -> Template:
+        """Return a template that is no file; it may include and extend files all the same.
+
+        Raises:
+            TemplateError: ``source`` is not a string.
+        """
+        if not isinstance(source, str):
+            raise TemplateError(
+                f"expected the template's source to be a string, got: {shorten_repr(source)}"
+            )
+        return _fill(object.__new__(cls), source=source, context=context)
+
+    @classmethod
+    def first_of(cls, choices: tuple[Choice, ...], context: Mapping[str, Any]) -> Template:
+        """Return a template that is the first of ``choices`` to exist when it is frozen."""
+        return _fill(object.__new__(cls), choices=choices, context=context)
+
+    @property
+    def name(self) -> str:
+        """Return the name that would be the best to exist."""
+        return STRING if self.source is not None else self.choices[0].names[0]
+
+    def __repr__(self) -> str:
+        """Name the template and the names of its context; values may be secret."""
+        given = "".join(f", {key}=…" for key in self.context)
+        return f"Template({self.name!r}{given})"
+
+
+def _fill(
+    template: Template,
+    *,
+    context: Mapping[str, Any],
+    choices: tuple[Choice, ...] = (),
+    source: str | None = None,
+) -> Template:
+    """Set the fields of a frozen template."""
+    object.__setattr__(template, "choices", choices)
+    object.__setattr__(template, "source", source)
+    object.__setattr__(template, "context", MappingProxyType(dict(context)))
+    return template

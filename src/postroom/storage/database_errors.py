@@ -1,0 +1,143 @@
+"""What is wrong with a database that cannot be used, said in a line or two, without a password.
+
+`diagnosed` is for what a person starts: making tables, checking them, a command. `refusal` is for
+a worker that runs: to it a database that is away is a thing that passes, and one that refuses is
+not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import URL
+from sqlalchemy.exc import DBAPIError
+
+from postroom.errors import ConfigError
+from postroom.storage.database_url import shown_url, without_secrets
+
+#: What the database says (libpq, PostgreSQL or SQLite), and what a person can do about it.
+_ADVICE = (
+    (r"password authentication failed|no password supplied", "check the user and the password"),
+    (r"no pg_hba\.conf entry", "allow this user and host in the server's pg_hba.conf"),
+    (r'role ".*" does not exist', "check the user"),
+    (r'database ".*" does not exist', "create it, or check the name"),
+    (r"Connection refused|No such file", "check host and port, and that the server runs"),
+    (r"resolve host|could not translate", "check the host name"),
+    (r"timeout|timed out|unreachable", "check host and port, and the firewalls between"),
+    (r"SSL|certificate", "check sslmode and sslrootcert in the URL"),
+    (r"connection option", "check the part of the URL after the question mark"),
+    (r"too many clients|remaining connection slots", "give the server more connections"),
+    (r"permission denied", "grant it, or use another user"),
+    (r"schema .* does not exist", "create it: CREATE SCHEMA"),
+    (r"not a database", "name another file"),
+    (r"unable to open", "check that it is a file which this user may read and write"),
+    (r"readonly", "make the file and its directory writable"),
+    (r"read-only transaction", "use the server that takes writes"),
+    (
+        r"(relation|column|function) .* does not exist|no such (table|column)|has no column",
+        "the tables are not those of this version: run `postroom db upgrade`",
+    ),
+    (r"is full|No space left|disk full", "make room on the disk"),
+    (r"disk I/O error", "check the disk that the file is on"),
+    (r"malformed", "restore the file from a backup"),
+)
+
+#: What the database answers and will not take back by itself, by the first letters of the
+#: SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html): authorization,
+#: no such database or schema, access rights and missing tables or columns, read-only, disk full.
+_REFUSING_STATES = (
+    *("28", "3D", "3F"),
+    *("42501", "42P01", "42703", "42704", "42883"),
+    *("25006", "53100"),
+)
+
+#: The same where there is no SQLSTATE: SQLite, and libpq before there is a session.
+_REFUSING_TEXTS = re.compile(
+    r"password authentication failed|no password supplied|no pg_hba\.conf entry"
+    r'|(role|database) ".*" does not exist|permission denied'
+    r"|no such (table|column)|has no column|not a database|unable to open|readonly"
+    r"|is full|disk I/O error|malformed"
+)
+
+#: SQLSTATEs of a statement that failed by the set-up: insufficient privilege, no such schema.
+_SET_UP_STATES = {"42501", "3F000"}
+
+#: The same of SQLite, which says so only when it first needs the file.
+_SET_UP_TEXTS = ("not a database", "unable to open", "readonly")
+
+
+@contextmanager
+def explaining_setup_errors(url: URL) -> Iterator[None]:
+    """Turn a database error that is a matter of set-up into a `ConfigError` that says what to do.
+
+    Set-up is: not reachable, refused, not a database, not writable. Every other error passes
+    through as it is.
+    """
+    try:
+        yield
+    except DBAPIError as error:
+        if not _is_set_up(error):
+            raise
+        raise ConfigError(_text(str(error.orig), url)) from None
+
+
+def refusal(error: BaseException) -> str | None:
+    """Return what a database refuses for a reason that does not pass by waiting, and what to do.
+
+    None where it is away, busy or locked, or where the error is none of the database's.
+    """
+    if not isinstance(error, DBAPIError):
+        return None
+    complaint = str(error.orig)
+    state = getattr(error.orig, "sqlstate", None)
+    is_one = _REFUSING_TEXTS.search(complaint) if state is None else _refuses(state)
+    if not is_one:
+        return None
+    reason = _reason(complaint)
+    return f"{reason}; {_advice(reason)}"
+
+
+def _refuses(state: str) -> bool:
+    return state.startswith(_REFUSING_STATES)
+
+
+def _is_set_up(error: DBAPIError) -> bool:
+    if error.statement is None:  # failed while it connected
+        return "locked" not in str(error.orig)
+    if getattr(error.orig, "sqlstate", None) in _SET_UP_STATES:
+        return True
+    return any(text in str(error.orig) for text in _SET_UP_TEXTS)
+
+
+def _text(complaint: str, url: URL) -> str:
+    missing = _missing_directory(url)
+    if missing is not None:
+        return (
+            f"expected the database's directory to exist, got: {missing}, which does not; create it"
+        )
+    reason = without_secrets(_reason(complaint), url)
+    return (
+        f"expected the database to be usable at {shown_url(url)}, got: {reason}; {_advice(reason)}"
+    )
+
+
+def _missing_directory(url: URL) -> Path | None:
+    if url.get_backend_name() != "sqlite" or (url.database or "").startswith("file:"):
+        return None
+    directory = Path(url.database or "").absolute().parent
+    return None if directory.is_dir() else directory
+
+
+def _reason(complaint: str) -> str:
+    """Drop libpq's account of how it got there: the server's own words come last on the line."""
+    first = complaint.strip().partition("\n")[0]
+    return re.split(r"FATAL:\s+|ERROR:\s+|failed: ", first)[-1].strip() or "no reason"
+
+
+def _advice(reason: str) -> str:
+    return next(
+        (advice for pattern, advice in _ADVICE if re.search(pattern, reason)), "check the URL"
+    )

@@ -1,1 +1,0 @@
-"""Values: what a mail is, as immutable objects. No I/O, no SQLAlchemy."""

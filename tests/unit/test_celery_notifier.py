@@ -1,0 +1,92 @@
+"""Hints are carried in the background: soon, few, and at nobody else's expense."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from postroom.integrations.celery import notifier
+from postroom.integrations.celery.notifier import BackgroundNotifier
+
+
+class Broker:
+    """Takes hints, or fails as long as it is down."""
+
+    def __init__(self) -> None:
+        self.is_down = False
+        self.opened = 0
+        self.sent = threading.Semaphore(0)
+        self.failed = threading.Semaphore(0)
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+
+    def open(self) -> Callable[[], None]:
+        self.opened += 1
+        return self._send
+
+    def _send(self) -> None:
+        self.may_answer.wait(10)
+        if self.is_down:
+            self.failed.release()
+            raise ConnectionError("nobody there")
+        self.sent.release()
+
+
+@pytest.fixture
+def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
+    monkeypatch.setattr(notifier, "_FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(notifier, "_LONGEST_PAUSE_S", 0.01)
+    monkeypatch.setattr(notifier, "_FAREWELL_S", 0.0)
+    return Broker()
+
+
+def test_many_hints_while_one_is_under_way_become_one_more(broker: Broker) -> None:
+    broker.may_answer.clear()
+    under_test = BackgroundNotifier(broker.open, rest_s=0.01)
+    for _ in range(100):
+        under_test.notify()
+    broker.may_answer.set()
+    assert broker.sent.acquire(timeout=10)
+    sent = 1
+    while broker.sent.acquire(timeout=0.2):
+        sent += 1
+    assert sent <= 2
+
+
+def test_each_hint_after_a_rest_is_sent(broker: Broker) -> None:
+    under_test = BackgroundNotifier(broker.open, rest_s=0)
+    for _ in range(3):
+        under_test.notify()
+        assert broker.sent.acquire(timeout=10)
+    assert broker.opened == 1
+
+
+def test_a_broker_that_is_down_is_told_of_once_and_gets_the_hint_when_it_is_back(
+    broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "postroom.celery")
+    broker.is_down = True
+    under_test = BackgroundNotifier(broker.open, rest_s=0)
+    under_test.notify()
+    for _ in range(5):
+        assert broker.failed.acquire(timeout=10)
+    broker.is_down = False
+    assert broker.sent.acquire(timeout=10)
+    warnings = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
+    assert len(warnings) == 1
+    assert "nobody there" in warnings[0]
+
+
+def test_a_forked_process_opens_a_way_of_its_own(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    under_test = BackgroundNotifier(broker.open, rest_s=0)
+    under_test.notify()
+    assert broker.sent.acquire(timeout=10)
+    monkeypatch.setattr("os.getpid", lambda: 1)
+    under_test.notify()
+    assert broker.sent.acquire(timeout=10)
+    assert broker.opened == 2
