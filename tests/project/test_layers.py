@@ -36,7 +36,7 @@ HOMES = {
     "gevent": ("delivery.scheduler", "delivery.loop_guard"),
     "typer": ("cli",),
     "rich": ("cli",),
-    "aiosmtpd": ("testing", "cli"),
+    "aiosmtpd": ("cli",),
     "flask": ("integrations.flask",),
     "flask_sqlalchemy": ("integrations.flask",),
     "fastapi": ("integrations.fastapi",),
