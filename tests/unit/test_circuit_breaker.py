@@ -40,14 +40,13 @@ def test_it_opens_after_faults_in_a_row(breaker: CircuitBreaker, fault: Fault) -
     fail(breaker, 1, fault)
     assert not breaker.allow_request()
     assert breaker.is_open
-    assert fault.value in breaker.reason
 
 
 @pytest.mark.parametrize("fault", [Fault.RECIPIENT, Fault.MESSAGE, Fault.OURSELVES])
 def test_a_bad_address_or_message_never_opens_it(breaker: CircuitBreaker, fault: Fault) -> None:
     fail(breaker, 100, fault)
     assert breaker.allow_request()
-    assert breaker.reason == ""
+    assert not breaker.is_open
 
 
 @pytest.mark.parametrize("fault", [None, Fault.RECIPIENT, Fault.MESSAGE])

@@ -15,14 +15,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from postroom.backoff import Backoff
 from postroom.cli.errors import ExitCode
+from postroom.duration import human_duration
 from postroom.log import Log
 
 log = Log("postroom.worker")
 
 _LOOK_UP_S = 0.1
-_FIRST_PAUSE_S = 1.0
-_LONGEST_PAUSE_S = 30.0
+_BACKOFF = Backoff(first_s=1.0, longest_s=30.0)
 #: A process that worked so long has not failed to start.
 _PROVEN_S = 60.0
 
@@ -137,18 +138,17 @@ class Supervisor:
             self.has_failed = self.has_failed or code != ExitCode.OK
             return
         now = self.clock()
-        berth.failures = 0 if now - berth.started_at >= _PROVEN_S else berth.failures
-        pause_s = min(_FIRST_PAUSE_S * 2**berth.failures, _LONGEST_PAUSE_S)
+        berth.failures = 1 if now - berth.started_at >= _PROVEN_S else berth.failures + 1
+        pause_s = _BACKOFF.pause_s(berth.failures)
         log.error(
-            "worker process %d of %d ended (%s); the next one starts in %g s",
+            "worker process %d of %d ended (%s); the next one starts in %s",
             berth.number,
             self.size,
             _reason(code),
-            pause_s,
+            human_duration(pause_s),
             extra=_of(berth),
         )
         berth.process = None
-        berth.failures = min(berth.failures + 1, 10)
         berth.start_at = now + pause_s
 
     def _end(self, berths: Sequence[_Slot]) -> bool:

@@ -9,14 +9,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from queue import Full, Queue
 
+from postroom.backoff import Backoff
 from postroom.log import Log
 
 log = Log("postroom.celery")
 
 #: Commits that come so soon after another share one message.
 REST_S = 0.1
-_FIRST_PAUSE_S = 1.0
-_LONGEST_PAUSE_S = 30.0
+_BACKOFF = Backoff(first_s=1.0, longest_s=30.0)
 #: How long a process that ends waits for its last hint.
 _FAREWELL_S = 1.0
 
@@ -75,9 +75,7 @@ class _NotifierThread(threading.Thread):
             self._clock.wait(self._pause_s())
 
     def _pause_s(self) -> float:
-        if not self._failures:
-            return self._rest_s
-        return min(_FIRST_PAUSE_S * 2.0 ** (self._failures - 1), _LONGEST_PAUSE_S)
+        return _BACKOFF.pause_s(self._failures) or self._rest_s
 
     def _failed(self, error: Exception) -> None:
         if not self._failures:
@@ -85,7 +83,7 @@ class _NotifierThread(threading.Thread):
                 "the broker takes no hints, mail goes out with the next sweep: %s",
                 str(error).partition("\n")[0] or type(error).__name__,
             )
-        self._failures = min(self._failures + 1, 10)
+        self._failures += 1
         self.hint()
 
     def _arrived(self) -> None:
