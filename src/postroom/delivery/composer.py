@@ -87,7 +87,11 @@ class Payload:
     size_bytes: int
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the wire form; see :class:`postroom.message.envelope.Payload`."""
+        """Yield the dot-stuffed bytes in pieces of at most 256 KiB.
+
+        The last piece ends with CRLF; the terminating ``.`` line is the transport's. Each call
+        yields the same bytes again.
+        """
         chunks = self.tail.chunks()
         yield self.head + next(chunks)
         yield from chunks
