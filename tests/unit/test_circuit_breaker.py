@@ -59,7 +59,7 @@ def test_whatever_shows_that_the_relay_works_starts_the_count_anew(
     assert breaker.allow_request()
 
 
-def test_after_its_rest_one_probe_is_let_through(breaker: CircuitBreaker, clock: Clock) -> None:
+def test_after_its_timeout_one_probe_is_let_through(breaker: CircuitBreaker, clock: Clock) -> None:
     fail(breaker)
     assert breaker.retry_after_s() == 10
     clock.now += 9.9
@@ -79,20 +79,20 @@ def test_a_probe_that_works_closes_it(breaker: CircuitBreaker, clock: Clock) -> 
     assert breaker.retry_after_s() == 0
 
 
-def test_a_probe_that_fails_makes_the_next_rest_longer_up_to_a_limit(
+def test_a_probe_that_fails_makes_the_next_timeout_longer_up_to_a_limit(
     breaker: CircuitBreaker, clock: Clock
 ) -> None:
     fail(breaker)
-    rests = []
+    timeouts = []
     for _ in range(4):
-        rests.append(breaker.retry_after_s())
+        timeouts.append(breaker.retry_after_s())
         clock.now += breaker.retry_after_s()
         assert breaker.allow_request()
         breaker.record(Fault.RELAY)
-    assert rests == [10, 20, 35, 35]
+    assert timeouts == [10, 20, 35, 35]
 
 
-def test_success_forgets_how_long_it_had_rested(breaker: CircuitBreaker, clock: Clock) -> None:
+def test_success_forgets_how_often_it_had_opened(breaker: CircuitBreaker, clock: Clock) -> None:
     fail(breaker)
     clock.now += 10
     assert breaker.allow_request()

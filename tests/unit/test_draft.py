@@ -37,7 +37,7 @@ def draft(
     files: dict[str, str] | None = None,
     *,
     sender: Address | None = SHOP,
-    **wishes: Any,
+    **overrides: Any,
 ) -> Draft:
     occasion = EnqueueContext(
         sender=sender,
@@ -45,7 +45,7 @@ def draft(
         message_id_seed="0" * 32,
         date=NOON,
     )
-    return make_draft(message, occasion, **{"parts": (), "has_variables": False} | wishes)
+    return make_draft(message, occasion, **{"parts": (), "has_variables": False} | overrides)
 
 
 def test_the_message_s_own_sender_wins_over_the_outbox_s() -> None:

@@ -20,17 +20,17 @@ from tests.mime.rules import violations
 ANN = Address.parse("Ann <ann@example.com>")
 
 
-def written(wish: Draft, to: Address | None = ANN) -> str:
-    content = compose(wish)
-    shown = None if wish.shared else to
-    head = content.head(to=shown, message_id=message_id_for(TOKEN, 7, wish.sender))
+def written(message: Draft, to: Address | None = ANN) -> str:
+    content = compose(message)
+    shown = None if message.shared else to
+    head = content.head(to=shown, message_id=message_id_for(TOKEN, 7, message.sender))
     raw = head + b"".join(content.tail())
     assert violations(raw, smtputf8=content.needs_smtputf8 or bool(to and to.needs_smtputf8)) == []
     return raw.decode()
 
 
-def body_of(wish: Draft) -> str:
-    return written(wish).partition("MIME-Version: 1.0\r\n")[2]
+def body_of(message: Draft) -> str:
+    return written(message).partition("MIME-Version: 1.0\r\n")[2]
 
 
 def test_a_plain_message_is_as_plain_as_can_be() -> None:
@@ -239,10 +239,10 @@ def test_a_lone_surrogate_in_a_body_is_an_error_of_ours() -> None:
 
 
 def test_what_is_not_rendered_cannot_be_composed() -> None:
-    wish = draft(subject=object.__new__(FrozenTemplate))
+    message = draft(subject=object.__new__(FrozenTemplate))
 
     with pytest.raises(TypeError, match="nothing left to render"):
-        compose(wish)
+        compose(message)
 
 
 IMAGE = part(b"png", content_type="image/png", disposition=Disposition.INLINE, content_id="logo")
@@ -317,10 +317,10 @@ def test_parts_have_the_headers_that_readers_look_for() -> None:
 
 
 def test_the_same_draft_gives_the_same_bytes() -> None:
-    wish = draft(html="<p>", attachments=(REPORT, IMAGE))
+    message = draft(html="<p>", attachments=(REPORT, IMAGE))
 
-    assert list(compose(wish).tail()) == list(compose(replace(wish)).tail())
-    content = compose(wish)
+    assert list(compose(message).tail()) == list(compose(replace(message)).tail())
+    content = compose(message)
     assert list(content.tail()) == list(content.tail())
 
 
@@ -341,16 +341,16 @@ def test_sizes_are_exact_and_nothing_is_read_to_know_them() -> None:
 
 def test_pieces_are_at_most_256_kib_however_large_the_parts() -> None:
     large = part(b"\n" * 300_000, content_type="message/rfc822")
-    wish = draft(
+    message = draft(
         text="line\n" * 200_000, html="é" * 500_000, attachments=(part(bytes(1 << 20)), large)
     )
 
-    assert max(map(len, compose(wish).tail())) <= 256 * 1024
+    assert max(map(len, compose(message).tail())) <= 256 * 1024
 
 
 def test_an_attachment_is_never_whole_in_memory() -> None:
-    wish = draft(attachments=(part(bytes(1 << 25)),))
-    content = compose(wish)
+    message = draft(attachments=(part(bytes(1 << 25)),))
+    content = compose(message)
     tracemalloc.start()
 
     for _ in content.tail():
