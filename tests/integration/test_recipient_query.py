@@ -604,7 +604,7 @@ def parsed(texts: list[str]) -> dict[str, Address]:
     found = {}
     for one in texts:
         try:
-            found[one] = Address.parse(one)
+            found[one] = Address(one)
         except InvalidAddress:
             continue
     return found

@@ -78,7 +78,7 @@ def _pairs(value: object) -> object:
 def _address(value: str | None) -> str | None:
     """Refuse what is no address, long before the first message."""
     if value is not None:
-        Address.parse(value)
+        Address(value)
     return value
 
 

@@ -31,7 +31,7 @@ def parse_address(value: str | Address) -> Address:
     if isinstance(value, Address):
         return value
     if isinstance(value, str):
-        return Address.parse(value)
+        return Address(value)
     raise MessageError(f"expected an address to be a str or an Address, got: {shorten_repr(value)}")
 
 

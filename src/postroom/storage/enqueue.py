@@ -229,7 +229,7 @@ def _recipients(connection: Connection, tables: Tables, message_id: int) -> Iter
     )
     for address, name in connection.execute(wanted):
         local, _, domain = address.rpartition("@")
-        yield Address(local=local, domain=domain, name=name)
+        yield Address.from_parts(local=local, domain=domain, name=name)
 
 
 def _attach(
