@@ -54,7 +54,7 @@ def as_tuple(
         each: Makes something else of every value as it comes; None keeps them.
     """
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
-        raise MessageError(f"expected {what} to be a list, got: {shorten_repr(values)}")
+        raise MessageError(f"`{what}` must be a list, not {shorten_repr(values)}")
     return tuple(values) if each is None else tuple(map(each, values))
 
 
