@@ -95,7 +95,7 @@ Seconds: TypeAlias = Annotated[float, BeforeValidator(_seconds)]
 def _address(value: str | None) -> str | None:
     """Refuse what is no address, long before the first message."""
     if value is not None:
-        Address.parse(value)
+        Address(value)
     return value
 
 
