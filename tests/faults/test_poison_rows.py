@@ -285,20 +285,20 @@ def test_an_outbox_goes_on_whatever_stands_in_its_tables(
     wait_for(hospital.is_through, "the end of what is due", 120)
     assert hospital.arrived() == Counter(hospital.good)
     hospital.look(hospital.bad)
-    type_commands(hospital, Terminal(monkeypatch, capsys))
+    type_commands(hospital, Terminal(monkeypatch, capsys), most=100 if full else 20)
     pruned = hospital.outbox.prune(timedelta(0))
     assert pruned.messages >= len(hospital.good)
 
 
-def type_commands(hospital: Hospital, terminal: Terminal) -> None:
-    """Look at it as a person would, and as a script would."""
+def type_commands(hospital: Hospital, terminal: Terminal, *, most: int) -> None:
+    """Look at ``most`` messages as a person would, and as a script would."""
     url = hospital.outbox.engine.url.render_as_string(hide_password=False)
     terminal.set(database_url=url, relay=hospital.relay.url)
     for form in ((), ("--json",)):
         terminal.run("status", *form)
         terminal.run("list", "--limit", "100000", *form)
     with Session(hospital.outbox.engine) as session:
-        there = [one.id for one in hospital.outbox.search(session, Search(limit=100))]
+        there = [one.id for one in hospital.outbox.search(session, Search(limit=most))]
     for id in there:
         terminal.run("show", str(id), "--transcript")
         terminal.run("show", str(id), "--json")

@@ -79,7 +79,7 @@ def test_a_process_goes_on_with_the_connection_it_has(shop: Shop) -> None:
 def test_a_budget_that_is_used_up_is_given_again(shop: Shop) -> None:
     shop.set(shop_budget_s="0.5", postroom_relay=f"{shop.relay.url}&connections=1&rate=20/s")
     with shop.workers("solo"):
-        shop.order(60)
+        shop.order(30)  # twenty at once, the others a second later
         shop.wait_until_all_arrived()
         shop.assert_each_came_once()
 

@@ -30,6 +30,7 @@ def database(sqlite_url: URL) -> Iterator[Engine]:
 
 
 def shop(broker: str, **options: object) -> tuple[Celery, Outbox]:
+    """Return an application; give it a queue of its own, as another test's wakeup may be late."""
     app = Celery("shop", broker=broker)
     outbox = Outbox(sender="shop@example.com")
     setup(app, outbox, **options)  # type: ignore[arg-type]
@@ -48,11 +49,10 @@ def order(outbox: Outbox, engine: Engine) -> float:
 def test_a_commit_sends_one_small_message_that_says_nothing_but_the_fact(
     redis_server: Redis, database: Engine
 ) -> None:
-    _, outbox = shop(redis_server.url, queue="mail")
+    _, outbox = shop(redis_server.url, queue="one")
     with redis.Redis.from_url(redis_server.url, decode_responses=True) as broker:
-        broker.flushall()
         order(outbox, database)
-        (message,) = wait_for(lambda: broker.lrange("mail", 0, -1), "a message")
+        (message,) = wait_for(lambda: broker.lrange("one", 0, -1), "a message")
     assert json.loads(message)["headers"]["task"] == TASK
     assert json.loads(message)["headers"]["argsrepr"] == "()"
     assert "ada" not in message
@@ -60,22 +60,19 @@ def test_a_commit_sends_one_small_message_that_says_nothing_but_the_fact(
 
 
 def test_many_commits_send_few_messages(redis_server: Redis, database: Engine) -> None:
-    _, outbox = shop(redis_server.url, queue="mail")
+    _, outbox = shop(redis_server.url, queue="many")
     with redis.Redis.from_url(redis_server.url) as broker:
-        broker.flushall()
         began = time.monotonic()
         for _ in range(30):
             order(outbox, database)
         took_s = time.monotonic() - began
-        wait_for(lambda: broker.llen("mail"), "a message")
-        assert broker.llen("mail") <= 2 + took_s / 0.1
+        wait_for(lambda: broker.llen("many"), "a message")
+        assert broker.llen("many") <= 2 + took_s / 0.1
 
 
 def test_without_hints_nothing_is_sent(redis_server: Redis, database: Engine) -> None:
-    # A queue of its own: another test's last hint may still be on its way.
     app, outbox = shop(redis_server.url, queue="quiet", hints=False)
     with redis.Redis.from_url(redis_server.url) as broker:
-        broker.flushall()
         order(outbox, database)
         app.send_task(TASK, queue="quiet", ignore_result=True)
         assert broker.llen("quiet") == 1
@@ -100,17 +97,17 @@ def test_a_broker_that_is_down_neither_fails_nor_delays_a_commit(
 
 
 def test_hints_come_again_with_the_broker(redis_server: Redis, database: Engine) -> None:
-    _, outbox = shop(redis_server.url, queue="mail")
+    _, outbox = shop(redis_server.url, queue="back")
     order(outbox, database)
     with redis.Redis.from_url(redis_server.url) as broker:
-        wait_for(lambda: broker.llen("mail"), "a message")
+        wait_for(lambda: broker.llen("back"), "a message")
     redis_server.stop()
     try:
         order(outbox, database)
     finally:
         redis_server.start()
     with redis.Redis.from_url(redis_server.url) as broker:
-        wait_for(lambda: broker.llen("mail"), "a message", 30)
+        wait_for(lambda: broker.llen("back"), "a message", 30)
 
 
 def test_beat_sweeps(database: Engine) -> None:

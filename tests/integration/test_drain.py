@@ -37,12 +37,12 @@ def states(outbox: Outbox) -> dict[str, int]:
 
 
 def test_what_is_not_sent_in_time_is_due_again_at_once(outbox: Outbox, relay: FaultyRelay) -> None:
-    enqueue(outbox, 60)
+    enqueue(outbox, 45)  # in its second the first drain sends 40 of them at most
     assert not outbox.worker().drain(budget_s=1)
-    assert 0 < len(relay.accepted) < 60
+    assert 0 < len(relay.accepted) < 45
     assert outbox.worker().drain()
-    assert states(outbox) == {"accepted": 60}
-    assert len(relay.accepted) == 60
+    assert states(outbox) == {"accepted": 45}
+    assert len(relay.accepted) == 45
 
 
 def test_a_drain_that_is_done_does_not_wait_for_its_time(outbox: Outbox) -> None:
@@ -51,7 +51,7 @@ def test_a_drain_that_is_done_does_not_wait_for_its_time(outbox: Outbox) -> None
     assert states(outbox) == {"accepted": 1}
 
 
-def test_workers_that_linger_share_a_connection(outbox: Outbox, relay: FaultyRelay) -> None:
+def test_workers_that_keep_connections_share_one(outbox: Outbox, relay: FaultyRelay) -> None:
     for _ in range(3):
         enqueue(outbox, 2)
         assert outbox.worker(keep_connections=True).drain()
@@ -79,9 +79,12 @@ def test_a_rate_holds_from_one_worker_to_the_next(engine: Engine, relay: FaultyR
     assert len(relay.accepted) == 3
 
 
-def test_a_breaker_rests_from_one_worker_to_the_next(outbox: Outbox, relay: FaultyRelay) -> None:
+def test_a_circuit_breaker_stays_open_from_one_worker_to_the_next(
+    outbox: Outbox, relay: FaultyRelay
+) -> None:
     relay.on(Phase.MAIL, "421 4.3.2 closing")
     enqueue(outbox, 6)
     for _ in range(4):
         outbox.worker().drain()
-    assert relay.connections <= 4
+    # Three faults open it, and each try after a pause is one more: four workers without it make 12.
+    assert relay.connections < 8

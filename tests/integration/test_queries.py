@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import URL, Engine, MetaData, create_engine, delete, update
@@ -313,8 +314,21 @@ def test_workers_are_told_with_the_age_of_their_heartbeat(mailroom: Mailroom) ->
 # -- explain ----------------------------------------------------------------------------------
 
 
+def _due_since(mailroom: Mailroom, seconds: int, *to: str, **fields: Any) -> int:
+    """Enqueue a message that is due for so long already, whatever the clocks' steps are."""
+    message_id = mailroom.enqueue(*to, **fields)
+    queue = mailroom.tables.queue
+    with write_transaction(mailroom.engine) as connection:
+        connection.execute(
+            update(queue)
+            .where(queue.c.message_id == message_id)
+            .values(due_at=clock_sql(connection.dialect) - seconds)
+        )
+    return message_id
+
+
 def test_due_mail_without_a_worker_is_explained(mailroom: Mailroom) -> None:
-    message_id = mailroom.enqueue("ann@example.com")
+    message_id = _due_since(mailroom, 1, "ann@example.com")
     found = mailroom.explain(message_id)
     assert found.why == "it is due; no worker is there: start one (postroom worker)"
     assert (found.address, found.state) == ("ann@example.com", S.QUEUED)
@@ -328,10 +342,10 @@ def test_due_mail_in_a_line_is_explained(
 ) -> None:
     _beat(mailroom, datetime.now(UTC))
     for n in range(3):
-        mailroom.enqueue(f"u{n}@example.com")
-    mailroom.enqueue("other-lane@example.com", lane=Lane.BULK)
-    first = mailroom.enqueue("urgent@example.com", lane=Lane.URGENT)
-    last = mailroom.enqueue("ann@example.com")
+        _due_since(mailroom, 20, f"u{n}@example.com")
+    _due_since(mailroom, 20, "other-lane@example.com", lane=Lane.BULK)
+    first = _due_since(mailroom, 10, "urgent@example.com", lane=Lane.URGENT)
+    last = _due_since(mailroom, 10, "ann@example.com")
     assert mailroom.explain(first).why == "it is due; a worker takes it next"
     assert mailroom.explain(last).why == "it is due; 3 in lane normal are due before it"
     monkeypatch.setattr("postroom.storage.queries.explanation._LONGEST_LINE", 2)

@@ -41,7 +41,8 @@ class Running:
 
     def members(self, count: int) -> list[int]:
         """Return the process ids of the first ``count`` that were started."""
-        return wait_for(lambda: self._pids()[:count] if len(self._pids()) >= count else [], "pids")
+        wait_for(lambda: len(self._pids()) >= count, f"{count} to be started", 60)
+        return self._pids()[:count]
 
     def wait_for_workers(self, count: int) -> None:
         wait_for(lambda: self.said.count("worker started") >= count, f"{count} at work", 60)
@@ -140,8 +141,8 @@ def test_nobody_works_on_whose_parent_was_killed(terminal: Terminal, relay: Faul
         workers.wait_for_workers(2)
         members = workers.members(2)
         workers.parent.kill()
-        wait_for(lambda: workers.said.count("worker stopped") == 2, "all to stop")
-        wait_for(lambda: all(map(is_gone, members)), "all to be gone")
+        wait_for(lambda: workers.said.count("worker stopped") == 2, "all to stop", 60)
+        wait_for(lambda: all(map(is_gone, members)), "all to be gone", 60)
 
 
 def test_what_is_missing_is_said_once_and_nothing_is_started(terminal: Terminal) -> None:
