@@ -12,7 +12,7 @@ from examples.shop.app import create_app
 from examples.shop.mail import postroom
 from examples.shop.models import db
 from postroom.testing import FaultyRelay
-from tests.examples.visiting import Shop
+from tests.examples.shop_client import Shop
 
 
 @pytest.fixture

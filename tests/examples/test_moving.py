@@ -17,7 +17,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from postroom import Outbox, RecipientState, configure_sqlite
 from postroom.testing import Accepted, FaultyRelay
-from tests.examples.visiting import body_of, files_of, parsed
+from tests.examples.shop_client import body_of, files_of, parsed
 from tests.project.sources import ROOT
 
 PAGES = sorted((ROOT / "docs" / "moving").glob("*.md"))

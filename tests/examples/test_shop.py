@@ -15,7 +15,7 @@ from examples.shop import mail
 from examples.shop.models import CustomerOrder, Upload, UploadState, db
 from examples.shop.people import ADA, GRACE, GRETA, JOAN, LINUS
 from postroom import IdempotencyConflict, Phase
-from tests.examples.visiting import Shop, Visitor, body_of, files_of, link_in
+from tests.examples.shop_client import Shop, Visitor, body_of, files_of, link_in
 
 PARCELS = "order_number,tracking_number\nA-1001,0034 1\nA-1002,\nA-9999,0034 3\n"
 

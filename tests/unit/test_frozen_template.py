@@ -40,7 +40,9 @@ SCALARS = (
     | st.uuids()
 )
 PLAIN = st.recursive(
-    SCALARS, lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner), max_leaves=8
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=8,
 )
 
 
@@ -229,7 +231,7 @@ def test_the_syntax_of_the_application_is_kept() -> None:
     assert delivered(Template("x.txt"), Templates.of(environment), {"name": "Jo"}) == "Jo\n1!"
 
 
-@given(st.dictionaries(KEYS, PLAIN))
+@given(st.dictionaries(KEYS, PLAIN, max_size=4))
 def test_plain_data_survives_the_database(variables: dict[str, Any]) -> None:
     stored = json.loads(json.dumps(pack_json(variables, "variables")))
     assert unpack_json(stored) == variables
