@@ -458,18 +458,22 @@ def test_what_holds_the_loop_up_is_named_once_in_debug_mode(
         two[0].set()
         threading.Timer(4 * loop_guard._LONGEST_RUN_S, two[1].set).start()
         run.end()
-    (record,) = [one for one in caplog.records if one.name == "postroom.delivery"]
-    assert record.levelno == logging.WARNING
-    assert "in busy" in record.getMessage()
+    # On a machine with other work something else may have been held up, too.
+    (record,) = [one for one in caplog.records if "in busy" in one.getMessage()]
+    assert (record.name, record.levelno) == ("postroom.delivery", logging.WARNING)
     assert "in task" in record.getMessage()
 
 
 def test_a_task_that_only_waits_is_not_named(
-    caplog: pytest.LogCaptureFixture, pair: tuple[socket.socket, socket.socket]
+    caplog: pytest.LogCaptureFixture,
+    pair: tuple[socket.socket, socket.socket],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # Longer than a machine with other work keeps a thread from running.
+    monkeypatch.setattr(loop_guard, "_LONGEST_RUN_S", 0.3)
     run = Run(debug=True)
     with caplog.at_level(logging.WARNING, "postroom.delivery"):
-        run(lambda: run.said.append(wait_ready(pair[0].fileno(), IN, 0.3)))
+        run(lambda: run.said.append(wait_ready(pair[0].fileno(), IN, 0.6)))
         run.end()
     assert caplog.records == []
 
