@@ -1,4 +1,4 @@
-"""A hint after the commit that counts, and after no other."""
+"""A wakeup after the commit that counts, and after no other."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from sqlalchemy.orm import Session
 from postroom import Message, Outbox
 
 
-class Bell:
-    """An outbox, and how often it has given a hint."""
+class App:
+    """An outbox, and how often it has asked for a wakeup."""
 
     def __init__(self) -> None:
-        self.rung = 0
+        self.wakeups = 0
         self.outbox = Outbox(sender="shop@example.com")
-        self.outbox.add_wakeup(self._ring)
+        self.outbox.add_wakeup(self._wake)
 
-    def _ring(self) -> None:
-        self.rung += 1
+    def _wake(self) -> None:
+        self.wakeups += 1
 
     def enqueue(self, session: Session) -> None:
         self.outbox.enqueue(session, Message(text="x"), to=["ada@example.com"])
 
 
 @pytest.fixture
-def bell() -> Bell:
-    return Bell()
+def app() -> App:
+    return App()
 
 
 @pytest.fixture
@@ -37,46 +37,46 @@ def session(engine: Engine) -> Iterator[Session]:
         yield session
 
 
-def test_one_commit_gives_one_hint_however_much_was_enqueued(bell: Bell, session: Session) -> None:
-    bell.enqueue(session)
-    bell.enqueue(session)
-    assert bell.rung == 0
+def test_one_commit_gives_one_wakeup_however_much_was_enqueued(app: App, session: Session) -> None:
+    app.enqueue(session)
+    app.enqueue(session)
+    assert app.wakeups == 0
     session.commit()
     session.commit()
-    assert bell.rung == 1
+    assert app.wakeups == 1
 
 
 def test_a_savepoint_gives_none_before_the_transaction_around_it(
-    bell: Bell, session: Session
+    app: App, session: Session
 ) -> None:
     with session.begin_nested():
-        bell.enqueue(session)
+        app.enqueue(session)
         with session.begin_nested():
-            bell.enqueue(session)
-    assert bell.rung == 0
+            app.enqueue(session)
+    assert app.wakeups == 0
     session.commit()
-    assert bell.rung == 1
+    assert app.wakeups == 1
 
 
-def test_a_rollback_gives_none(bell: Bell, session: Session) -> None:
-    bell.enqueue(session)
+def test_a_rollback_gives_none(app: App, session: Session) -> None:
+    app.enqueue(session)
     session.rollback()
-    assert bell.rung == 0
+    assert app.wakeups == 0
 
 
-def test_two_outboxes_on_one_session_each_get_theirs(bell: Bell, session: Session) -> None:
-    other = Bell()
-    bell.enqueue(session)
+def test_two_outboxes_on_one_session_each_get_theirs(app: App, session: Session) -> None:
+    other = App()
+    app.enqueue(session)
     other.enqueue(session)
     session.commit()
-    assert (bell.rung, other.rung) == (1, 1)
+    assert (app.wakeups, other.wakeups) == (1, 1)
 
 
-def test_what_is_sent_again_gives_a_hint_too(bell: Bell, session: Session) -> None:
-    receipt = bell.outbox.enqueue(session, Message(text="x"), to=["ada@example.com"])
-    bell.outbox.cancel(session, receipt)
+def test_a_retry_gives_a_wakeup_too(app: App, session: Session) -> None:
+    receipt = app.outbox.enqueue(session, Message(text="x"), to=["ada@example.com"])
+    app.outbox.cancel(session, receipt)
     session.commit()
-    before = bell.rung
-    assert bell.outbox.retry(session, receipt) == ("ada@example.com",)
+    before = app.wakeups
+    assert app.outbox.retry(session, receipt) == ("ada@example.com",)
     session.commit()
-    assert bell.rung == before + 1
+    assert app.wakeups == before + 1
