@@ -247,7 +247,7 @@ class Coordinator(threading.Thread):
                 limits=self._limits(),
                 lease_s=self._config.lease_s,
                 lease_token=self._new_lease_token(),
-                takes_strays=beats,
+                takes_invalid_rows=beats,
             ),
             heartbeat_at=utc_now() if beats else None,
             wants_is_empty=self._until is StopWhen.EMPTY,
