@@ -30,7 +30,7 @@ def test_a_duration_is_a_number_and_a_unit(text: str, meant: timedelta) -> None:
 
 @pytest.mark.parametrize("text", ["", "30", "d", "-3d", "3 fortnights", "1d2h", "9" * 400 + "w"])
 def test_what_is_no_duration_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(typer.BadParameter, match="expected a duration"):
+    with pytest.raises(typer.BadParameter, match="duration"):
         parse_duration(text)
 
 

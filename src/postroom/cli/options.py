@@ -1,4 +1,4 @@
-"""Options and arguments that several commands share, and how their texts are read."""
+"""Options and arguments that several commands share, and the parsers of their values."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
+
+from postroom.text import shorten_repr
 
 MessageId = Annotated[int, typer.Argument(help="The message's number.", metavar="ID", min=1)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -20,20 +22,22 @@ _UNITS = {"s": "seconds", "m": "minutes", "min": "minutes", "h": "hours", "d": "
 
 
 def parse_duration(text: str) -> timedelta:
-    """Read ``90s``, ``15m``, ``2h``, ``30d`` or ``4w``."""
+    """Return the duration that is written like ``90s``, ``15m``, ``2h``, ``30d`` or ``4w``."""
     found = _DURATION.fullmatch(text.strip())
     if not found:
-        raise typer.BadParameter(f"expected a duration like 15m, 2h or 30d, got: {text}")
+        raise typer.BadParameter(
+            f"{shorten_repr(text)} is not a duration; write it like 15m, 2h or 30d"
+        )
     try:
         return timedelta(**{_UNITS[found[2].lower()]: float(found[1])})
     except OverflowError:
-        raise typer.BadParameter(f"expected a duration of years at most, got: {text}") from None
+        raise typer.BadParameter(f"{shorten_repr(text)} is too long for a duration") from None
 
 
 def parse_time(text: str) -> datetime:
-    """Read a time like ``2026-01-31T09:30`` (this machine's zone unless it names one) or ``+2h``.
+    """Return the time that is written like ``2026-01-31T09:30`` or ``+2h``.
 
-    A time that begins with ``+`` counts from now.
+    Without a time zone it is in this machine's. A time that begins with ``+`` counts from now.
     """
     if text.startswith("+"):
         return datetime.now(UTC) + parse_duration(text[1:])
@@ -41,5 +45,5 @@ def parse_time(text: str) -> datetime:
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError, OSError):
         raise typer.BadParameter(
-            f"expected a time like 2026-01-31T09:30 or +2h, got: {text}"
+            f"{shorten_repr(text)} is not a time; write it like 2026-01-31T09:30 or +2h"
         ) from None
