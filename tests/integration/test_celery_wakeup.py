@@ -73,7 +73,7 @@ def test_many_commits_send_few_messages(redis_server: Redis, database: Engine) -
 
 def test_without_hints_nothing_is_sent(redis_server: Redis, database: Engine) -> None:
     # A queue of its own: another test's last hint may still be on its way.
-    app, outbox = shop(redis_server.url, queue="quiet", hints=False)
+    app, outbox = shop(redis_server.url, queue="quiet", wakeups=False)
     with redis.Redis.from_url(redis_server.url) as broker:
         broker.flushall()
         order(outbox, database)
