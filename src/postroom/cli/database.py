@@ -36,7 +36,7 @@ _WIDTH = 90
 _DATABASE_URL = "sqlite:///postroom.db"
 
 
-app = typer.Typer(help="Make, upgrade and check the tables.", no_args_is_help=True)
+app = typer.Typer(help="Create, upgrade and check the tables.", no_args_is_help=True)
 
 
 @app.command()
@@ -100,7 +100,9 @@ def init(
     relay: Annotated[str, typer.Option(metavar="URL", help="The relay.")] = "",
     sender: Annotated[str, typer.Option(metavar="ADDRESS", help="The default sender.")] = "",
     tables: Annotated[bool, typer.Option(help="Create the tables as well.")] = True,
-    force: Annotated[bool, typer.Option("--force", help="Replace a settings file.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace an existing settings file.")
+    ] = False,
 ) -> None:
     """Write a postroom.toml with every setting explained, and create the tables.
 
@@ -113,7 +115,7 @@ def init(
         echo(f"{path} exists already and is kept")
     else:
         _write(path, settings_text({name: value for name, value in chosen.items() if value}))
-        echo(f"{path} written: read it, and set what is yours")
+        echo(f"{path} written: read it, and change what you need")
     if tables:
         with open_outbox(check=False) as context:
             context.outbox.create_tables()
@@ -169,10 +171,12 @@ def prune(
     older_than: Annotated[
         timedelta,
         typer.Option(
-            parser=parse_duration, metavar="AGE", help="What is older goes: 30d, 12h, 4w."
+            parser=parse_duration,
+            metavar="AGE",
+            help="Delete what ended before that: 30d, 12h, 4w.",
         ),
     ],
-    batch: Annotated[int, typer.Option(min=1, help="Messages for each transaction.")] = 1000,
+    batch: Annotated[int, typer.Option(min=1, help="Recipients in each transaction.")] = 1000,
     as_json: AsJson = False,
 ) -> None:
     """Delete messages whose recipients are all final, and attachments that are not used any more.

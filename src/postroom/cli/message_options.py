@@ -21,15 +21,17 @@ from postroom.states import Lane
 
 
 def _recipient_option(text: str, *names: str, metavar: str = "ADDRESS", **settings: Any) -> Any:
-    return typer.Option(*names, help=text, metavar=metavar, rich_help_panel="To whom", **settings)
+    return typer.Option(
+        *names, help=text, metavar=metavar, rich_help_panel="Recipients", **settings
+    )
 
 
 def _content_option(text: str, *names: str, **settings: Any) -> Any:
-    return typer.Option(*names, help=text, rich_help_panel="What", **settings)
+    return typer.Option(*names, help=text, rich_help_panel="Content", **settings)
 
 
 def _delivery_option(text: str, *names: str, **settings: Any) -> Any:
-    return typer.Option(*names, help=text, rich_help_panel="When and how", **settings)
+    return typer.Option(*names, help=text, rich_help_panel="Delivery", **settings)
 
 
 _Texts = list[str] | None
@@ -45,26 +47,28 @@ To = Annotated[_Texts, _recipient_option("A recipient; repeatable.")]
 ToCsv = Annotated[
     _File,
     _recipient_option(
-        "A recipient a line; the columns are variables of the template.",
+        "A CSV file: one recipient in each line; its columns are template variables.",
         metavar="FILE",
         exists=True,
         dir_okay=False,
     ),
 ]
-Cc = Annotated[_Texts, _recipient_option("In one mail with --to, which everyone sees.")]
-Bcc = Annotated[_Texts, _recipient_option("In that mail too, but nobody sees it.")]
-Sender = Annotated[_Text, _recipient_option("The sender, instead of the setting's.", "--from")]
-ReplyTo = Annotated[_Texts, _recipient_option("Where answers go; repeatable.")]
+Cc = Annotated[_Texts, _recipient_option("A visible copy; makes it one mail to all.")]
+Bcc = Annotated[_Texts, _recipient_option("A hidden copy of that mail.")]
+Sender = Annotated[_Text, _recipient_option("The sender; default: the setting.", "--from")]
+ReplyTo = Annotated[_Texts, _recipient_option("Address for replies; repeatable.")]
 
-Subject = Annotated[str, _content_option("The subject, literally.")]
-Text = Annotated[_Text, _content_option("The text, literally.")]
+Subject = Annotated[str, _content_option("The subject.")]
+Text = Annotated[_Text, _content_option("The text.")]
 TextFile = Annotated[_File, _content_option("The text; - is standard input.", metavar="FILE")]
-Html = Annotated[_Text, _content_option("The HTML, literally; alone, a text is made from it.")]
+Html = Annotated[_Text, _content_option("The HTML; a text is made from it if none is given.")]
 HtmlFile = Annotated[_File, _content_option("The HTML; - is standard input.", metavar="FILE")]
 Template = Annotated[
-    _Text, _content_option("NAME.subject.txt, NAME.txt and NAME.html instead.", metavar="NAME")
+    _Text, _content_option("Use NAME.subject.txt, NAME.txt and NAME.html.", metavar="NAME")
 ]
-Context = Annotated[_File, _content_option("A JSON file for the templates.", metavar="FILE")]
+Context = Annotated[
+    _File, _content_option("A JSON file with the templates' context.", metavar="FILE")
+]
 Locale = Annotated[_Text, _content_option("The templates' language, like de or pt_BR.")]
 Attach = Annotated[
     list[Path] | None, _content_option("A file to attach; repeatable.", metavar="FILE")
@@ -73,24 +77,29 @@ Inline = Annotated[
     list[Path] | None, _content_option("An image that the HTML shows as cid:NAME.", metavar="FILE")
 ]
 
-Key = Annotated[_Text, _delivery_option("Sent once, however often this is run with the same key.")]
+Key = Annotated[_Text, _delivery_option("Idempotency key: one message, however often this is run.")]
 LaneChoice = Annotated[
-    Lane, _delivery_option("Mail in one lane never waits behind another's.", "--lane")
+    Lane, _delivery_option("Mail in one lane never waits for mail in another.", "--lane")
 ]
 RelayName = Annotated[
-    _Text, _delivery_option("A relay or route by its name.", "--relay", metavar="NAME")
+    _Text, _delivery_option("Name of a relay or route.", "--relay", metavar="NAME")
 ]
 At = Annotated[
-    _Time, _delivery_option("Not before: 2026-01-31T09:30, +2h.", metavar="TIME", parser=parse_time)
+    _Time,
+    _delivery_option(
+        "Send at this time or later: 2026-01-31T09:30, +2h.", metavar="TIME", parser=parse_time
+    ),
 ]
-Expires = Annotated[_Time, _delivery_option("Not after.", metavar="TIME", parser=parse_time)]
-Tag = Annotated[_Texts, _delivery_option("To find it by; repeatable.")]
-Wait = Annotated[
-    bool, _delivery_option("Deliver it from here, and show what became of it.", "--wait")
+Expires = Annotated[
+    _Time, _delivery_option("Do not send after this time.", metavar="TIME", parser=parse_time)
 ]
+Tag = Annotated[_Texts, _delivery_option("A tag to find it by; repeatable.")]
+Wait = Annotated[bool, _delivery_option("Deliver it now and show the outcome.", "--wait")]
 Timeout = Annotated[
     timedelta | None,
-    _delivery_option("How long --wait waits; a minute.", metavar="DURATION", parser=parse_duration),
+    _delivery_option(
+        "How long --wait waits; default: a minute.", metavar="DURATION", parser=parse_duration
+    ),
 ]
 
 

@@ -106,14 +106,15 @@ def preview(
         str, typer.Argument(metavar="ID|NAME", help="A stored message, or the name of templates.")
     ],
     context: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A JSON file for the templates.")
+        Path | None, typer.Option(metavar="FILE", help="A JSON file with the templates' context.")
     ] = None,
     locale: Annotated[str | None, typer.Option(help="The templates' language.")] = None,
     inline: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="An image that the HTML shows.")
     ] = None,
     to: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Whose copy; else the first one's.")
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Whose copy; default: the first recipient's."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -124,7 +125,7 @@ def preview(
         bool, typer.Option("--open", help="Open the HTML in a browser, images included.")
     ] = False,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Show it again when a file of it changes.")
+        bool, typer.Option("--watch", help="Show it again when a file changes.")
     ] = False,
 ) -> None:
     """Show a message without sending it: its text, its HTML, or its exact bytes."""

@@ -25,7 +25,7 @@ from postroom.relays.relay import Relay
 from postroom.smtp.diagnostics import CheckStep, diagnose
 from postroom.text import safe_for_terminal
 
-app = typer.Typer(help="Look at the relays that mail is handed to.", no_args_is_help=True)
+app = typer.Typer(help="Check the relays that mail is sent through.", no_args_is_help=True)
 
 #: Shorter than a worker's timeouts: a person waits for the answer.
 _CONNECT_S, _COMMAND_S = 10.0, 30.0
@@ -44,7 +44,7 @@ def check(
         str | None, typer.Argument(metavar="[NAME]", help="Only this relay of several.")
     ] = None,
     to: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Send one real mail there as well.")
+        str | None, typer.Option(metavar="ADDRESS", help="Also send a real mail to this address.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -62,7 +62,7 @@ def child_launcher(arguments: Sequence[str]) -> Iterator[Callable[[], Process]]:
 
     def start() -> Process:
         return subprocess.Popen(  # noqa: S603  our own interpreter, with options of our own
-            [sys.executable, "-m", "postroom.cli.member", *arguments],
+            [sys.executable, "-m", "postroom.cli.child", *arguments],
             stdin=read_end,
             # Ctrl-C at the terminal reaches the parent only, which then stops its children.
             process_group=0,

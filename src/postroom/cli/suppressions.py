@@ -15,7 +15,7 @@ AddressArgument = Annotated[str, typer.Argument(metavar="ADDRESS", help="The ema
 
 def suppress(
     address: AddressArgument,
-    reason: Annotated[str, typer.Option(help="Why, for whoever asks later.")] = "by hand",
+    reason: Annotated[str, typer.Option(help="Why; shown with the mail.")] = "by hand",
 ) -> None:
     """Send nothing to ADDRESS any more: mail that waits for it ends as suppressed."""
     with open_outbox() as context, context.writing() as connection:
@@ -29,4 +29,4 @@ def unsuppress(address: AddressArgument) -> None:
         was_suppressed = context.outbox.unsuppress(connection, address)
     if not was_suppressed:
         raise CommandError(f"{address} is not suppressed", ExitCode.NOT_FOUND)
-    echo(f"{address} is written to again")
+    echo(f"{address} is not suppressed any more")

@@ -31,12 +31,14 @@ def worker(
     until_empty: Annotated[
         bool, typer.Option("--until-empty", help="Stop when nothing waits, retries included.")
     ] = False,
-    processes: Annotated[int, typer.Option(min=1, max=256, help="Work in so many processes.")] = 1,
+    processes: Annotated[int, typer.Option(min=1, max=256, help="Number of processes.")] = 1,
     connections: Annotated[
-        int | None, typer.Option(min=1, help="Connections to each relay, of each process.")
+        int | None, typer.Option(min=1, help="Connections of each process to each relay.")
     ] = None,
     log_format: Annotated[LogFormat | None, typer.Option(help="How to log.")] = None,
-    log_level: Annotated[LogLevel | None, typer.Option(help="The least that is logged.")] = None,
+    log_level: Annotated[
+        LogLevel | None, typer.Option(help="The lowest level that is logged.")
+    ] = None,
 ) -> None:
     """Deliver what is due, until told to stop.
 

@@ -113,12 +113,7 @@ class OutboxMail(Sequence[EnqueuedMail]):
             idempotency_key=idempotency_key,
             tag=tag,
         )
-        mails = self._mails()
-        fitting = [mail for mail in mails if not wanted.differences(mail)]
-        if not fitting:
-            raise AssertionError(_missing(wanted, mails))
-        self._seen.update(fitting)
-        return fitting[-1]
+        return self._matching(wanted)
 
     def assert_nothing(self, *, to: str | None = None) -> None:
         """Assert that no mail was enqueued.
@@ -143,6 +138,15 @@ class OutboxMail(Sequence[EnqueuedMail]):
         """Return the mail that nobody looked at, except the first ``after`` that were enqueued."""
         mails = (one.mail for one in self.recorder.since(after))
         return [mail for mail in mails if mail not in self._seen]
+
+    def _matching(self, wanted: Expectation) -> EnqueuedMail:
+        __tracebackhide__ = True
+        mails = self._mails()
+        matching = [mail for mail in mails if not wanted.differences(mail)]
+        if not matching:
+            raise AssertionError(_missing(wanted, mails))
+        self._seen.update(matching)
+        return matching[-1]
 
     def _mails(self) -> list[EnqueuedMail]:
         return [one.mail for one in self.recorder.current]
