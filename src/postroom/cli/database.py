@@ -32,9 +32,7 @@ _OTHERS_READ = stat.S_IRGRP | stat.S_IROTH
 
 _WIDTH = 90
 
-
 _DATABASE_URL = "sqlite:///postroom.db"
-
 
 app = typer.Typer(help="Create, upgrade and check the tables.", no_args_is_help=True)
 

@@ -39,7 +39,6 @@ _Text = str | None
 _File = Path | None
 _Time = datetime | None
 
-
 #: As the name of a file, this means standard input.
 _STANDARD_INPUT = Path("-")
 

@@ -67,16 +67,12 @@ _RELOAD = '<meta http-equiv="refresh" content="1">\n'
 #: A preview is not sent: its sender, recipient and Message-ID are only examples.
 _SENDER = Address.parse("sender@example.com")
 
-
 _RECIPIENT = Address.parse("recipient@example.com")
-
 
 _MESSAGE_ID_SEED = "0" * 32
 
-
 #: Short enough for a person who has just saved a file.
 _POLL_S = 0.3
-
 
 _STANDARD_OUTPUT = Path("-")
 

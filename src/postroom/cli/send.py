@@ -30,7 +30,6 @@ from postroom.storage.queries import MessageStatus
 #: How long ``--wait`` waits unless ``--timeout`` says otherwise.
 _WAIT_TIMEOUT = timedelta(minutes=1)
 
-
 #: With this many recipients storing takes long enough to show progress.
 _SHOW_PROGRESS_FROM = 5_000
 

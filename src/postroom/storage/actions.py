@@ -35,14 +35,11 @@ from postroom.storage.upsert import Upsert, upsert
 
 _S = RecipientState
 
-
 #: States that `cancel` can end: the mail waits for a worker.
 _CANCELLABLE = (_S.QUEUED, _S.DEFERRED, _S.IN_DOUBT)
 
-
 #: States from which mail is sent again only if somebody asks for it.
 _RETRYABLE = (_S.REJECTED, _S.EXPIRED, _S.CANCELLED, _S.SUPPRESSED, _S.IN_DOUBT)
-
 
 #: States from which mail is sent without being asked for, but later.
 _WAITING = (_S.QUEUED, _S.DEFERRED)
@@ -332,6 +329,11 @@ def remove_waiting(
 
     The rows are locked first and then deleted by id: the planner's statistics about the queue are
     too often out of date for a good join.
+
+    Args:
+        executor: Session or connection, in the caller's transaction.
+        tables: The outbox's tables.
+        condition: A condition on rows of the queue.
     """
     queue = tables.queue.c
     unlocked = select(queue.recipient_id).where(condition).order_by(queue.recipient_id)
@@ -347,6 +349,11 @@ def hold(executor: SessionOrConnection, tables: Tables, recipients: Collection[i
     An unclaimed recipient is in no queue, or no worker holds it. A recipient whose outcome is being
     written right now is skipped, not waited for: its worker may wait for a lock of this
     transaction.
+
+    Args:
+        executor: Session or connection, in the caller's transaction.
+        tables: The outbox's tables.
+        recipients: Ids of recipients.
     """
     queue = tables.queue.c
     unclaimed: list[int] = []

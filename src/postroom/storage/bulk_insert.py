@@ -51,7 +51,6 @@ _UNCHECKED_BATCH = 10_000
 
 _MAX_NAMED = 20
 
-
 #: A name in JSON, up to its colon.
 _NAME = re.compile(r'"((?:[^"\\]|\\.)*)":')
 

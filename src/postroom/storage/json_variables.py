@@ -40,10 +40,8 @@ from postroom.message.templates.json_values import TAG
 #: A variable's name and the column with its values.
 NamedColumn: TypeAlias = tuple[str, ColumnElement[Any]]
 
-
 #: The variables of one enqueue stay in memory up to about this size; what is more goes to a file.
 IN_MEMORY_BYTES = 8 * 1024 * 1024
-
 
 #: Estimated size of a value that is neither a text nor a container.
 _OTHER_BYTES = 64

@@ -75,7 +75,11 @@ class StoredMessage:
 
 
 def message_row(draft: Draft) -> dict[str, Any]:
-    """Return the columns of ``message`` that hold ``draft``; attachments have rows of their own."""
+    """Return the columns of ``message`` that hold ``draft``; attachments have rows of their own.
+
+    Args:
+        draft: The message as it was frozen at enqueue.
+    """
     bodies = {"subject": draft.subject, "text": draft.text, "html": draft.html}
     templates = {
         name: body.to_json() for name, body in bodies.items() if isinstance(body, FrozenTemplate)

@@ -49,14 +49,11 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 #: The column that is the display name.
 _NAME = "name"
 
-
 #: PostgreSQL calls a function with at most 100 arguments.
 _MAX_VARIABLES = 49
 
-
 #: Methods by which an application's own type returns other values than are stored.
 _DECODERS = ("process_result_value", "result_processor", "column_expression")
-
 
 _INSTEAD = "pass the rows instead: to=[Recipient(row.email, …) for row in session.execute(query)]"
 

@@ -109,7 +109,14 @@ def insert_and_queue(
 def insert_new(
     connection: Connection, tables: Tables, recipients: Sequence[ResolvedRecipient], slot: QueueSlot
 ) -> None:
-    """Insert the recipients that the message does not have yet; queue none of them."""
+    """Insert the recipients that the message does not have yet; queue none of them.
+
+    Args:
+        connection: A connection in the caller's transaction.
+        tables: The outbox's tables.
+        recipients: Who to insert.
+        slot: The message, and the time for ``updated_at``.
+    """
     values = {"slot_message_id": slot.message_id, "slot_at": slot.at}
     insertion = _insert_new(tables, connection.dialect)
     for part in _json_parts(recipients):
@@ -117,7 +124,14 @@ def insert_new(
 
 
 def queue_all(connection: Connection, tables: Tables, slot: QueueSlot, *, notify: bool) -> int:
-    """Queue every recipient of the message, none of which is queued yet; return how many."""
+    """Queue every recipient of the message, none of which is queued yet; return how many.
+
+    Args:
+        connection: A connection in the caller's transaction.
+        tables: The outbox's tables.
+        slot: Message, lane and times.
+        notify: Wake workers on commit, by PostgreSQL's NOTIFY.
+    """
     queued = connection.execute(
         _queue_inserted(tables, connection.dialect),
         _slot_values(slot),

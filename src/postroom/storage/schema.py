@@ -262,7 +262,12 @@ def check_revision(revision: str | None) -> None:
 
 
 def current_revision(connection: Connection, tables: Tables) -> str | None:
-    """Return the revision noted by `create` or our migrations; None if there is none."""
+    """Return the revision noted by `create` or our migrations; None if there is none.
+
+    Args:
+        connection: A connection in a transaction.
+        tables: The outbox's tables.
+    """
     versions = version_table(tables.metadata.schema)
     if not inspect(connection).has_table(VERSION_TABLE, schema=versions.schema):
         return None

@@ -23,12 +23,9 @@ AskClient = Callable[[bytes], bytes]
 _CHALLENGE = b"<1896.697170952@relay.example>"
 _BAD_TOKEN = b'{"status":"401","schemes":"bearer"}'
 
-
 _PATH = re.compile(r"(?:FROM|TO):\s*<([^>]*)>\s*(.*)", re.IGNORECASE)
 
-
 _NEED_LOGIN = frozenset({"MAIL", "RCPT", "DATA"})
-
 
 #: An address and the parameters after it.
 _Path = tuple[str, str]

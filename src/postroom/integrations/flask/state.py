@@ -25,7 +25,6 @@ from postroom.typing import UsersLike
 
 EXTENSION = "postroom"
 
-
 #: Where the current session comes from.
 Sessions: TypeAlias = scoped_session[Session] | Callable[[], Session]
 

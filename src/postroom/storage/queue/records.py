@@ -45,7 +45,6 @@ IN_DOUBT_COUNT = """CASE WHEN r.attempt_count = 0 THEN 0 ELSE (
     SELECT count(*) FROM {attempt} AS a WHERE a.recipient_id = r.id AND a.outcome = 'in_doubt'
     ) END"""
 
-
 _by_recipient = attrgetter("claim.recipient_id")
 
 
@@ -55,7 +54,6 @@ def _refuse(constant: str) -> Any:
 
 #: One for all rows: `json.loads` makes a new decoder each time it is called with options.
 _decode = json.JSONDecoder(parse_constant=_refuse).decode
-
 
 #: Index in the row, name and type of each column that is checked.
 _COLUMNS: tuple[tuple[int, str, type], ...] = (
@@ -235,7 +233,14 @@ class QueueStore(Protocol):
 
 
 def named(sql: str, tables: Tables, dialect: Dialect, **more: str) -> str:
-    """Return ``sql`` with the tables' names filled in, quoted if the schema's name needs it."""
+    """Return ``sql`` with the tables' names filled in, quoted if the schema's name needs it.
+
+    Args:
+        sql: A statement with placeholders such as ``{queue}``.
+        tables: The outbox's tables.
+        dialect: SQLite's or PostgreSQL's.
+        more: Further placeholders.
+    """
     quoted = dialect.identifier_preparer.format_table
     return sql.format(
         message=quoted(tables.message),
