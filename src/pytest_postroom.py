@@ -1,7 +1,7 @@
-"""The fixtures of `postroom.testing`, for every project in whose environment Postroom is.
+"""The pytest plugin: fixtures of `postroom.testing`, for every project that has Postroom installed.
 
-Pytest imports this whenever it starts, so it imports nothing else: a project that asks for none of
-the fixtures pays for none of them.
+Pytest imports this whenever it starts, so it imports nothing else of Postroom: a project that uses
+none of the fixtures pays for none of them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the one setting."""
+    """Add the setting ``postroom_strict``."""
     parser.addini(
         "postroom_strict",
         "fail a test that enqueues mail and never looks at it",
@@ -23,7 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Watch every test, where that is wanted."""
+    """Register the strict mode if it is on."""
     if config.getini("postroom_strict"):
         from postroom.testing.plugin import StrictPlugin
 
@@ -32,9 +32,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def outbox_mail(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """The mail enqueued by this test, parsed; a `postroom.testing.OutboxMail`.
+    """The mail that this test enqueues, parsed; a `postroom.testing.OutboxMail`.
 
-    What is rolled back disappears from it. Nothing is sent: see ``deliver_mail``.
+    What is rolled back disappears from it. Nothing is sent; see ``deliver_mail``.
     """
     from postroom.testing.plugin import recording_for
 
@@ -44,7 +44,7 @@ def outbox_mail(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 @pytest.fixture
 def faulty_relay() -> Iterator[Any]:
-    """A `postroom.testing.FaultyRelay`: it accepts every mail until it is told otherwise."""
+    """A `postroom.testing.FaultyRelay`: it accepts every mail unless its script says otherwise."""
     from postroom.testing.faulty_relay import FaultyRelay
 
     with FaultyRelay() as relay:
@@ -56,7 +56,7 @@ def deliver_mail(outbox_mail: Any, faulty_relay: Any) -> Any:
     """Deliver what this test has enqueued to ``faulty_relay``, and return what arrived.
 
     A function: each call runs a real worker until nothing is due, and returns a
-    `postroom.testing.Delivery`.
+    `postroom.testing.DeliveryResult`.
     """
     from postroom.testing.deliver import DeliverMail
 

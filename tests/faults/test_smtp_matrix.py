@@ -67,12 +67,12 @@ def relay(
 ) -> Iterator[FaultyRelay]:
     context, _ = authority
     # Without TLS the phase of STARTTLS is that of opportunistic encryption.
-    abilities = ServerOptions(
+    options = ServerOptions(
         tls=context if tls or phase is Phase.STARTTLS else None,
         is_tls_from_start=tls and phase is Phase.CONNECT,
         credentials={"user": "secret"} if phase is Phase.AUTH else {},
     )
-    with FaultyRelay(abilities if pipelining else abilities.without("PIPELINING")) as relay:
+    with FaultyRelay(options if pipelining else options.without("PIPELINING")) as relay:
         yield relay
 
 
@@ -94,7 +94,7 @@ def timeouts(fault: str, phase: Phase) -> dict[str, float]:
 
 def relay_for(relay: FaultyRelay, ca: Path, fault: str, phase: Phase, *, tls: bool) -> Relay:
     options = [f"{name}={time_s}s" for name, time_s in timeouts(fault, phase).items()]
-    if relay.abilities.tls is not None:
+    if relay.options.tls is not None:
         options.append(f"ca={ca}" if tls else "tls=opportunistic")
     return Relay.parse(relay.url + ("&" if "?" in relay.url else "?") + "&".join(options))
 

@@ -1,4 +1,4 @@
-"""An outbox for tests of the storage: enqueues, and does by hand what a worker would do."""
+"""An outbox for tests of the storage: enqueues, and does by hand what a worker does."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from postroom.storage.engine import clock_sql, read_transaction, write_transacti
 from postroom.storage.enqueue import enqueue
 from postroom.storage.enqueue_request import EnqueueRequest, OutboxDefaults
 from postroom.storage.queries import Explanation, MessageStatus, RecipientStatus
+from postroom.storage.queue import queue_for
 from postroom.storage.queue.records import Claim, ClaimRequest, OutcomeRecord
-from postroom.storage.queue.store import queue_for
 from postroom.storage.tables import Tables
 
 
 class Mailroom:
-    """The storage of one database, with the time of what is written in the test's hands."""
+    """The storage of one database, where the test decides the time of what is written."""
 
     def __init__(self, engine: Engine, tables: Tables) -> None:
         self.engine = engine
         self.tables = tables
-        self.ledger = queue_for(engine.dialect, tables)
+        self.queue_store = queue_for(engine.dialect, tables)
 
     def enqueue(
         self,
@@ -39,30 +39,30 @@ class Mailroom:
     ) -> int:
         """Enqueue one message and commit; return its id."""
         message = Message(**({"sender": "shop@example.com", "subject": "Hello"} | fields))
-        terms = replace(OutboxDefaults(), now=lambda: at or datetime.now(UTC))
+        defaults = replace(OutboxDefaults(), now=lambda: at or datetime.now(UTC))
         with write_transaction(self.engine) as connection:
-            order = EnqueueRequest(message=message, to=to, idempotency_key=idempotency_key)
-            return enqueue(connection, self.tables, order, terms).message_id
+            request = EnqueueRequest(message=message, to=to, idempotency_key=idempotency_key)
+            return enqueue(connection, self.tables, request, defaults).message_id
 
     def claim(self, limit: int = 100, *, lease_s: float = 60.0, token: int = 1) -> list[Claim]:
         """Lease what is due."""
-        lease = ClaimRequest(
+        request = ClaimRequest(
             limits=dict.fromkeys(range(3), limit), lease_s=lease_s, lease_token=token
         )
         with write_transaction(self.engine) as connection:
-            return self.ledger.claim(connection, lease)
+            return self.queue_store.claim(connection, request)
 
     def record(self, claim: Claim, state: RecipientState, **columns: Any) -> None:
         """Write the outcome of a claim, with an attempt at a relay."""
         known = {"attempted_at": datetime.now(UTC), "relay": "smtp.example.com", "phase": Phase.DOT}
         result = OutcomeRecord(**({"claim": claim, "state": state} | known | columns))
         with write_transaction(self.engine) as connection:
-            self.ledger.record(connection, [result])
+            self.queue_store.record(connection, [result])
 
     def intend(self, claim: Claim) -> bool:
         """Commit the intent to write the final dot; return whether the claim still holds."""
         with write_transaction(self.engine) as connection:
-            return claim.recipient_id in self.ledger.mark_intent(connection, [claim])
+            return claim.recipient_id in self.queue_store.mark_intent(connection, [claim])
 
     def bring_to(self, message_id: int, state: RecipientState, **columns: Any) -> None:
         """Bring every recipient of a message, which is due, to ``state``."""
@@ -79,8 +79,8 @@ class Mailroom:
             assert claim.message_id == message_id
             self.record(claim, state, **(_OUTCOMES.get(state, {}) | columns))
 
-    def let_leases_run_out(self) -> None:
-        """Put every lease into the past."""
+    def expire_leases(self) -> None:
+        """Make every lease end in the past."""
         queue = self.tables.queue
         with write_transaction(self.engine) as connection:
             past = clock_sql(connection.dialect) - 1.0
@@ -89,7 +89,7 @@ class Mailroom:
             )
 
     def age(self, message_id: int, by: timedelta) -> None:
-        """Let a message and the outcomes of its recipients be older."""
+        """Make a message and the outcomes of its recipients older."""
         message, recipient = self.tables.message, self.tables.recipient
         with write_transaction(self.engine) as connection:
             for table, mine, column in (
@@ -104,12 +104,12 @@ class Mailroom:
                     connection.execute(older)
 
     def status(self, message_id: int) -> MessageStatus:
-        """Return how a message stands."""
+        """Return the status of a message."""
         with read_transaction(self.engine) as connection:
             return queries.status(connection, self.tables, message_id)
 
     def only(self, message_id: int) -> RecipientStatus:
-        """Return how the one recipient of a message stands."""
+        """Return the status of the only recipient of a message."""
         (recipient,) = self.status(message_id).recipients
         return recipient
 
@@ -118,7 +118,7 @@ class Mailroom:
         return {one.address: one.state for one in self.status(message_id).recipients}
 
     def explain(self, message_id: int) -> Explanation:
-        """Return why the one recipient of a message is where it is."""
+        """Return the explanation for the only recipient of a message."""
         with read_transaction(self.engine) as connection:
             (explanation,) = queries.explain(connection, self.tables, message_id)
         return explanation
@@ -162,7 +162,7 @@ _OUTCOMES: dict[RecipientState, dict[str, Any]] = {
 
 @contextmanager
 def statements(engine: Engine) -> Iterator[list[str]]:
-    """Collect the statements that are executed meanwhile."""
+    """Collect the statements that are executed in the block."""
     seen: list[str] = []
 
     def remember(

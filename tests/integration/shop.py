@@ -27,17 +27,19 @@ class User(Base):
     username: Mapped[str | None]
 
 
-TERMS = OutboxDefaults(users=UserLookup.of(User))
+DEFAULTS = OutboxDefaults(users=UserLookup.of(User))
 
 
 def message(**fields: Any) -> Message:
     return Message(**({"sender": "Shop <shop@example.com>", "subject": "Hi"} | fields))
 
 
-def place(executor: Any, said: Message | None = None, **order: Any) -> Receipt:
-    """Enqueue ``said``; ``terms`` may be among the rest of the order."""
-    terms = order.pop("terms", TERMS)
-    return enqueue(executor, tables(), EnqueueRequest(message=said or message(), **order), terms)
+def place(executor: Any, mail: Message | None = None, **fields: Any) -> Receipt:
+    """Enqueue ``mail`` (by default `message`); ``defaults`` may be among ``fields``."""
+    defaults = fields.pop("defaults", DEFAULTS)
+    return enqueue(
+        executor, tables(), EnqueueRequest(message=mail or message(), **fields), defaults
+    )
 
 
 def rows(executor: Any, columns: str, table: Any) -> list[tuple[Any, ...]]:
@@ -47,7 +49,7 @@ def rows(executor: Any, columns: str, table: Any) -> list[tuple[Any, ...]]:
 
 
 def addressed(executor: Any, tables: Tables) -> list[tuple[Any, ...]]:
-    """Return kind and address of everyone who gets a copy."""
+    """Return type and address of every recipient."""
     return rows(executor, "type address", tables.recipient)
 
 

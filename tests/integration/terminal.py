@@ -18,7 +18,7 @@ import pytest
 
 from postroom.cli.app import run
 
-#: Stands in passwords; no command ever shows it.
+#: A part of passwords; no command may ever show it.
 SECRET = "correct-horse-battery"
 
 COMMAND = (sys.executable, "-W", "error", "-c", "from postroom.cli import main; main()")
@@ -26,7 +26,7 @@ COMMAND = (sys.executable, "-W", "error", "-c", "from postroom.cli import main; 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """What a command left on the screen."""
+    """What a command printed."""
 
     out: str
     err: str
@@ -37,7 +37,7 @@ class Shown:
 
     @property
     def lines(self) -> list[str]:
-        """What stands on standard output, with single spaces between words."""
+        """Standard output, with single spaces between words."""
         return [" ".join(line.split()) for line in self.out.splitlines()]
 
 
@@ -52,13 +52,13 @@ class Terminal:
             self.monkeypatch.setenv(f"POSTROOM_{name.upper()}", value)
 
     def run(self, *arguments: str, code: int = 0, typed: str = "") -> Shown:
-        """Run a command to its end; it must leave with ``code``."""
+        """Run a command to its end; it must exit with ``code``."""
         self.monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
         self.capsys.readouterr()
-        left_with = run(arguments)
+        exit_code = run(arguments)
         captured = self.capsys.readouterr()
         shown = Shown(out=captured.out, err=captured.err)
-        assert left_with == code, shown
+        assert exit_code == code, shown
         assert SECRET not in shown.out + shown.err
         return shown
 
@@ -69,7 +69,7 @@ class Terminal:
         return self.run(*arguments)
 
     def fails(self, code: int, *arguments: str, typed: str = "") -> str:
-        """Run a command that must fail as people want it: briefly; return what it says."""
+        """Run a command that must fail with a short text; return the text."""
         shown = self.run(*arguments, code=code, typed=typed)
         assert shown.out == ""
         assert 1 <= len(shown.err.splitlines()) <= 2, shown.err
@@ -82,8 +82,8 @@ class Terminal:
 
     @contextmanager
     def started(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-        """Start a command as a process of its own, in the same place with the same settings."""
-        # A shell has what it runs in the background ignore Ctrl-C: the tests, and their children.
+        """Start a command as a process, with the same directory and settings."""
+        # Background jobs of a shell ignore Ctrl-C, and so would the tests' children.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         with subprocess.Popen(
             [*COMMAND, *arguments],

@@ -95,7 +95,7 @@ def test_it_is_too_late_for_what_was_sent_is_on_the_wire_or_held_in_doubt(
     mailroom.record(doubtful, S.IN_DOUBT)
     mailroom.record(rejected, S.REJECTED)
     with write_transaction(mailroom.engine) as connection:
-        mailroom.ledger.release(connection, [released])
+        mailroom.queue_store.release(connection, [released])
     assert _cancel(mailroom, message_id) == CancelResult(
         cancelled=("e@example.com",), too_late=("a@example.com", "b@example.com", "d@example.com")
     )
@@ -105,7 +105,7 @@ def test_it_is_too_late_for_what_was_sent_is_on_the_wire_or_held_in_doubt(
 def test_a_lease_that_ran_out_is_cancelled_but_accepted_still_wins(mailroom: Mailroom) -> None:
     message_id = mailroom.enqueue("a@example.com")
     (claim,) = mailroom.claim()
-    mailroom.let_leases_run_out()
+    mailroom.expire_leases()
     assert _cancel(mailroom, message_id).cancelled == ("a@example.com",)
     mailroom.record(claim, S.DEFERRED, due_in_s=60.0)
     assert mailroom.only(message_id).state is S.CANCELLED
@@ -128,7 +128,7 @@ def test_an_intent_that_was_committed_is_too_late(mailroom: Mailroom, lease: str
     (claim,) = mailroom.claim()
     assert mailroom.intend(claim)
     if lease == "ran out":
-        mailroom.let_leases_run_out()
+        mailroom.expire_leases()
     assert _cancel(mailroom, message_id) == CancelResult(cancelled=(), too_late=("a@example.com",))
 
 
@@ -211,7 +211,7 @@ def test_an_intent_survives_a_requeue(mailroom: Mailroom) -> None:
     message_id = mailroom.enqueue("a@example.com", on_doubt=OnDoubt.HOLD)
     (claim,) = mailroom.claim()
     mailroom.intend(claim)
-    mailroom.let_leases_run_out()
+    mailroom.expire_leases()
     assert _requeue(mailroom, message_id) == ()
     (again,) = mailroom.claim(token=2)
     assert again.has_intent
@@ -390,7 +390,7 @@ def test_decisions_change_states_only_as_they_may(
 def test_many_recipients_are_decided_for_in_portions(
     mailroom: Mailroom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("postroom.storage.actions._IDS_A_STATEMENT", 3)
+    monkeypatch.setattr("postroom.storage.actions.MAX_BOUND_VALUES", 3)
     addresses = tuple(f"u{n}@example.com" for n in range(8))
     message_id = mailroom.enqueue(*addresses)
     assert _cancel(mailroom, message_id).cancelled == addresses
@@ -405,7 +405,9 @@ def test_many_recipients_are_decided_for_in_portions(
 def _claiming(mailroom: Mailroom) -> Iterator[Connection]:
     """A worker in the middle of a claim, on PostgreSQL: leased, and not yet committed."""
     with write_transaction(mailroom.engine) as connection:
-        mailroom.ledger.claim(connection, ClaimRequest(limits={1: 1}, lease_s=60.0, lease_token=7))
+        mailroom.queue_store.claim(
+            connection, ClaimRequest(limits={1: 1}, lease_s=60.0, lease_token=7)
+        )
         yield connection
 
 
@@ -554,7 +556,7 @@ def _overtaken(mailroom: Mailroom) -> tuple[int, list[Claim]]:
     # Names in another order than ids: the one of an index on them.
     message_id = mailroom.enqueue(*(f"{n * 7 % 40:02}@example.com" for n in range(40)))
     late = mailroom.claim(token=1)
-    mailroom.let_leases_run_out()
+    mailroom.expire_leases()
     second = mailroom.claim(token=2)
     results = [
         OutcomeRecord(claim=claim, state=S.REJECTED, attempted_at=datetime.now(UTC))
@@ -565,9 +567,9 @@ def _overtaken(mailroom: Mailroom) -> tuple[int, list[Claim]]:
         for claim in second
     ]
     with write_transaction(mailroom.engine) as connection:
-        mailroom.ledger.record(connection, results)
+        mailroom.queue_store.record(connection, results)
     mailroom.claim(token=3)
-    mailroom.let_leases_run_out()
+    mailroom.expire_leases()
     return message_id, late
 
 
@@ -578,7 +580,7 @@ def _record(mailroom: Mailroom, claims: list[Claim]) -> None:
         for claim in claims
     ]
     with write_transaction(mailroom.engine) as connection:
-        mailroom.ledger.record(connection, results)
+        mailroom.queue_store.record(connection, results)
 
 
 def _at(start: threading.Barrier, call: Callable[[], object]) -> None:

@@ -21,7 +21,7 @@ from postroom.storage.tables import CHUNK_BYTES, Tables
 from tests.integration.rival import Rival
 
 CONTENT = os.urandom(CHUNK_BYTES * 5 + 7)
-TERMS = OutboxDefaults()
+DEFAULTS = OutboxDefaults()
 
 
 def order(*attachments: Attachment) -> EnqueueRequest:
@@ -31,7 +31,7 @@ def order(*attachments: Attachment) -> EnqueueRequest:
 
 def post(engine: Engine, tables: Tables, *attachments: Attachment) -> Receipt:
     with Session(engine) as session, session.begin():
-        return enqueue(session, tables, order(*attachments), TERMS)
+        return enqueue(session, tables, order(*attachments), DEFAULTS)
 
 
 def stored(engine: Engine, tables: Tables, receipt: Receipt) -> Draft:
@@ -102,7 +102,7 @@ def test_two_transactions_that_store_the_same_bytes_at_once_store_them_once(
     attachment = Attachment.from_bytes("b.bin", CONTENT)
     second = Rival(engine, lambda: post(engine, tables, attachment))
     with Session(engine) as session, session.begin():
-        enqueue(session, tables, order(Attachment.from_bytes("a.bin", CONTENT)), TERMS)
+        enqueue(session, tables, order(Attachment.from_bytes("a.bin", CONTENT)), DEFAULTS)
         second.start()
     second.finish()
     assert counts(engine, tables) == (1, 6, 2)
@@ -114,7 +114,7 @@ def test_bytes_that_another_transaction_gave_up_are_stored_here(
     attachment = Attachment.from_bytes("b.bin", CONTENT)
     second = Rival(engine, lambda: post(engine, tables, attachment))
     with Session(engine) as session:
-        enqueue(session, tables, order(Attachment.from_bytes("a.bin", CONTENT)), TERMS)
+        enqueue(session, tables, order(Attachment.from_bytes("a.bin", CONTENT)), DEFAULTS)
         second.start()
         session.rollback()
     (part,) = stored(engine, tables, second.finish()).attachments
@@ -129,7 +129,7 @@ def test_bytes_in_use_cannot_be_deleted_until_the_transaction_ends(
     with engine.begin() as connection:
         connection.execute(delete(tables.attachment))
     with Session(engine) as session, session.begin():
-        enqueue(session, tables, order(Attachment.from_bytes("b.bin", b"x")), TERMS)
+        enqueue(session, tables, order(Attachment.from_bytes("b.bin", b"x")), DEFAULTS)
         with engine.connect() as connection:
             free = connection.scalars(
                 select(tables.blob.c.sha256).with_for_update(skip_locked=True)
@@ -138,13 +138,15 @@ def test_bytes_in_use_cannot_be_deleted_until_the_transaction_ends(
 
 
 def test_what_is_too_large_stores_nothing(engine: Engine, tables: Tables) -> None:
-    terms = OutboxDefaults(max_message_bytes=1000)
+    defaults = OutboxDefaults(max_message_bytes=1000)
     with Session(engine) as session, session.begin():
         with pytest.raises(MessageTooLarge):
-            enqueue(session, tables, order(Attachment.from_bytes("a", bytes(2000))), terms)
+            enqueue(session, tables, order(Attachment.from_bytes("a", bytes(2000))), defaults)
         message = Message(sender="shop@example.com", text="x" * 1001)
         with pytest.raises(MessageTooLarge, match=r"at most 1,000 bytes.*got: 1,001"):
-            enqueue(session, tables, EnqueueRequest(message=message, to=["a@example.com"]), terms)
+            enqueue(
+                session, tables, EnqueueRequest(message=message, to=["a@example.com"]), defaults
+            )
         assert session.scalar(select(func.count()).select_from(tables.message)) == 0
 
 
@@ -155,7 +157,7 @@ def test_a_blob_that_lost_a_chunk_is_never_passed_off_as_whole(
     with write_transaction(engine) as connection:
         connection.execute(delete(tables.blob_chunk).where(tables.blob_chunk.c.position == 5))
     (part,) = stored(engine, tables, receipt).attachments
-    with pytest.raises(AttachmentError, match="expected the stored attachment"):
+    with pytest.raises(AttachmentError, match="the stored attachment"):
         list(part.open())
 
 
@@ -166,11 +168,13 @@ def test_a_large_attachment_is_never_whole_in_memory(engine: Engine, tables: Tab
         for number in range(size_bytes // CHUNK_BYTES):
             yield number.to_bytes(4, "big") * (CHUNK_BYTES // 4)
 
-    terms = OutboxDefaults(max_message_bytes=2 * size_bytes)
+    defaults = OutboxDefaults(max_message_bytes=2 * size_bytes)
     tracemalloc.start()
     try:
         with Session(engine) as session, session.begin():
-            receipt = enqueue(session, tables, order(Attachment.from_chunks("a", chunks())), terms)
+            receipt = enqueue(
+                session, tables, order(Attachment.from_chunks("a", chunks())), defaults
+            )
         (part,) = stored(engine, tables, receipt).attachments
         assert sum(map(len, part.open())) == size_bytes
         assert tracemalloc.get_traced_memory()[1] < size_bytes / 3

@@ -58,7 +58,7 @@ def test_with_wait_time_is_up_at_the_timeout(terminal: Terminal, relay: FaultyRe
 def test_the_same_key_sends_once(terminal: Terminal) -> None:
     keyed = ("send", "--to", "ada@example.com", *HELLO, "--key", "hello-ada")
     terminal.run(*keyed)
-    assert "stands already" in terminal.run(*keyed).out
+    assert "exists already" in terminal.run(*keyed).out
     assert terminal.stored() == 1
 
 

@@ -82,10 +82,10 @@ def test_redirected_mail_reaches_nobody_else(engine: Engine, relay: FaultyRelay)
 
 
 @pytest.mark.parametrize(
-    "abilities", [ServerOptions(), ServerOptions(is_lmtp=True)], ids=["smtp", "lmtp"]
+    "options", [ServerOptions(), ServerOptions(is_lmtp=True)], ids=["smtp", "lmtp"]
 )
-def test_a_mail_sent_together_is_redirected_once(engine: Engine, abilities: ServerOptions) -> None:
-    with FaultyRelay(abilities) as relay:
+def test_a_mail_sent_together_is_redirected_once(engine: Engine, options: ServerOptions) -> None:
+    with FaultyRelay(options) as relay:
         outbox = outbox_of(engine, relay.url, redirect_all_to=STAGING)
         receipts = [enqueue(outbox, ADA, BOB, shared=True) for _ in range(3)]
         outbox.worker().drain()

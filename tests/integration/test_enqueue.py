@@ -178,9 +178,9 @@ def test_a_refused_order_writes_nothing(engine: Engine, tables: Tables, users: N
         {"to": ["no address"]},
         {"to": []},
         {"user_ids": [99]},
-        {"said": message(sender=None), "to": ["a@example.com"]},
-        {"said": message(text=Template("missing.txt")), "to": ["a@example.com"]},
-        {"said": message(attachments=[Attachment.from_path("/missing")]), "to": ["a@b.example"]},
+        {"mail": message(sender=None), "to": ["a@example.com"]},
+        {"mail": message(text=Template("missing.txt")), "to": ["a@example.com"]},
+        {"mail": message(attachments=[Attachment.from_path("/missing")]), "to": ["a@b.example"]},
         {"idempotency_key": "", "to": ["a@example.com"]},
     ]
     with Session(engine) as session, session.begin():
@@ -330,24 +330,24 @@ def test_users_without_an_address_are_all_named_at_once(engine: Engine, users: N
     with Session(engine) as session, pytest.raises(RecipientError) as caught:
         place(session, user_ids=[1, 99, 3, 4, 5, 100])
     assert str(caught.value).splitlines() == [
-        "expected user 99 to exist, got: no such user",
-        "expected user 3 to have an address, got: none",
-        "expected user 4 to have an address, got: none",
+        "there is no user 99",
+        "user 3 has no address",
+        "user 4 has no address",
         "user 5: expected an address to be like name@domain.example, got: 'no address' "
         "(there is no @)",
-        "expected user 100 to exist, got: no such user",
+        "there is no user 100",
     ]
 
 
 @pytest.mark.parametrize("wrong", ["seven", True, 1.5, None])
 def test_what_is_no_user_id_is_refused(engine: Engine, users: None, wrong: Any) -> None:
-    with Session(engine) as session, pytest.raises(RecipientError, match="to be ids"):
+    with Session(engine) as session, pytest.raises(RecipientError, match="must be ids"):
         place(session, user_ids=[wrong])
 
 
 def test_users_need_to_be_known(engine: Engine) -> None:
     with Session(engine) as session, pytest.raises(ConfigError, match=r"Outbox\(users=User\)"):
-        place(session, user_ids=[1], terms=OutboxDefaults())
+        place(session, user_ids=[1], defaults=OutboxDefaults())
 
 
 @pytest.mark.parametrize("nobody", [{}, {"to": []}, {"user_ids": ()}, {"bcc": iter(())}])
@@ -392,7 +392,7 @@ def test_variables_that_cannot_be_stored_are_refused(engine: Engine) -> None:
         place(session, to=[Recipient("ann@example.com", {"user": object()})])
 
 
-@pytest.mark.parametrize("how", [{"said": message(shared=True)}, {"cc": ["c@example.com"]}])
+@pytest.mark.parametrize("how", [{"mail": message(shared=True)}, {"cc": ["c@example.com"]}])
 def test_a_shared_mail_cannot_differ_from_one_to_another(
     engine: Engine, how: dict[str, Any]
 ) -> None:
@@ -426,9 +426,9 @@ def test_a_message_reads_back_as_it_was_meant(engine: Engine, tables: Tables) ->
         retry_delays_s=[1.5, 60],
         dsn=DsnOptions(notify=("FAILURE", "DELAY"), ret="HDRS", envid="A-1001"),
     )
-    terms = OutboxDefaults(now=lambda: now, new_message_id_seed=lambda: "0" * 32)
+    defaults = OutboxDefaults(now=lambda: now, new_message_id_seed=lambda: "0" * 32)
     with Session(engine) as session, session.begin():
-        receipt = place(session, said, to=["ann@example.com"], terms=terms)
+        receipt = place(session, said, to=["ann@example.com"], defaults=defaults)
     with engine.connect() as connection:
         found = message_store.load_messages(
             connection, tables, [receipt.message_id, 10**9], no_blob
@@ -541,7 +541,7 @@ def test_workers_are_woken_once_a_transaction_when_it_commits(engine: Engine, no
         heard = listener.connection.driver_connection.notifies  # type: ignore[union-attr]
         with Session(engine) as session, session.begin():
             for _ in range(3):
-                place(session, to=["ann@example.com"], terms=OutboxDefaults(notify=notify))
+                place(session, to=["ann@example.com"], defaults=OutboxDefaults(notify=notify))
             assert list(heard(timeout=0)) == []
         assert len(list(heard(timeout=0.5, stop_after=1))) == (1 if notify else 0)
         assert list(heard(timeout=0)) == []

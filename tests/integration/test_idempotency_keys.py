@@ -22,12 +22,14 @@ from tests.integration.rival import Rival
 from tests.integration.shop import User, message, migrate, place
 
 
-def post(engine: Engine, said: Message | None = None, **order: Any) -> Receipt:
+def post(engine: Engine, mail: Message | None = None, **fields: Any) -> Receipt:
     with Session(engine) as session, session.begin():
-        return place(session, said, **({"to": ["ann@example.com"], "idempotency_key": "k"} | order))
+        return place(
+            session, mail, **({"to": ["ann@example.com"], "idempotency_key": "k"} | fields)
+        )
 
 
-def standing(engine: Engine, tables: Tables) -> list[int]:
+def row_counts(engine: Engine, tables: Tables) -> list[int]:
     with engine.connect() as connection:
         messages, recipients, waiting = (
             connection.scalar(select(func.count()).select_from(table)) or 0
@@ -44,20 +46,20 @@ def test_the_same_order_again_returns_the_message_that_stands(
     assert (first.is_new, again.is_new) == (True, False)
     assert (again.message_id, again.idempotency_key) == (first.message_id, "k")
     assert again.recipients == first.recipients
-    assert standing(engine, tables) == [1, 1, 1]
+    assert row_counts(engine, tables) == [1, 1, 1]
 
 
 def test_within_one_transaction_too(engine: Engine, tables: Tables) -> None:
     with Session(engine) as session, session.begin():
         receipts = [place(session, to=["ann@example.com"], idempotency_key="k") for _ in range(2)]
     assert [one.is_new for one in receipts] == [True, False]
-    assert standing(engine, tables) == [1, 1, 1]
+    assert row_counts(engine, tables) == [1, 1, 1]
 
 
 def test_without_a_key_everything_is_new(engine: Engine, tables: Tables) -> None:
     assert post(engine, idempotency_key=None).is_new
     assert post(engine, idempotency_key=None).is_new
-    assert standing(engine, tables) == [2, 2, 2]
+    assert row_counts(engine, tables) == [2, 2, 2]
 
 
 def test_when_and_how_fast_it_goes_is_no_other_content(engine: Engine, tables: Tables) -> None:
@@ -66,7 +68,7 @@ def test_when_and_how_fast_it_goes_is_no_other_content(engine: Engine, tables: T
         lane=Lane.BULK, tags=["a"], relay="b", scheduled_at=datetime.now(UTC) + timedelta(days=1)
     )
     assert not post(engine, later).is_new
-    assert standing(engine, tables) == [1, 1, 1]
+    assert row_counts(engine, tables) == [1, 1, 1]
 
 
 def test_templates_are_compared_by_what_they_render_to(engine: Engine) -> None:
@@ -97,12 +99,12 @@ def test_attachments_are_compared_by_their_bytes(engine: Engine) -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        {"said": message(subject="Other")},
+        {"mail": message(subject="Other")},
         {"to": ["bob@example.com"]},
         {"to": ["ann@example.com", "bob@example.com"]},
         {"to": [Recipient("ann@example.com", {"name": "Ann"})]},
         {"bcc": ["bob@example.com"]},
-        {"said": message(shared=True)},
+        {"mail": message(shared=True)},
     ],
 )
 def test_other_content_under_the_same_key_is_refused_and_named(
@@ -111,7 +113,7 @@ def test_other_content_under_the_same_key_is_refused_and_named(
     first = post(engine)
     with pytest.raises(IdempotencyConflict, match=rf"'k'.*message {first.message_id}\b"):
         post(engine, **other)
-    assert standing(engine, tables) == [1, 1, 1]
+    assert row_counts(engine, tables) == [1, 1, 1]
 
 
 def test_a_conflict_leaves_the_caller_s_transaction_whole(engine: Engine, tables: Tables) -> None:
@@ -121,7 +123,7 @@ def test_a_conflict_leaves_the_caller_s_transaction_whole(engine: Engine, tables
         with pytest.raises(IdempotencyConflict):
             place(session, to=["other@example.com"], idempotency_key="k")
         place(session, to=["after@example.com"])
-    assert standing(engine, tables) == [3, 3, 3]
+    assert row_counts(engine, tables) == [3, 3, 3]
 
 
 def test_a_user_who_moved_is_still_the_same_recipient(engine: Engine) -> None:
@@ -148,7 +150,7 @@ def test_two_transactions_with_one_key_give_one_message(engine: Engine, tables: 
     second = rival.finish()
     assert (first.is_new, second.is_new) == (True, False)
     assert second.message_id == first.message_id
-    assert standing(engine, tables) == [1, 1, 1]
+    assert row_counts(engine, tables) == [1, 1, 1]
 
 
 def test_two_transactions_with_one_key_and_other_content_conflict(
@@ -160,7 +162,7 @@ def test_two_transactions_with_one_key_and_other_content_conflict(
         rival.start()
     with pytest.raises(IdempotencyConflict):
         rival.finish()
-    assert standing(engine, tables) == [1, 1, 1]
+    assert row_counts(engine, tables) == [1, 1, 1]
 
 
 def test_a_key_that_was_rolled_back_is_free(engine: Engine, tables: Tables) -> None:
@@ -170,7 +172,7 @@ def test_a_key_that_was_rolled_back_is_free(engine: Engine, tables: Tables) -> N
         rival.start()
         session.rollback()
     assert rival.finish().is_new
-    assert standing(engine, tables) == [1, 1, 1]
+    assert row_counts(engine, tables) == [1, 1, 1]
 
 
 def test_many_transactions_and_few_keys_give_one_message_a_key(
@@ -181,7 +183,7 @@ def test_many_transactions_and_few_keys_give_one_message_a_key(
         receipts = list(pool.map(lambda key: post(engine, idempotency_key=key), keys))
     assert sum(one.is_new for one in receipts) == 5
     assert len({(one.idempotency_key, one.message_id) for one in receipts}) == 5
-    assert standing(engine, tables) == [5, 5, 5]
+    assert row_counts(engine, tables) == [5, 5, 5]
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)

@@ -165,9 +165,9 @@ def test_nothing_else_of_a_claim_holds_for_who_has_its_id(mailroom: Mailroom) ->
     [bobs] = mailroom.claim(token=8)
     assert bobs.recipient_id == swapped.claim.recipient_id
     with write_transaction(mailroom.engine) as connection:
-        mailroom.ledger.release(connection, [swapped.claim])
-        assert mailroom.ledger.renew(connection, [swapped.claim], 60) == set()
-        assert mailroom.ledger.mark_intent(connection, [swapped.claim]) == set()
+        mailroom.queue_store.release(connection, [swapped.claim])
+        assert mailroom.queue_store.renew(connection, [swapped.claim], 60) == set()
+        assert mailroom.queue_store.mark_intent(connection, [swapped.claim]) == set()
     assert mailroom.claim(token=9) == []
     mailroom.record(bobs, RecipientState.ACCEPTED)
     assert mailroom.states(swapped.message_id) == {BOB: "accepted"}
@@ -190,7 +190,7 @@ def test_of_outcomes_that_share_a_commit_only_the_strangers_are_left_out(
         ]
     ]
     with write_transaction(mailroom.engine) as connection:
-        mailroom.ledger.record(connection, results)
+        mailroom.queue_store.record(connection, results)
     assert mailroom.only(swapped.message_id).reply == "550 no"
     assert mailroom.only(other).reply == "550 no"
     assert mailroom.count("attempt") == 2

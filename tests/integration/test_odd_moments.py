@@ -121,7 +121,7 @@ def test_a_token_callable_that_raises_rests_its_relay_and_no_other(
         assert "the token of the relay main" in said.reply
         assert type(error).__name__ in said.reply
         token.error = None
-        relay.abilities = relay.abilities.__class__(credentials={"shop": "a-token"})
+        relay.options = relay.options.__class__(credentials={"shop": "a-token"})
         for receipt in stuck:
             shop.wait_for_state(receipt, RecipientState.ACCEPTED)
 

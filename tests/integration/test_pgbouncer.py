@@ -1,6 +1,6 @@
 """Everything a worker does, through PgBouncer in transaction mode: nothing hangs on a session.
 
-The ledger's whole contract and the core of delivery run again, with two sessions for everybody.
+The queue store's contract and the core of delivery run again, with two server sessions for all.
 """
 
 from __future__ import annotations

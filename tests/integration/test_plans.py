@@ -119,15 +119,17 @@ def engine(database_url: URL) -> Iterator[Engine]:
 
 
 class Worker:
-    """What a worker asks of the ledger, and what that costs."""
+    """What a worker asks of the queue store, and what that costs."""
 
     def __init__(self, engine: Engine, tables: Tables) -> None:
         self.engine = engine
-        self.ledger = PostgresqlQueue(tables, engine.dialect)
+        self.queue_store = PostgresqlQueue(tables, engine.dialect)
 
     def claim(self, connection: Connection) -> list[Claim]:
         share = {lane.rank: BATCH if lane is Lane.BULK else 10 for lane in Lane}
-        return self.ledger.claim(connection, ClaimRequest(limits=share, lease_s=60, lease_token=1))
+        return self.queue_store.claim(
+            connection, ClaimRequest(limits=share, lease_s=60, lease_token=1)
+        )
 
     def claimed(self) -> list[Claim]:
         with engines.write_transaction(self.engine) as connection:
@@ -166,7 +168,7 @@ def test_outcomes_are_written_one_by_one(worker: Worker, state: RecipientState) 
         )
         for claim in worker.claimed()
     ]
-    worker.pays(lambda connection: worker.ledger.record(connection, results))
+    worker.pays(lambda connection: worker.queue_store.record(connection, results))
 
 
 def test_outcomes_of_lost_claims_are_written_one_by_one(worker: Worker) -> None:
@@ -179,14 +181,14 @@ def test_outcomes_of_lost_claims_are_written_one_by_one(worker: Worker) -> None:
         )
         for claim in worker.claimed()
     ]
-    worker.pays(lambda connection: worker.ledger.record(connection, results))
+    worker.pays(lambda connection: worker.queue_store.record(connection, results))
 
 
 def test_a_lease_costs_what_it_holds(worker: Worker) -> None:
     claims = worker.claimed()
-    worker.pays(lambda connection: worker.ledger.mark_intent(connection, claims))
-    worker.pays(lambda connection: worker.ledger.renew(connection, claims, 60))
-    worker.pays(lambda connection: worker.ledger.release(connection, claims))
+    worker.pays(lambda connection: worker.queue_store.mark_intent(connection, claims))
+    worker.pays(lambda connection: worker.queue_store.renew(connection, claims, 60))
+    worker.pays(lambda connection: worker.queue_store.release(connection, claims))
 
 
 @pytest.mark.parametrize(

@@ -253,21 +253,21 @@ def test_a_date_that_python_does_not_have_sets_one_message_aside(
 # -- outcomes that cannot be written ------------------------------------------------------------
 
 
-class Ledgered:
-    """The ledger thread's books on one database, with claims to record."""
+class RecordingStore:
+    """A delivery store on one database, with claims to record."""
 
     def __init__(self, engine: Engine, tables: Tables, *to: str) -> None:
-        self.room = Mailroom(engine, tables)
-        self.message = self.room.enqueue(*to)
+        self.mailroom = Mailroom(engine, tables)
+        self.message = self.mailroom.enqueue(*to)
         now = datetime.now(UTC)
         beat = WorkerIdentity(id="w", host="h", pid=1, version="1", started_at=now)
-        self.books = DeliveryStore(engine, tables, beat)
-        self.claims = {claim.address: claim for claim in self.room.claim()}
+        self.store = DeliveryStore(engine, tables, beat)
+        self.claims = {claim.address: claim for claim in self.mailroom.claim()}
 
     def settle(self, *results: OutcomeRecord, **work: Any) -> Any:
-        lease = ClaimRequest(limits={}, lease_s=60, lease_token=9)
-        return self.books.commit(
-            UnitOfWork(**({"outcomes": results, "claim_request": lease} | work))
+        request = ClaimRequest(limits={}, lease_s=60, lease_token=9)
+        return self.store.commit(
+            UnitOfWork(**({"outcomes": results, "claim_request": request} | work))
         )
 
     def result(self, address: str, state: S = S.ACCEPTED, **fields: Any) -> OutcomeRecord:
@@ -281,10 +281,10 @@ class Ledgered:
 
 
 @pytest.fixture
-def ledgered(worker_engine: Engine, tables: Tables) -> Iterator[Ledgered]:
-    ledgered = Ledgered(worker_engine, tables, ADA, BOB, EVE)
-    yield ledgered
-    ledgered.books.disconnect()
+def recording(worker_engine: Engine, tables: Tables) -> Iterator[RecordingStore]:
+    recording = RecordingStore(worker_engine, tables, ADA, BOB, EVE)
+    yield recording
+    recording.store.disconnect()
 
 
 @pytest.mark.parametrize("state", [S.ACCEPTED, S.REJECTED, S.DEFERRED])
@@ -304,23 +304,23 @@ def ledgered(worker_engine: Engine, tables: Tables) -> Iterator[Ledgered]:
     ids=lambda odd: ascii(odd)[:30],
 )
 def test_an_outcome_that_the_database_refuses_is_recorded_plainly_beside_the_others(
-    ledgered: Ledgered, state: S, odd: dict[str, Any]
+    recording: RecordingStore, state: S, odd: dict[str, Any]
 ) -> None:
     due = {"due_in_s": 60.0} if state is S.DEFERRED else {}
-    ledgered.settle(
-        ledgered.result(ADA),
-        ledgered.result(EVE, state, **(due | odd)),
-        ledgered.result(BOB, S.DEFERRED, due_in_s=60.0),
+    recording.settle(
+        recording.result(ADA),
+        recording.result(EVE, state, **(due | odd)),
+        recording.result(BOB, S.DEFERRED, due_in_s=60.0),
     )
-    found = ledgered.room.states(ledgered.message)
+    found = recording.mailroom.states(recording.message)
     assert found == {ADA: S.ACCEPTED, BOB: S.DEFERRED, EVE: state}
-    assert ledgered.room.count("queue") == 1 + (state is S.DEFERRED)
+    assert recording.mailroom.count("queue") == 1 + (state is S.DEFERRED)
 
 
-@pytest.mark.parametrize("odd_s", [float("inf"), float("nan"), 1e300])
-def test_a_pause_without_end_becomes_one_of_an_hour(ledgered: Ledgered, odd_s: float) -> None:
-    ledgered.settle(ledgered.result(EVE, S.DEFERRED, due_in_s=odd_s))
-    due_at = ledgered.room.status(ledgered.message).recipients[2].due_at
+@pytest.mark.parametrize("due_in_s", [float("inf"), float("nan"), 1e300])
+def test_an_endless_delay_becomes_an_hour(recording: RecordingStore, due_in_s: float) -> None:
+    recording.settle(recording.result(EVE, S.DEFERRED, due_in_s=due_in_s))
+    due_at = recording.mailroom.status(recording.message).recipients[2].due_at
     assert due_at is not None
     assert 3500 < (due_at - datetime.now(UTC)).total_seconds() <= 3600
 
@@ -348,26 +348,28 @@ def refuse(engine: Engine, what: str, table: str, recipient_id: int) -> None:
 
 
 def test_an_outcome_that_can_never_be_recorded_holds_nobody_up_and_is_not_sent_again(
-    ledgered: Ledgered,
+    recording: RecordingStore,
 ) -> None:
-    refuse(ledgered.room.engine, "UPDATE", "recipient", ledgered.claims[EVE].recipient_id)
-    ledgered.settle(*map(ledgered.result, (ADA, EVE, BOB)))
-    states = ledgered.room.states(ledgered.message)
+    refuse(recording.mailroom.engine, "UPDATE", "recipient", recording.claims[EVE].recipient_id)
+    recording.settle(*map(recording.result, (ADA, EVE, BOB)))
+    states = recording.mailroom.states(recording.message)
     assert (states[ADA], states[BOB]) == (S.ACCEPTED, S.ACCEPTED)
-    assert ledgered.room.count("queue") == 0
+    assert recording.mailroom.count("queue") == 0
 
 
 def test_a_renewal_an_intent_and_a_release_that_are_refused_hold_nobody_up(
-    ledgered: Ledgered,
+    recording: RecordingStore,
 ) -> None:
-    ada, bob, eve = (ledgered.claims[one] for one in (ADA, BOB, EVE))
-    refuse(ledgered.room.engine, "UPDATE", "queue", eve.recipient_id)
+    ada, bob, eve = (recording.claims[one] for one in (ADA, BOB, EVE))
+    refuse(recording.mailroom.engine, "UPDATE", "queue", eve.recipient_id)
     held = ClaimBatch([ada, eve, bob], lease_token=1, lease_s=60, claimed_at=0)
-    settled = ledgered.settle(renewals=[held], intents=[IntentRequest([ada]), IntentRequest([eve])])
+    settled = recording.settle(
+        renewals=[held], intents=[IntentRequest([ada]), IntentRequest([eve])]
+    )
     assert settled.renewals == [{ada.recipient_id, bob.recipient_id}]
     assert settled.intents == [{ada.recipient_id}, set()]
-    ledgered.settle(released=[bob, eve])
-    assert [claim.address for claim in ledgered.room.claim(1, token=3)] == [BOB]
+    recording.settle(released=[bob, eve])
+    assert [claim.address for claim in recording.mailroom.claim(1, token=3)] == [BOB]
 
 
 # -- what the database finds ---------------------------------------------------------------------

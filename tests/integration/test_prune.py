@@ -200,7 +200,7 @@ def test_a_young_blob_is_left_alone(mailroom: Mailroom) -> None:
 
 
 def test_many_blobs_go_some_at_a_time(mailroom: Mailroom, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prune, "_BLOBS", 2)
+    monkeypatch.setattr(prune, "_BLOBS_A_TRANSACTION", 2)
     for number in range(5):
         _with(mailroom, b"%d" % number)
     assert _prune(mailroom) == Pruned(messages=5, blobs=5)

@@ -106,7 +106,7 @@ def test_a_recipient_is_being_sent_to_only_while_its_lease_lasts(mailroom: Mailr
     mailroom.claim()
     assert mailroom.only(message_id).state is S.SENDING
     assert mailroom.only(message_id).claim_count == 1
-    mailroom.let_leases_run_out()
+    mailroom.expire_leases()
     assert mailroom.only(message_id).state is S.QUEUED
 
 
@@ -281,7 +281,7 @@ def test_recipients_are_counted_by_state(mailroom: Mailroom) -> None:
 
 def test_a_lease_that_ran_out_is_due_and_not_in_flight(mailroom: Mailroom) -> None:
     mailroom.bring_to(mailroom.enqueue("a@example.com"), S.SENDING)
-    mailroom.let_leases_run_out()
+    mailroom.expire_leases()
     found = _counts(mailroom)
     assert (found.due, found.in_flight) == (1, 0)
     assert found.by_state == {S.QUEUED: 1}
@@ -364,7 +364,7 @@ def test_mail_that_a_worker_holds_is_explained(mailroom: Mailroom) -> None:
     found = mailroom.explain(message_id)
     assert found.state is S.SENDING
     assert found.why.startswith("a worker holds it, until ")
-    mailroom.let_leases_run_out()
+    mailroom.expire_leases()
     assert "the worker that held it is gone" in mailroom.explain(message_id).why
 
 
@@ -372,7 +372,7 @@ def test_mail_whose_worker_died_at_the_final_dot_is_explained(mailroom: Mailroom
     message_id = mailroom.enqueue("ann@example.com", on_doubt=OnDoubt.HOLD)
     (claim,) = mailroom.claim()
     mailroom.intend(claim)
-    mailroom.let_leases_run_out()
+    mailroom.expire_leases()
     assert "the next one records it as in doubt" in mailroom.explain(message_id).why
 
 

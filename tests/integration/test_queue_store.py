@@ -1,4 +1,4 @@
-"""The ledger's contract, on SQLite and PostgreSQL alike."""
+"""The queue store's contract, on SQLite and PostgreSQL alike."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from sqlalchemy import Connection, Engine, func, select
 from postroom.states import Fault, Lane, Phase, RecipientState
 from postroom.storage import engine as engines
 from postroom.storage.engine import clock_sql, write_transaction
+from postroom.storage.queue import queue_for
 from postroom.storage.queue.records import Claim, ClaimRequest, OutcomeRecord, QueueStore
-from postroom.storage.queue.store import queue_for
 from postroom.storage.tables import Tables
 
 NOW = datetime(2026, 5, 4, 12, 30, 15, 123456, tzinfo=UTC)
 URGENT, NORMAL, BULK = (lane.rank for lane in Lane)
 
 
-class Books:
-    """A queue to work on: rows in, rows out, through the ledger of one database."""
+class QueueHarness:
+    """A queue to work on: rows in, rows out, through the store of one database."""
 
     def __init__(self, engine: Engine, tables: Tables) -> None:
         self.engine = engine
         self.tables = tables
-        self.ledger: QueueStore = queue_for(engine.dialect, tables)
+        self.store: QueueStore = queue_for(engine.dialect, tables)
 
     def add(self, *addresses: str, lane: Lane = Lane.NORMAL, due_in_s: float = -1) -> list[int]:
         t = self.tables
@@ -72,13 +72,13 @@ class Books:
     def claim(self, limit: int = 100, *, lease_s: float = 60, token: int = 1) -> list[Claim]:
         lanes = dict.fromkeys((URGENT, NORMAL, BULK), limit)
         with self.transaction() as connection:
-            return self.ledger.claim(
+            return self.store.claim(
                 connection, ClaimRequest(limits=lanes, lease_s=lease_s, lease_token=token)
             )
 
     def record(self, *results: OutcomeRecord) -> None:
         with self.transaction() as connection:
-            self.ledger.record(connection, results)
+            self.store.record(connection, results)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -112,17 +112,17 @@ class Books:
 
 
 @pytest.fixture
-def books(worker_engine: Engine, tables: Tables) -> Books:
-    return Books(worker_engine, tables)
+def harness(worker_engine: Engine, tables: Tables) -> QueueHarness:
+    return QueueHarness(worker_engine, tables)
 
 
 def result(claim: Claim, state: RecipientState, **fields: Any) -> OutcomeRecord:
     return OutcomeRecord(claim=claim, state=state, attempted_at=NOW, relay="main", **fields)
 
 
-def test_what_is_due_is_claimed_with_its_address(books: Books) -> None:
-    [first, second] = books.add("ada@example.com", "bob@example.com")
-    claims = books.claim(token=7)
+def test_what_is_due_is_claimed_with_its_address(harness: QueueHarness) -> None:
+    [first, second] = harness.add("ada@example.com", "bob@example.com")
+    claims = harness.claim(token=7)
     assert [claim.recipient_id for claim in claims] == [first, second]
     assert [claim.address for claim in claims] == ["ada@example.com", "bob@example.com"]
     assert {(c.lease_token, c.claim_count, c.try_count, c.has_intent, c.lane) for c in claims} == {
@@ -130,65 +130,65 @@ def test_what_is_due_is_claimed_with_its_address(books: Books) -> None:
     }
 
 
-def test_what_is_due_later_is_not_claimed(books: Books) -> None:
-    books.add("ada@example.com", due_in_s=60)
-    assert books.claim() == []
+def test_what_is_due_later_is_not_claimed(harness: QueueHarness) -> None:
+    harness.add("ada@example.com", due_in_s=60)
+    assert harness.claim() == []
 
 
-def test_a_claimed_recipient_is_nobody_elses_until_the_lease_is_over(books: Books) -> None:
-    books.add("ada@example.com")
-    assert len(books.claim(token=1, lease_s=60)) == 1
-    assert books.claim(token=2) == []
+def test_a_claimed_recipient_is_nobody_elses_until_the_lease_is_over(harness: QueueHarness) -> None:
+    harness.add("ada@example.com")
+    assert len(harness.claim(token=1, lease_s=60)) == 1
+    assert harness.claim(token=2) == []
 
 
-def test_a_lease_that_ran_out_is_simply_due_again(books: Books) -> None:
-    books.add("ada@example.com")
-    books.claim(token=1, lease_s=-1)
-    [again] = books.claim(token=2)
+def test_a_lease_that_ran_out_is_simply_due_again(harness: QueueHarness) -> None:
+    harness.add("ada@example.com")
+    harness.claim(token=1, lease_s=-1)
+    [again] = harness.claim(token=2)
     assert (again.lease_token, again.claim_count) == (2, 2)
 
 
-def test_a_claim_takes_the_longest_due_first_and_no_more_than_asked(books: Books) -> None:
-    [late] = books.add("late@example.com", due_in_s=-1)
-    [early] = books.add("early@example.com", due_in_s=-100)
-    assert [claim.recipient_id for claim in books.claim(1)] == [early]
-    assert [claim.recipient_id for claim in books.claim(1)] == [late]
+def test_a_claim_takes_the_longest_due_first_and_no_more_than_asked(harness: QueueHarness) -> None:
+    [late] = harness.add("late@example.com", due_in_s=-1)
+    [early] = harness.add("early@example.com", due_in_s=-100)
+    assert [claim.recipient_id for claim in harness.claim(1)] == [early]
+    assert [claim.recipient_id for claim in harness.claim(1)] == [late]
 
 
-def test_each_lane_has_a_limit_of_its_own(books: Books) -> None:
-    books.add("a@example.com", "b@example.com", lane=Lane.BULK)
-    books.add("c@example.com", "d@example.com", lane=Lane.URGENT)
-    with books.transaction() as connection:
-        claims = books.ledger.claim(
+def test_each_lane_has_a_limit_of_its_own(harness: QueueHarness) -> None:
+    harness.add("a@example.com", "b@example.com", lane=Lane.BULK)
+    harness.add("c@example.com", "d@example.com", lane=Lane.URGENT)
+    with harness.transaction() as connection:
+        claims = harness.store.claim(
             connection, ClaimRequest(limits={URGENT: 2, BULK: 1}, lease_s=60, lease_token=1)
         )
     assert sorted(claim.lane for claim in claims) == [URGENT, URGENT, BULK]
 
 
-def test_variables_come_back_as_they_were(books: Books) -> None:
-    books.add("ada@example.com")
-    recipient = books.tables.recipient
-    with books.transaction() as connection:
+def test_variables_come_back_as_they_were(harness: QueueHarness) -> None:
+    harness.add("ada@example.com")
+    recipient = harness.tables.recipient
+    with harness.transaction() as connection:
         connection.execute(recipient.update().values(variables={"name": "Åda", "n": [1, None]}))
-    [claim] = books.claim()
+    [claim] = harness.claim()
     assert claim.variables == {"name": "Åda", "n": [1, None]}
 
 
-def test_a_suppressed_address_says_why(books: Books) -> None:
-    books.add("ada@example.com", "bob@example.com")
-    with books.transaction() as connection:
+def test_a_suppressed_address_says_why(harness: QueueHarness) -> None:
+    harness.add("ada@example.com", "bob@example.com")
+    with harness.transaction() as connection:
         connection.execute(
-            books.tables.suppression.insert().values(
+            harness.tables.suppression.insert().values(
                 address_key="ada@example.com", reason="asked us to stop", created_at=NOW
             )
         )
-    assert [claim.suppression_reason for claim in books.claim()] == ["asked us to stop", None]
+    assert [claim.suppression_reason for claim in harness.claim()] == ["asked us to stop", None]
 
 
-def test_an_accepted_recipient_leaves_the_queue_with_its_reply(books: Books) -> None:
-    [recipient_id] = books.add("ada@example.com")
-    [claim] = books.claim()
-    books.record(
+def test_an_accepted_recipient_leaves_the_queue_with_its_reply(harness: QueueHarness) -> None:
+    [recipient_id] = harness.add("ada@example.com")
+    [claim] = harness.claim()
+    harness.record(
         result(
             claim,
             RecipientState.ACCEPTED,
@@ -199,8 +199,8 @@ def test_an_accepted_recipient_leaves_the_queue_with_its_reply(books: Books) -> 
             duration_s=0.25,
         )
     )
-    assert books.queue(recipient_id) is None
-    stored = books.recipient(recipient_id)
+    assert harness.queue(recipient_id) is None
+    stored = harness.recipient(recipient_id)
     assert (
         stored.state,
         stored.attempt_count,
@@ -215,7 +215,7 @@ def test_an_accepted_recipient_leaves_the_queue_with_its_reply(books: Books) -> 
         "250 queued",
     )
     assert stored.updated_at == NOW
-    [attempt] = books.attempts(recipient_id)
+    [attempt] = harness.attempts(recipient_id)
     assert (
         attempt.outcome,
         attempt.relay,
@@ -232,10 +232,10 @@ def test_an_accepted_recipient_leaves_the_queue_with_its_reply(books: Books) -> 
     assert attempt.attempted_at == NOW
 
 
-def test_what_a_relay_says_is_kept_within_bounds_whatever_is_in_it(books: Books) -> None:
-    [recipient_id] = books.add("ada@example.com")
-    [claim] = books.claim()
-    books.record(
+def test_what_a_relay_says_is_kept_within_bounds_whatever_is_in_it(harness: QueueHarness) -> None:
+    [recipient_id] = harness.add("ada@example.com")
+    [claim] = harness.claim()
+    harness.record(
         result(
             claim,
             RecipientState.REJECTED,
@@ -244,18 +244,18 @@ def test_what_a_relay_says_is_kept_within_bounds_whatever_is_in_it(books: Books)
             transcript="\udfff\0" + "C: NOOP\n" * 5000,
         )
     )
-    stored = books.recipient(recipient_id)
+    stored = harness.recipient(recipient_id)
     assert stored.reply.startswith("550 \ufffd ? ü no no")
     assert (len(stored.reply), stored.enhanced_status) == (2000, None)
-    [attempt] = books.attempts(recipient_id)
+    [attempt] = harness.attempts(recipient_id)
     assert attempt.transcript.startswith("?\ufffdC: NOOP")
     assert len(attempt.transcript) == 20_000
 
 
-def test_a_deferred_recipient_is_due_later_and_unclaimed(books: Books) -> None:
-    [recipient_id] = books.add("ada@example.com")
-    [claim] = books.claim()
-    books.record(
+def test_a_deferred_recipient_is_due_later_and_unclaimed(harness: QueueHarness) -> None:
+    [recipient_id] = harness.add("ada@example.com")
+    [claim] = harness.claim()
+    harness.record(
         result(
             claim,
             RecipientState.DEFERRED,
@@ -266,127 +266,129 @@ def test_a_deferred_recipient_is_due_later_and_unclaimed(books: Books) -> None:
             transcript="<- 452 full",
         )
     )
-    row = books.queue(recipient_id)
+    row = harness.queue(recipient_id)
     assert 290 < row.due_in_s <= 300
     assert (row.lease_token, row.claim_count, row.try_count) == (None, 0, 1)
-    stored = books.recipient(recipient_id)
+    stored = harness.recipient(recipient_id)
     assert (stored.state, stored.fault) == ("deferred", "recipient")
-    assert books.attempts(recipient_id)[0].transcript == "<- 452 full"
+    assert harness.attempts(recipient_id)[0].transcript == "<- 452 full"
 
 
-def test_a_deferral_that_is_not_the_recipients_fault_does_not_count(books: Books) -> None:
-    [recipient_id] = books.add("ada@example.com")
-    [claim] = books.claim()
-    books.record(result(claim, RecipientState.DEFERRED, due_in_s=1, fault=Fault.RELAY))
-    assert books.queue(recipient_id).try_count == 0
+def test_a_deferral_that_is_not_the_recipients_fault_does_not_count(harness: QueueHarness) -> None:
+    [recipient_id] = harness.add("ada@example.com")
+    [claim] = harness.claim()
+    harness.record(result(claim, RecipientState.DEFERRED, due_in_s=1, fault=Fault.RELAY))
+    assert harness.queue(recipient_id).try_count == 0
 
 
-def test_only_a_holder_may_defer_or_reject(books: Books) -> None:
-    [recipient_id] = books.add("ada@example.com")
-    [lost] = books.claim(token=1, lease_s=-1)
-    books.claim(token=2)
-    books.record(result(lost, RecipientState.REJECTED))
-    assert books.recipient(recipient_id).state == "queued"
-    assert books.queue(recipient_id).lease_token == 2
-    assert [attempt.outcome for attempt in books.attempts(recipient_id)] == ["rejected"]
+def test_only_a_holder_may_defer_or_reject(harness: QueueHarness) -> None:
+    [recipient_id] = harness.add("ada@example.com")
+    [lost] = harness.claim(token=1, lease_s=-1)
+    harness.claim(token=2)
+    harness.record(result(lost, RecipientState.REJECTED))
+    assert harness.recipient(recipient_id).state == "queued"
+    assert harness.queue(recipient_id).lease_token == 2
+    assert [attempt.outcome for attempt in harness.attempts(recipient_id)] == ["rejected"]
 
 
-def test_accepted_wins_whoever_holds_the_claim(books: Books) -> None:
-    [recipient_id] = books.add("ada@example.com")
-    [first] = books.claim(token=1, lease_s=-1)
-    [second] = books.claim(token=2)
-    books.record(result(first, RecipientState.ACCEPTED))
-    assert books.recipient(recipient_id).state == "accepted"
-    assert books.queue(recipient_id) is None
-    books.record(result(second, RecipientState.DEFERRED, due_in_s=60))
-    assert books.recipient(recipient_id).state == "accepted"
-    assert books.queue(recipient_id) is None
+def test_accepted_wins_whoever_holds_the_claim(harness: QueueHarness) -> None:
+    [recipient_id] = harness.add("ada@example.com")
+    [first] = harness.claim(token=1, lease_s=-1)
+    [second] = harness.claim(token=2)
+    harness.record(result(first, RecipientState.ACCEPTED))
+    assert harness.recipient(recipient_id).state == "accepted"
+    assert harness.queue(recipient_id) is None
+    harness.record(result(second, RecipientState.DEFERRED, due_in_s=60))
+    assert harness.recipient(recipient_id).state == "accepted"
+    assert harness.queue(recipient_id) is None
 
 
-def test_two_outcomes_of_one_recipient_may_share_a_commit(books: Books) -> None:
-    [recipient_id] = books.add("ada@example.com")
-    [first] = books.claim(token=1, lease_s=-1)
-    [second] = books.claim(token=2)
-    books.record(
+def test_two_outcomes_of_one_recipient_may_share_a_commit(harness: QueueHarness) -> None:
+    [recipient_id] = harness.add("ada@example.com")
+    [first] = harness.claim(token=1, lease_s=-1)
+    [second] = harness.claim(token=2)
+    harness.record(
         result(first, RecipientState.ACCEPTED),
         result(second, RecipientState.DEFERRED, due_in_s=60),
     )
-    assert books.recipient(recipient_id).state == "accepted"
-    assert len(books.attempts(recipient_id)) == 2
+    assert harness.recipient(recipient_id).state == "accepted"
+    assert len(harness.attempts(recipient_id)) == 2
 
 
-def test_what_no_relay_heard_of_leaves_no_attempt(books: Books) -> None:
-    [recipient_id] = books.add("ada@example.com")
-    [claim] = books.claim()
-    books.record(
+def test_what_no_relay_heard_of_leaves_no_attempt(harness: QueueHarness) -> None:
+    [recipient_id] = harness.add("ada@example.com")
+    [claim] = harness.claim()
+    harness.record(
         OutcomeRecord(
             claim=claim, state=RecipientState.EXPIRED, attempted_at=NOW, reply="expired at noon"
         )
     )
-    stored = books.recipient(recipient_id)
+    stored = harness.recipient(recipient_id)
     assert (stored.state, stored.attempt_count, stored.reply) == ("expired", 0, "expired at noon")
-    assert books.attempts(recipient_id) == []
+    assert harness.attempts(recipient_id) == []
 
 
-def test_what_is_released_is_due_at_once_as_if_it_had_not_been_claimed(books: Books) -> None:
-    [recipient_id] = books.add("ada@example.com")
-    claims = books.claim(lease_s=600)
-    with books.transaction() as connection:
-        books.ledger.release(connection, claims)
-    [again] = books.claim(token=2)
+def test_what_is_released_is_due_at_once_as_if_never_claimed(
+    harness: QueueHarness,
+) -> None:
+    [recipient_id] = harness.add("ada@example.com")
+    claims = harness.claim(lease_s=600)
+    with harness.transaction() as connection:
+        harness.store.release(connection, claims)
+    [again] = harness.claim(token=2)
     assert (again.recipient_id, again.claim_count) == (recipient_id, 1)
 
 
-def test_a_lost_claim_cannot_be_released(books: Books) -> None:
-    [recipient_id] = books.add("ada@example.com")
-    lost = books.claim(token=1, lease_s=-1)
-    books.claim(token=2, lease_s=600)
-    with books.transaction() as connection:
-        books.ledger.release(connection, lost)
-    assert books.queue(recipient_id).lease_token == 2
+def test_a_lost_claim_cannot_be_released(harness: QueueHarness) -> None:
+    [recipient_id] = harness.add("ada@example.com")
+    lost = harness.claim(token=1, lease_s=-1)
+    harness.claim(token=2, lease_s=600)
+    with harness.transaction() as connection:
+        harness.store.release(connection, lost)
+    assert harness.queue(recipient_id).lease_token == 2
 
 
-def test_a_renewal_extends_what_is_held_and_names_it(books: Books) -> None:
-    [kept, lost] = books.add("kept@example.com", "lost@example.com")
-    claims = books.claim(token=1, lease_s=5)
-    with books.transaction() as connection:
+def test_a_renewal_extends_what_is_held_and_names_it(harness: QueueHarness) -> None:
+    [kept, lost] = harness.add("kept@example.com", "lost@example.com")
+    claims = harness.claim(token=1, lease_s=5)
+    with harness.transaction() as connection:
         connection.execute(
-            books.tables.queue.update()
-            .where(books.tables.queue.c.recipient_id == lost)
+            harness.tables.queue.update()
+            .where(harness.tables.queue.c.recipient_id == lost)
             .values(lease_token=2)
         )
-        assert books.ledger.renew(connection, claims, 600) == {kept}
-    assert books.queue(kept).due_in_s > 500
-    assert books.queue(lost).due_in_s < 10
+        assert harness.store.renew(connection, claims, 600) == {kept}
+    assert harness.queue(kept).due_in_s > 500
+    assert harness.queue(lost).due_in_s < 10
 
 
-def test_an_intent_is_seen_by_the_next_worker(books: Books) -> None:
-    [recipient_id] = books.add("ada@example.com")
-    claims = books.claim(token=1, lease_s=-1)
-    with books.transaction() as connection:
-        assert books.ledger.mark_intent(connection, claims) == {recipient_id}
-    [again] = books.claim(token=2)
+def test_an_intent_is_seen_by_the_next_worker(harness: QueueHarness) -> None:
+    [recipient_id] = harness.add("ada@example.com")
+    claims = harness.claim(token=1, lease_s=-1)
+    with harness.transaction() as connection:
+        assert harness.store.mark_intent(connection, claims) == {recipient_id}
+    [again] = harness.claim(token=2)
     assert again.has_intent
-    with books.transaction() as connection:
-        assert books.ledger.mark_intent(connection, claims) == set()
+    with harness.transaction() as connection:
+        assert harness.store.mark_intent(connection, claims) == set()
 
 
-def test_the_queue_is_empty_only_without_any_row(books: Books) -> None:
-    with books.transaction() as connection:
-        assert books.ledger.is_empty(connection)
-    books.add("ada@example.com", due_in_s=3600)
-    with books.transaction() as connection:
-        assert not books.ledger.is_empty(connection)
+def test_the_queue_is_empty_only_without_any_row(harness: QueueHarness) -> None:
+    with harness.transaction() as connection:
+        assert harness.store.is_empty(connection)
+    harness.add("ada@example.com", due_in_s=3600)
+    with harness.transaction() as connection:
+        assert not harness.store.is_empty(connection)
 
 
-def test_workers_at_the_same_time_never_hold_the_same_recipient(books: Books) -> None:
-    books.add(*(f"r{n}@example.com" for n in range(400)))
+def test_workers_at_the_same_time_never_hold_the_same_recipient(harness: QueueHarness) -> None:
+    harness.add(*(f"r{n}@example.com" for n in range(400)))
     held: list[int] = []
     others = threading.Barrier(4)
 
     def work(token: int) -> None:
-        engine = engines.worker_engine(books.engine.url)
-        own = Books(engine, books.tables)
+        engine = engines.worker_engine(harness.engine.url)
+        own = QueueHarness(engine, harness.tables)
         others.wait()
         while claims := own.claim(10, lease_s=600, token=token):
             held.extend(claim.recipient_id for claim in claims)
@@ -398,6 +400,6 @@ def test_workers_at_the_same_time_never_hold_the_same_recipient(books: Books) ->
     for thread in threads:
         thread.join()
     assert len(held) == len(set(held)) == 400
-    with books.transaction() as connection:
-        queue = books.tables.queue
+    with harness.transaction() as connection:
+        queue = harness.tables.queue
         assert connection.execute(select(func.count()).select_from(queue)).scalar_one() == 400

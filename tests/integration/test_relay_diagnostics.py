@@ -22,8 +22,8 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture
 def relay(authority: Authority) -> Iterator[FaultyRelay]:
-    abilities = ServerOptions(tls=authority.server("127.0.0.1"), credentials={"user": "pa55word"})
-    with FaultyRelay(abilities) as relay:
+    options = ServerOptions(tls=authority.server("127.0.0.1"), credentials={"user": "pa55word"})
+    with FaultyRelay(options) as relay:
         yield relay
 
 

@@ -85,8 +85,8 @@ def test_many_connections_learn_from_one_that_commands_may_not_come_early(engine
 
 
 def test_a_shared_mail_keeps_to_the_limit_that_was_announced(engine: Engine) -> None:
-    abilities = ServerOptions(extensions=("PIPELINING", "LIMITS RCPTMAX=7"))
-    with FaultyRelay(abilities) as relay:
+    options = ServerOptions(extensions=("PIPELINING", "LIMITS RCPTMAX=7"))
+    with FaultyRelay(options) as relay:
         sending = Sending(engine, relay)
         receipt = sending.enqueue(*people(100), shared=True)
         sending.until_empty()

@@ -73,7 +73,7 @@ def test_several_programs_may_make_them_at_once(database_url: URL, whose: str) -
 
 def test_missing_tables_are_told_with_what_to_run(empty: Engine) -> None:
     complaint = _complaint(empty)
-    assert "got: none" in complaint
+    assert "there are no Postroom tables in the database" in complaint
     assert "run: postroom db upgrade, or call outbox.create_tables()" in complaint
 
 
@@ -100,7 +100,7 @@ def test_an_unknown_revision_is_a_newer_version(empty: Engine) -> None:
     with write_transaction(empty) as connection:
         connection.execute(text("UPDATE postroom_alembic_version SET version_num = '0999'"))
     complaint = _complaint(empty)
-    assert "got: 0999" in complaint
+    assert "at revision 0999, which is newer" in complaint
     assert "pip install --upgrade postroom" in complaint
 
 
@@ -132,9 +132,9 @@ def test_the_tables_may_live_in_a_schema_of_their_own(postgresql_url: URL) -> No
     schema.verify(engine, "Mail room")
     assert _names(engine) == set()
     assert _names(engine, "Mail room") == _wanted() | {schema.VERSION_TABLE}
-    with pytest.raises(SchemaError, match="none;"):
+    with pytest.raises(SchemaError, match="no Postroom tables in the database;"):
         schema.verify(engine)
-    with pytest.raises(SchemaError, match="none in schema elsewhere"):
+    with pytest.raises(SchemaError, match="no Postroom tables in schema elsewhere"):
         schema.verify(engine, "elsewhere")
     engine.dispose()
 

@@ -47,16 +47,16 @@ def test_everything_works_in_a_schema_of_that_name(engine: Engine, name: str) ->
     assert [claim.address for claim in claims] == [ADA, BOB]
     assert mailroom.intend(claims[0])
     with write_transaction(engine) as connection:
-        mailroom.ledger.release(connection, claims[:1])
-        assert len(mailroom.ledger.renew(connection, claims, 60)) == 1
+        mailroom.queue_store.release(connection, claims[:1])
+        assert len(mailroom.queue_store.renew(connection, claims, 60)) == 1
     [again] = mailroom.claim()
-    mailroom.let_leases_run_out()
+    mailroom.expire_leases()
     mailroom.claim(token=2)
     for claim in (again, claims[1]):
         mailroom.record(claim, RecipientState.ACCEPTED)  # late
     assert set(mailroom.states(message_id).values()) == {"accepted"}
     with read_transaction(engine) as connection:
-        assert mailroom.ledger.is_empty(connection)
+        assert mailroom.queue_store.is_empty(connection)
         assert len(queries.search(connection, mailroom.tables, Search())) == 1
     later = datetime.now(UTC) + timedelta(days=2)
     pruned = prune.prune(engine, mailroom.tables, timedelta(0), now=lambda: later)
@@ -103,5 +103,5 @@ def test_a_file_attached_under_that_name_is_an_outbox_too(sqlite_url: URL, name:
         tables.metadata.create_all(connection)
         schema.check(connection, tables)
         mailroom = Mailroom(engine, tables)
-        assert mailroom.ledger.is_empty(connection)
+        assert mailroom.queue_store.is_empty(connection)
     engine.dispose()

@@ -157,8 +157,8 @@ def test_starttls_is_used_and_verified(authority: Authority) -> None:
 
 
 def test_tls_from_the_start(authority: Authority) -> None:
-    abilities = ServerOptions(tls=authority.server(), is_tls_from_start=True)
-    with FaultyRelay(abilities) as relay, connected(relay, f"ca={authority.file}") as session:
+    options = ServerOptions(tls=authority.server(), is_tls_from_start=True)
+    with FaultyRelay(options) as relay, connected(relay, f"ca={authority.file}") as session:
         assert "STARTTLS" not in session.transcript
 
 
@@ -264,9 +264,9 @@ def test_clear_text_that_waits_behind_starttls_is_not_taken_for_the_relays() -> 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_every_mechanism_logs_in(authority: Authority, mechanism: str) -> None:
-    abilities = ServerOptions(tls=authority.server(), credentials={"user@example.com": SECRET})
+    options = ServerOptions(tls=authority.server(), credentials={"user@example.com": SECRET})
     with (
-        FaultyRelay(abilities) as relay,
+        FaultyRelay(options) as relay,
         connected(relay, f"ca={authority.file}&auth={mechanism}") as session,
     ):
         assert "< 235" in session.transcript
@@ -274,8 +274,8 @@ def test_every_mechanism_logs_in(authority: Authority, mechanism: str) -> None:
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_a_secret_is_in_no_transcript_and_no_error(authority: Authority, mechanism: str) -> None:
-    abilities = ServerOptions(tls=authority.server(), credentials={"user@example.com": "another"})
-    with FaultyRelay(abilities) as relay:
+    options = ServerOptions(tls=authority.server(), credentials={"user@example.com": "another"})
+    with FaultyRelay(options) as relay:
         options = f"ca={authority.file}&auth={mechanism}"
         url = relay_at(relay, options)
         wrong = Relay.parse(f"{relay.url}?{options}", password=SECRET)
@@ -367,8 +367,8 @@ def test_without_tls_the_password_stays_here_where_the_relay_can_do_without_it()
 
 
 def test_credentials_do_not_go_to_a_relay_nobody_verified(authority: Authority) -> None:
-    abilities = ServerOptions(tls=authority.server(), credentials={"user": SECRET})
-    with FaultyRelay(abilities) as relay:
+    options = ServerOptions(tls=authority.server(), credentials={"user": SECRET})
+    with FaultyRelay(options) as relay:
         url = relay_at(relay, "tls=opportunistic&auth_over_clear=yes")
         with pytest.raises(AuthError, match="expected TLS before") as refused:
             connect(_careful(url))

@@ -108,8 +108,8 @@ def test_a_body_of_any_size_arrives_whole(sizes: list[int]) -> None:
 
 
 def test_a_relay_without_pipelining_is_spoken_to_step_by_step() -> None:
-    abilities = ServerOptions().without("PIPELINING")
-    with FaultyRelay(abilities) as relay, speaking(relay) as speaker:
+    options = ServerOptions().without("PIPELINING")
+    with FaultyRelay(options) as relay, speaking(relay) as speaker:
         relay.on(Phase.RCPT, "550 5.1.1 unknown", address="b@example.com")
         first, second = speaker.send(
             mail("a@example.com", "b@example.com", "c@example.com"), mail("d@example.com")
@@ -150,9 +150,9 @@ def test_a_thousand_recipients_go_in_one_transaction_without_a_deadlock() -> Non
 
 @pytest.mark.parametrize("pipelining", [True, False])
 def test_too_many_recipients_are_left_for_another_transaction_at_once(pipelining: bool) -> None:
-    abilities = ServerOptions(max_recipients=2)
-    abilities = abilities if pipelining else abilities.without("PIPELINING")
-    with FaultyRelay(abilities) as relay, connected(relay) as session:
+    options = ServerOptions(max_recipients=2)
+    options = options if pipelining else options.without("PIPELINING")
+    with FaultyRelay(options) as relay, connected(relay) as session:
         envelope, content = mail(*(f"{name}@example.com" for name in "abcde"))
         session.send_envelope(envelope)
         opening = session.read_envelope_replies()
@@ -293,9 +293,9 @@ def test_a_session_says_that_its_early_opening_was_refused() -> None:
 
 @pytest.mark.parametrize("option", ["transaction", "off"])
 def test_the_final_dot_stands_alone_where_the_url_says_so(option: str) -> None:
-    abilities = ServerOptions(refuses_early=True)
+    options = ServerOptions(refuses_early=True)
     with (
-        FaultyRelay(abilities) as relay,
+        FaultyRelay(options) as relay,
         speaking(relay, f"pipelining={option}") as speaker,
     ):
         outcomes = speaker.send(*(mail(f"r{n}@example.com") for n in range(5)))
@@ -443,8 +443,8 @@ def test_a_session_carries_no_more_mails_than_it_may() -> None:
 
 
 def test_a_relay_may_announce_its_limits() -> None:
-    abilities = ServerOptions(extensions=("PIPELINING", "LIMITS MAILMAX=2 RCPTMAX=5"))
-    with FaultyRelay(abilities) as relay, speaking(relay) as speaker:
+    options = ServerOptions(extensions=("PIPELINING", "LIMITS MAILMAX=2 RCPTMAX=5"))
+    with FaultyRelay(options) as relay, speaking(relay) as speaker:
         speaker.send(*(mail(f"user{n}@example.com") for n in range(3)))
         assert [sent.connection for sent in relay.accepted] == [1, 1, 2]
         assert speaker.session is not None

@@ -26,8 +26,8 @@ from postroom.storage.engine import (
 )
 from postroom.storage.enqueue import enqueue
 from postroom.storage.enqueue_request import EnqueueRequest, OutboxDefaults
+from postroom.storage.queue import queue_for
 from postroom.storage.queue.records import ClaimRequest, OutcomeRecord
-from postroom.storage.queue.store import queue_for
 
 APPLICATIONS = 8
 WORKERS = 2
@@ -59,13 +59,13 @@ def _application(url: str, number: int, duration_s: float) -> int:
 def _worker(url: str, number: int, closing_time: Path) -> list[int]:
     """Claim and record, a transaction each, until closing time; return whom it accepted."""
     engine = worker_engine(url)
-    ledger = queue_for(engine.dialect, models.tables())
+    queue_store = queue_for(engine.dialect, models.tables())
     accepted: list[int] = []
     for turn in count(1):
         is_last = closing_time.exists()
         lease = ClaimRequest(limits={1: 50}, lease_s=60.0, lease_token=number * 1_000_000 + turn)
         with write_transaction(engine) as connection:
-            claims = ledger.claim(connection, lease)
+            claims = queue_store.claim(connection, lease)
         if is_last and not claims:
             break
         results = [
@@ -75,7 +75,7 @@ def _worker(url: str, number: int, closing_time: Path) -> list[int]:
             for one in claims
         ]
         with write_transaction(engine) as connection:
-            ledger.record(connection, results)
+            queue_store.record(connection, results)
         accepted += [claim.recipient_id for claim in claims]
     engine.dispose()
     return accepted

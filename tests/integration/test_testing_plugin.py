@@ -89,7 +89,7 @@ def test_each_recipient_has_a_copy_of_their_own(
     assert mail.text.strip() == "Your code: A-17"
     assert mail.copy_for("BOB@example.com").text.strip() == "Your code: B-42"
     outbox_mail.assert_enqueued(to=BOB, text="B-42")
-    with pytest.raises(AssertionError, match=r"expected a mail to eve@example\.com, got: one"):
+    with pytest.raises(AssertionError, match=r"not for eve@example\.com, but for"):
         mail.copy_for("eve@example.com")
 
 
@@ -201,7 +201,7 @@ def test_no_mail_and_too_much_are_said(
 ) -> None:
     with pytest.raises(AssertionError, match="expected one mail, got: none"):
         outbox_mail.only()
-    with pytest.raises(AssertionError, match="got: no mail at all"):
+    with pytest.raises(AssertionError, match="got no mail at all"):
         outbox_mail.assert_enqueued(to=ADA)
     outbox_mail.assert_nothing()
     confirm(outbox, session, to=[f"user{number}@example.com" for number in range(5)])

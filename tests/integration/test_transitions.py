@@ -15,8 +15,8 @@ from postroom.storage import actions, queries
 from postroom.storage.engine import write_transaction
 from postroom.storage.enqueue import enqueue
 from postroom.storage.enqueue_request import EnqueueRequest, OutboxDefaults
+from postroom.storage.queue import queue_for
 from postroom.storage.queue.records import Claim, ClaimRequest, OutcomeRecord
-from postroom.storage.queue.store import queue_for
 from postroom.storage.tables import Tables
 
 NOW = datetime(2026, 5, 4, 12, 30, tzinfo=UTC)
@@ -34,7 +34,7 @@ class Walk:
     def __init__(self, engine: Engine, tables: Tables) -> None:
         self._engine = engine
         self._tables = tables
-        self._ledger = queue_for(engine.dialect, tables)
+        self._queue_store = queue_for(engine.dialect, tables)
         message = Message(sender="shop@example.com", text="Hello", on_doubt=OnDoubt.HOLD)
         with Session(engine) as session, session.begin():
             receipt = enqueue(
@@ -54,7 +54,7 @@ class Walk:
     def _claim(self, *, token: int, lease_s: float) -> Claim:
         lease = ClaimRequest(limits={Lane.NORMAL.rank: 1}, lease_s=lease_s, lease_token=token)
         with write_transaction(self._engine) as connection:
-            [claim] = self._ledger.claim(connection, lease)
+            [claim] = self._queue_store.claim(connection, lease)
         return claim
 
     def claim(self) -> None:
@@ -63,7 +63,7 @@ class Walk:
     def release(self) -> None:
         assert self._held is not None
         with write_transaction(self._engine) as connection:
-            self._ledger.release(connection, [self._held])
+            self._queue_store.release(connection, [self._held])
 
     def record(self, state: RecipientState, *, late: bool = False) -> None:
         claim = self._late if late else self._held
@@ -73,7 +73,7 @@ class Walk:
             claim=claim, state=state, attempted_at=NOW, relay="main", due_in_s=again_at_once
         )
         with write_transaction(self._engine) as connection:
-            self._ledger.record(connection, [result])
+            self._queue_store.record(connection, [result])
 
     def accept_late(self) -> None:
         self.record(S.ACCEPTED, late=True)

@@ -26,7 +26,6 @@ SHORT_MODULES = {
     "postroom.cli.demo.command": "the demo's parts are imported when it runs, not with the command",
     "postroom.cli.suppressions": "commands of one subject; `cli.app` only lists them",
     "postroom.delivery.event_log": "what the log says of an outcome, apart from recording it",
-    "postroom.storage.queue.store": "which store a database gets: it imports both of them",
 }
 
 Definition: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef

@@ -57,7 +57,9 @@ class SaslServer:
                     encoded = base64.b64encode(challenge).decode("ascii")
                     stream.write(f"CONT\t{number}\t{encoded}\n")
                     stream.flush()
-                    return server_session.decoded(stream.readline().rstrip("\n").split("\t")[2])
+                    return server_session.decode_base64(
+                        stream.readline().rstrip("\n").split("\t")[2]
+                    )
 
                 known = server_session.check_credentials(
                     f"{mechanism} {initial}", self._credentials, ask

@@ -28,7 +28,7 @@ class Worker:
         self.stops += 1
 
 
-class Setup:
+class FakeOutbox:
     def __init__(self, drain: Callable[[float], bool], budget_s: float = 10.0) -> None:
         self.now = 0.0
         self.workers: list[Worker] = []
@@ -42,27 +42,27 @@ class Setup:
 
 
 def test_it_says_whether_all_that_was_due_has_gone() -> None:
-    assert Setup(lambda budget_s: True).drainer.drain()
-    assert not Setup(lambda budget_s: False).drainer.drain()
+    assert FakeOutbox(lambda budget_s: True).drainer.drain()
+    assert not FakeOutbox(lambda budget_s: False).drainer.drain()
 
 
 def test_a_second_task_returns_at_once_and_is_served_by_the_first() -> None:
-    at_work, may_end = threading.Event(), threading.Event()
+    is_running, may_end = threading.Event(), threading.Event()
 
     def drain(budget_s: float) -> bool:
-        at_work.set()
+        is_running.set()
         return may_end.wait(10)
 
-    setup = Setup(drain)
-    first = threading.Thread(target=setup.drainer.drain)
+    outbox = FakeOutbox(drain)
+    first = threading.Thread(target=outbox.drainer.drain)
     first.start()
-    assert at_work.wait(10)
-    assert setup.drainer.drain()
-    (worker,) = setup.workers
+    assert is_running.wait(10)
+    assert outbox.drainer.drain()
+    (worker,) = outbox.workers
     assert worker.wakeups == 1
     may_end.set()
     first.join(10)
-    assert len(setup.workers) == 2  # once more for what came when it may have been about to end
+    assert len(outbox.workers) == 2  # once more for what came when it may have been about to end
 
 
 def test_all_its_drains_share_one_budget() -> None:
@@ -70,14 +70,14 @@ def test_all_its_drains_share_one_budget() -> None:
 
     def drain(budget_s: float) -> bool:
         budgets.append(budget_s)
-        setup.now += 6
-        threading.Thread(target=setup.drainer.drain).start()
-        while not setup.drainer._wanted.is_set():
+        outbox.now += 6
+        threading.Thread(target=outbox.drainer.drain).start()
+        while not outbox.drainer._requested.is_set():
             pass
         return True
 
-    setup = Setup(drain)
-    assert not setup.drainer.drain()
+    outbox = FakeOutbox(drain)
+    assert not outbox.drainer.drain()
     assert budgets == [10, 4]
 
 
@@ -89,17 +89,17 @@ def test_an_error_leaves_the_way_free_for_the_next_task() -> None:
             raise error
         return True
 
-    setup = Setup(drain)
+    outbox = FakeOutbox(drain)
     try:
-        setup.drainer.drain()
+        outbox.drainer.drain()
     except OSError:
-        assert setup.drainer.drain()
+        assert outbox.drainer.drain()
     else:
         raise AssertionError("expected the error to be seen")
 
 
 def test_stopping_reaches_the_drain_under_way() -> None:
-    setup = Setup(lambda budget_s: setup.drainer.stop() is None)
-    setup.drainer.stop()  # nobody is at work: nothing happens
-    setup.drainer.drain()
-    assert [worker.stops for worker in setup.workers] == [1]
+    outbox = FakeOutbox(lambda budget_s: outbox.drainer.stop() is None)
+    outbox.drainer.stop()  # nobody is at work: nothing happens
+    outbox.drainer.drain()
+    assert [worker.stops for worker in outbox.workers] == [1]

@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 import pytest
 
-from postroom.backoff import Backoff
 from postroom.integrations.celery import notifier
 from postroom.integrations.celery.notifier import BackgroundNotifier
 
@@ -38,16 +37,17 @@ class Broker:
 
 @pytest.fixture
 def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
-    monkeypatch.setattr(notifier, "_BACKOFF", Backoff(first_s=0.01, longest_s=0.01))
+    monkeypatch.setattr(notifier, "_MIN_RETRY_DELAY_S", 0.01)
+    monkeypatch.setattr(notifier, "_MAX_RETRY_DELAY_S", 0.01)
     monkeypatch.setattr(notifier, "_FLUSH_TIMEOUT_S", 0.0)
     return Broker()
 
 
 def test_many_calls_while_one_is_under_way_become_one_more(broker: Broker) -> None:
     broker.may_answer.clear()
-    under_test = BackgroundNotifier(broker.open, interval_s=0.01)
+    background = BackgroundNotifier(broker.open, interval_s=0.01)
     for _ in range(100):
-        under_test.notify()
+        background.notify()
     broker.may_answer.set()
     assert broker.sent.acquire(timeout=10)
     sent = 1
@@ -56,10 +56,10 @@ def test_many_calls_while_one_is_under_way_become_one_more(broker: Broker) -> No
     assert sent <= 2
 
 
-def test_each_call_after_a_pause_is_sent(broker: Broker) -> None:
-    under_test = BackgroundNotifier(broker.open, interval_s=0)
+def test_each_hint_after_a_rest_is_sent(broker: Broker) -> None:
+    background = BackgroundNotifier(broker.open, interval_s=0)
     for _ in range(3):
-        under_test.notify()
+        background.notify()
         assert broker.sent.acquire(timeout=10)
     assert broker.opened == 1
 
@@ -69,8 +69,8 @@ def test_a_broker_that_is_down_is_logged_once_and_woken_when_it_is_back(
 ) -> None:
     caplog.set_level(logging.INFO, "postroom.celery")
     broker.is_down = True
-    under_test = BackgroundNotifier(broker.open, interval_s=0)
-    under_test.notify()
+    background = BackgroundNotifier(broker.open, interval_s=0)
+    background.notify()
     for _ in range(5):
         assert broker.failed.acquire(timeout=10)
     broker.is_down = False
@@ -83,10 +83,10 @@ def test_a_broker_that_is_down_is_logged_once_and_woken_when_it_is_back(
 def test_a_forked_process_opens_a_way_of_its_own(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    under_test = BackgroundNotifier(broker.open, interval_s=0)
-    under_test.notify()
+    background = BackgroundNotifier(broker.open, interval_s=0)
+    background.notify()
     assert broker.sent.acquire(timeout=10)
     monkeypatch.setattr("os.getpid", lambda: 1)
-    under_test.notify()
+    background.notify()
     assert broker.sent.acquire(timeout=10)
     assert broker.opened == 2

@@ -76,7 +76,7 @@ def test_a_connection_ends_after_so_many_mails() -> None:
 
 @pytest.mark.parametrize("name", ["MAIL_PORT", "MAIL_MAX_EMAILS"])
 def test_what_is_no_number_is_named(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"expected {name} to be a number, got: 'many'"):
+    with pytest.raises(ConfigError, match=f"{name} must be a number, not 'many'"):
         relay(MAIL_SERVER="smtp.example.com", **{name: "many"})
 
 

@@ -1,4 +1,4 @@
-"""A supervisor replaces what dies, ever more slowly, and stops all of its processes together."""
+"""A supervisor keeps its number of processes, restarts with growing delays, and stops all."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Child:
         return self.code
 
 
-class Setup:
+class Processes:
     """Time, the children that were started, and when; ``watch`` is called as time passes."""
 
     def __init__(self, *, size: int = 2, ends: bool = False, is_stubborn: bool = False) -> None:
@@ -46,7 +46,7 @@ class Setup:
             ends=ends,
             shutdown_grace_s=5,
             clock=lambda: self.now,
-            pause=self._pass_time,
+            sleep=self._pass_time,
         )
 
     def _start(self) -> Child:
@@ -64,97 +64,97 @@ class Setup:
 
 
 def test_it_starts_as_many_as_it_should_and_stops_them_gently() -> None:
-    setup = Setup(size=3)
-    setup.watch = lambda: setup.stop_at(10)
-    assert setup.supervisor.run()
-    assert [child.code for child in setup.children] == [0, 0, 0]
+    processes = Processes(size=3)
+    processes.watch = lambda: processes.stop_at(10)
+    assert processes.supervisor.run()
+    assert [child.code for child in processes.children] == [0, 0, 0]
 
 
 def test_one_that_dies_is_replaced_and_the_others_are_left_alone() -> None:
-    setup = Setup()
+    processes = Processes()
 
     def watch() -> None:
-        if 5 <= setup.now < 5.1:
-            setup.children[0].code = -9
-        setup.stop_at(20)
+        if 5 <= processes.now < 5.1:
+            processes.children[0].code = -9
+        processes.stop_at(20)
 
-    setup.watch = watch
-    assert setup.supervisor.run()
-    assert len(setup.children) == 3
-    assert 6 <= setup.started_at[2] < 6.5
+    processes.watch = watch
+    assert processes.supervisor.run()
+    assert len(processes.children) == 3
+    assert 6 <= processes.started_at[2] < 6.5
 
 
 def test_one_that_keeps_dying_is_started_ever_more_seldom() -> None:
-    setup = Setup(size=1)
+    processes = Processes(size=1)
 
     def watch() -> None:
-        setup.children[-1].code = 1
-        setup.stop_at(200)
+        processes.children[-1].code = 1
+        processes.stop_at(200)
 
-    setup.watch = watch
-    setup.supervisor.run()
+    processes.watch = watch
+    processes.supervisor.run()
     pauses = [
         round(later - earlier)
-        for earlier, later in zip(setup.started_at, setup.started_at[1:], strict=False)
+        for earlier, later in zip(processes.started_at, processes.started_at[1:], strict=False)
     ]
     assert pauses[:7] == [1, 2, 4, 8, 16, 30, 30]
 
 
 def test_one_that_has_worked_for_long_is_replaced_soon_again() -> None:
-    setup = Setup(size=1)
+    processes = Processes(size=1)
     ends_at = iter([1, 3, 100, float("inf")])
     end_at = next(ends_at)
 
     def watch() -> None:
         nonlocal end_at
-        if setup.now >= end_at:
-            setup.children[-1].code = 1
+        if processes.now >= end_at:
+            processes.children[-1].code = 1
             end_at = next(ends_at)
-        setup.stop_at(110)
+        processes.stop_at(110)
 
-    setup.watch = watch
-    setup.supervisor.run()
-    assert 101 <= setup.started_at[-1] < 102
+    processes.watch = watch
+    processes.supervisor.run()
+    assert 101 <= processes.started_at[-1] < 102
 
 
 def test_it_ends_when_all_have_done_their_part() -> None:
-    setup = Setup(ends=True)
+    processes = Processes(ends=True)
 
     def watch() -> None:
-        for child in setup.children:
+        for child in processes.children:
             child.code = 0
 
-    setup.watch = watch
-    assert setup.supervisor.run()
-    assert len(setup.children) == 2
+    processes.watch = watch
+    assert processes.supervisor.run()
+    assert len(processes.children) == 2
 
 
 def test_one_that_dies_before_it_has_done_its_part_is_replaced() -> None:
-    setup = Setup(size=1, ends=True)
+    processes = Processes(size=1, ends=True)
 
     def watch() -> None:
-        setup.children[-1].code = -9 if len(setup.children) == 1 else 0
+        processes.children[-1].code = -9 if len(processes.children) == 1 else 0
 
-    setup.watch = watch
-    assert setup.supervisor.run()
-    assert len(setup.children) == 2
+    processes.watch = watch
+    assert processes.supervisor.run()
+    assert len(processes.children) == 2
 
 
 def test_what_does_not_stop_in_time_is_killed() -> None:
-    setup = Setup(is_stubborn=True)
+    processes = Processes(is_stubborn=True)
 
     def watch() -> None:
-        if 3 <= setup.now < 3.1:
-            setup.supervisor.stop()
+        if 3 <= processes.now < 3.1:
+            processes.supervisor.stop()
 
-    setup.watch = watch
-    assert not setup.supervisor.run()
-    assert [child.code for child in setup.children] == [-9, -9]
-    assert 8 <= setup.now < 9
+    processes.watch = watch
+    assert not processes.supervisor.run()
+    assert [child.code for child in processes.children] == [-9, -9]
+    assert 8 <= processes.now < 9
 
 
 def test_told_twice_it_does_not_wait() -> None:
-    setup = Setup(is_stubborn=True)
-    setup.watch = lambda: setup.stop_at(1)  # and again each time it looks
-    assert not setup.supervisor.run()
-    assert setup.now < 2
+    processes = Processes(is_stubborn=True)
+    processes.watch = lambda: processes.stop_at(1)  # and again each time it looks
+    assert not processes.supervisor.run()
+    assert processes.now < 2

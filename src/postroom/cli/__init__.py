@@ -1,4 +1,4 @@
-"""The command ``postroom``: a thin, friendly edge over `postroom.Outbox`."""
+"""The command ``postroom``: a thin layer over `postroom.Outbox`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BROUGHT_BY_EXTRA = {"rich", "typer"}
 
 
 def main() -> None:
-    """Run the command with the arguments of this process, and leave with its exit code."""
+    """Run the command with this process's arguments, and exit with its code."""
     try:
         from postroom.cli.app import run
     except ModuleNotFoundError as error:
@@ -21,12 +21,16 @@ def main() -> None:
             raise
         sys.stderr.write("postroom: the command needs its extra: pip install 'postroom[cli]'\n")
         sys.exit(3)
-    sys.excepthook = _told  # of --traceback
+    sys.excepthook = _print_traceback  # of --traceback
     sys.exit(run())
 
 
-def _told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print a traceback; what it quotes may be a stranger's text, which no terminal shall obey."""
+def _print_traceback(
+    error_type: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Print a traceback without control characters: it may quote text that somebody else wrote."""
     from postroom.text import safe_for_terminal
 
-    sys.stderr.write(safe_for_terminal("".join(traceback.format_exception(kind, error, trace))))
+    sys.stderr.write(
+        safe_for_terminal("".join(traceback.format_exception(error_type, error, trace)))
+    )

@@ -1,4 +1,4 @@
-"""The commands, gathered; and the one place where a command's error becomes an exit code."""
+"""All commands; and the one place where an error becomes an exit code."""
 
 from __future__ import annotations
 
@@ -77,9 +77,12 @@ def postroom(
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line ``arguments`` (those of this process where None).
+    """Run a command line; return its exit code.
 
-    Returns the exit code. An error is told in two lines at most; ``--traceback`` lets it through.
+    An error is printed in two lines at most; ``--traceback`` raises it instead.
+
+    Args:
+        arguments: The command line without the program's name; None for this process's.
     """
     # A command tells by itself what went wrong; `worker` logs as the settings say.
     logs.silence()

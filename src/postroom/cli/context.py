@@ -16,7 +16,12 @@ from postroom.storage.engine import read_transaction, write_transaction
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandContext:
-    """An outbox whose tables have been checked."""
+    """An open outbox, and the settings it was made from.
+
+    Attributes:
+        settings: The settings.
+        outbox: The outbox.
+    """
 
     settings: Settings
     outbox: Outbox
@@ -28,24 +33,28 @@ class CommandContext:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Yield a connection to look at things."""
+        """Yield a connection for reading."""
         with read_transaction(self.engine) as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """Yield a connection to change things; what was done is committed at the end."""
+        """Yield a connection for writing; commit at the end."""
         with write_transaction(self.engine) as connection:
             yield connection
 
 
 @contextmanager
 def open_outbox(*, check: bool = True, **changes: object) -> Iterator[CommandContext]:
-    """Yield the outbox that the settings describe; ``changes`` take the place of some.
+    """Yield the outbox that the settings describe; close it at the end.
+
+    Args:
+        check: Check that the tables are those of this version.
+        changes: Settings that replace the loaded ones; None changes nothing.
 
     Raises:
-        ConfigError: a setting is wrong or the database cannot be used.
-        SchemaError: the tables are not those of this version (where ``check``).
+        ConfigError: a setting is wrong, or the database cannot be used.
+        SchemaError: the tables are not those of this version.
     """
     given = {name: value for name, value in changes.items() if value is not None}
     assert given.keys() <= Settings.model_fields.keys()

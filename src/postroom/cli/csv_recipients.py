@@ -1,4 +1,4 @@
-"""A mailing list as people keep it: a CSV file, a recipient a line, a variable a column."""
+"""A mailing list in a CSV file: one recipient in each line, one variable in each column."""
 
 from __future__ import annotations
 
@@ -16,22 +16,25 @@ from postroom.message.address import Address
 from postroom.message.message import Recipient
 from postroom.text import and_more
 
-#: What the column with the address may be called, whatever its capitals.
+#: Names for the column with the address; upper and lower case are the same.
 ADDRESS_COLUMNS = ("email", "e-mail", "mail", "address", "to")
 
-#: More wrong lines than this are counted, not shown.
+#: The most wrong lines that are shown; more are only counted.
 _SHOWN = 20
 
 
 def read_recipients(path: Path, *, with_variables: bool) -> list[Recipient]:
-    """Return the recipients in ``path``; a progress bar is shown on a terminal.
+    """Return the recipients in ``path``; show a progress bar on a terminal.
 
-    The first line names the columns: one of `ADDRESS_COLUMNS`, perhaps ``name``, and any more.
-    Each becomes a variable of that name where ``with_variables``.
+    The first line names the columns: one of `ADDRESS_COLUMNS`, optionally ``name``, and any others.
+
+    Args:
+        path: The file, in UTF-8; commas, semicolons or tabs separate its cells.
+        with_variables: Give each recipient every column as a variable of that name.
 
     Raises:
-        CommandError: the file holds no such column or no recipient, or lines of it are wrong:
-            all of them are named at once.
+        CommandError: the file has no such column or no recipients, or lines of it are wrong; the
+            text names all of them.
     """
     screen = console(stderr=True)
     with open_with_progress(
@@ -46,9 +49,9 @@ def read_recipients(path: Path, *, with_variables: bool) -> list[Recipient]:
         try:
             recipients = list(_recipients(file, path, with_variables))
         except (UnicodeDecodeError, csv.Error) as error:
-            raise _refusal(path, f"a CSV file in UTF-8, got: {error}") from None
+            raise _refused(path, f"is not a CSV file in UTF-8: {error}") from None
     if not recipients:
-        raise _refusal(path, "at least one recipient below its first line, got: none")
+        raise _refused(path, "has no recipients below its first line")
     return recipients
 
 
@@ -56,7 +59,7 @@ def _recipients(file: TextIO, path: Path, with_variables: bool) -> Iterator[Reci
     header = file.readline()
     columns = next(csv.reader([header], delimiter=_delimiter(header)), [])
     rows = csv.reader(file, delimiter=_delimiter(header))
-    address_at, name_at = _places(columns, path)
+    address_at, name_at = _column_indexes(columns, path)
     wrong: list[str] = []
     for row in rows:
         if not any(row):
@@ -69,35 +72,37 @@ def _recipients(file: TextIO, path: Path, with_variables: bool) -> Iterator[Reci
         variables = dict(zip(columns, row, strict=True)) if with_variables else None
         yield Recipient(address, variables)
     if wrong:
-        raise CommandError(_listed(path, wrong), ExitCode.REFUSED)
+        raise CommandError(_summary(path, wrong), ExitCode.REFUSED)
 
 
 def _delimiter(header: str) -> str:
-    """Take what separates the names: spreadsheets write semicolons where commas are decimal."""
+    """Return the separator: spreadsheets write semicolons where decimals have a comma."""
     return max(",;\t", key=header.count)
 
 
-def _places(columns: Sequence[str], path: Path) -> tuple[int, int | None]:
+def _column_indexes(columns: Sequence[str], path: Path) -> tuple[int, int | None]:
     names = [name.strip().casefold() for name in columns]
     for name in ADDRESS_COLUMNS:
         if name in names:
             return names.index(name), names.index("name") if "name" in names else None
-    found = ", ".join(columns) or "none"
-    raise _refusal(path, f"a column named {' or '.join(ADDRESS_COLUMNS)}, got: {found}")
+    names_found = ", ".join(columns) or "none"
+    raise _refused(
+        path, f"has no column named {' or '.join(ADDRESS_COLUMNS)}; its columns: {names_found}"
+    )
 
 
 def _address(row: Sequence[str], address_at: int, name_at: int | None, columns: int) -> Address:
     if len(row) != columns:
-        raise InvalidAddress(f"expected {columns} cells, got: {len(row)}")
+        raise InvalidAddress(f"the line must have {columns} cells, not {len(row)}")
     address = Address(row[address_at].strip())
     if name_at is None or not row[name_at].strip():
         return address
     return address.with_name(row[name_at].strip())
 
 
-def _listed(path: Path, wrong: Sequence[str]) -> str:
+def _summary(path: Path, wrong: Sequence[str]) -> str:
     return f"{path}: {len(wrong)} wrong, nothing sent: {and_more(wrong, _SHOWN)}"
 
 
-def _refusal(path: Path, wanted: str) -> CommandError:
-    return CommandError(f"expected {path} to have {wanted}", ExitCode.REFUSED)
+def _refused(path: Path, problem: str) -> CommandError:
+    return CommandError(f"{path} {problem}", ExitCode.REFUSED)

@@ -1,4 +1,4 @@
-"""``init``: a settings file with every setting explained, and the tables."""
+"""Commands for the database: ``init``, ``prune``, and ``db create``, ``upgrade`` and ``check``."""
 
 from __future__ import annotations
 
@@ -30,26 +30,30 @@ from postroom.storage.engine import worker_engine
 
 _OTHERS_READ = stat.S_IRGRP | stat.S_IROTH
 
-app = typer.Typer(help="Make, upgrade and check the tables.", no_args_is_help=True)
+_WIDTH = 90
+
+_DATABASE_URL = "sqlite:///postroom.db"
+
+app = typer.Typer(help="Create, upgrade and check the tables.", no_args_is_help=True)
 
 
 @app.command()
 def create() -> None:
-    """Create the tables where there are none; check them where there are."""
+    """Create the tables; if they exist already, check them."""
     with _database() as (engine, name), explaining_setup_errors(engine.url):
         schema.create(engine, name)
-        tell("ready", engine)
+        report_tables("ready", engine)
 
 
 @app.command()
 def upgrade() -> None:
-    """Bring the tables of an earlier version up to this one, or create them.
+    """Upgrade the tables of an earlier version to this one, or create them.
 
-    Tables that your own migrations made are left to them.
+    Tables that your own migrations created are left to them.
     """
     with _database() as (engine, name):
         migrations.upgrade(engine, name)
-        tell(f"at revision {schema.REVISION}", engine)
+        report_tables(f"at revision {schema.REVISION}", engine)
 
 
 @app.command()
@@ -57,12 +61,12 @@ def check() -> None:
     """Compare every table, column and index with what this version expects."""
     with _database() as (engine, name):
         migrations.check(engine, name)
-        tell(f"as revision {schema.REVISION} makes them", engine)
+        report_tables(f"as revision {schema.REVISION} makes them", engine)
 
 
 @contextmanager
 def _database() -> Iterator[tuple[Engine, str | None]]:
-    """Yield the database and the schema; a migration may take longer than any deadline."""
+    """Yield the database and its schema, without a deadline: a migration may take long."""
     settings = Settings.load()
     engine = worker_engine(settings.required_database_url(), deadline_s=None)
     try:
@@ -71,8 +75,13 @@ def _database() -> Iterator[tuple[Engine, str | None]]:
         engine.dispose()
 
 
-def tell(how: str, engine: Engine) -> None:
-    """Say that the tables are ``how``, and who else may read them where that is a file."""
+def report_tables(how: str, engine: Engine) -> None:
+    """Print the state of the tables, and a warning if other users can read the file.
+
+    Args:
+        how: The state, such as "ready".
+        engine: The database.
+    """
     echo(f"tables {how} in {shown_url(engine.url)}")
     file = sqlite_file(engine.url)
     if file is not None and os.name == "posix" and file.stat().st_mode & _OTHERS_READ:
@@ -82,11 +91,6 @@ def tell(how: str, engine: Engine) -> None:
         )
 
 
-_WIDTH = 90
-
-_DATABASE_URL = "sqlite:///postroom.db"
-
-
 def init(
     database_url: Annotated[
         str, typer.Option(metavar="URL", help="The database, as an SQLAlchemy URL.")
@@ -94,30 +98,32 @@ def init(
     relay: Annotated[str, typer.Option(metavar="URL", help="The relay.")] = "",
     sender: Annotated[str, typer.Option(metavar="ADDRESS", help="The default sender.")] = "",
     tables: Annotated[bool, typer.Option(help="Create the tables as well.")] = True,
-    force: Annotated[bool, typer.Option("--force", help="Replace a settings file.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace an existing settings file.")
+    ] = False,
 ) -> None:
     """Write a postroom.toml with every setting explained, and create the tables.
 
-    The file is readable by its owner only. Run again, it keeps the file and creates what misses.
+    Only its owner can read the file. A second run keeps the file and creates what is missing.
     """
     path = Path(os.environ.get(CONFIG_VARIABLE) or DEFAULT_FILE)
     chosen = {"database_url": database_url, "relay": relay, "sender": sender}
     if path.exists() and not force:
         _refuse_to_ignore(path, chosen)
-        echo(f"{path} stands already and is kept")
+        echo(f"{path} exists already and is kept")
     else:
         _write(path, settings_text({name: value for name, value in chosen.items() if value}))
-        echo(f"{path} written: read it, and set what is yours")
+        echo(f"{path} written: read it, and change what you need")
     if tables:
-        with open_outbox(check=False) as opened:
-            opened.outbox.create_tables()
-            tell("ready", opened.engine)
+        with open_outbox(check=False) as context:
+            context.outbox.create_tables()
+            report_tables("ready", context.engine)
 
 
 def settings_text(chosen: Mapping[str, str]) -> str:
-    """Return a settings file: ``chosen`` is set, every other setting stands in a comment."""
+    """Return a settings file that sets ``chosen``; every other setting is in a comment."""
     fields = sorted(Settings.model_fields.items(), key=lambda item: _is_table(item[1]))
-    blocks = ["# Settings of Postroom. The variable POSTROOM_<NAME> beats what stands here.\n"]
+    blocks = ["# Settings of Postroom. A variable POSTROOM_<NAME> overrides what is set here.\n"]
     blocks += ["".join(_block(name, field, chosen.get(name))) for name, field in fields]
     return "\n".join(blocks)
 
@@ -136,12 +142,12 @@ def _block(name: str, field: FieldInfo, chosen: str | None) -> Iterator[str]:
 
 
 def _is_table(field: FieldInfo) -> bool:
-    """In TOML whatever follows a table belongs to it: tables come last."""
+    """Whether a setting is a TOML table: those come last, as they have no end."""
     return isinstance(field.default, Mapping)
 
 
 def _toml(value: Any) -> str:
-    """Write a text, number, boolean or list; for these TOML reads what JSON writes."""
+    """Return a text, number, boolean or list in TOML, which reads these as JSON writes them."""
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -154,7 +160,7 @@ def _write(path: Path, text: str) -> None:
 def _refuse_to_ignore(path: Path, chosen: Mapping[str, str]) -> None:
     if chosen != {"database_url": _DATABASE_URL, "relay": "", "sender": ""}:
         raise CommandError(
-            f"{path} stands already: set them there, or replace it with --force",
+            f"{path} exists already: change the settings there, or replace it with --force",
             ExitCode.TOO_LATE,
         )
 
@@ -163,18 +169,20 @@ def prune(
     older_than: Annotated[
         timedelta,
         typer.Option(
-            parser=parse_duration, metavar="AGE", help="What is older goes: 30d, 12h, 4w."
+            parser=parse_duration,
+            metavar="AGE",
+            help="Delete what ended before that: 30d, 12h, 4w.",
         ),
     ],
-    batch: Annotated[int, typer.Option(min=1, help="Messages for each transaction.")] = 1000,
+    batch: Annotated[int, typer.Option(min=1, help="Recipients in each transaction.")] = 1000,
     as_json: AsJson = False,
 ) -> None:
-    """Delete messages whose every recipient is final, and attachments that nobody has any more.
+    """Delete messages whose recipients are all final, and attachments that are not used any more.
 
-    Works in small transactions: it may be stopped at any time and never blocks delivery.
+    Works in small transactions: it can be stopped at any time and never blocks delivery.
     """
-    with open_outbox() as opened:
-        pruned = opened.outbox.prune(older_than, batch=batch)
+    with open_outbox() as context:
+        pruned = context.outbox.prune(older_than, batch=batch)
     if as_json:
         print_json(pruned)
     else:

@@ -1,4 +1,4 @@
-"""Where every error of a command ends: two lines at most for a person, a code for a script."""
+"""Errors of the command: two lines at most for a person, an exit code for a script."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from postroom.errors import (
 
 
 class ExitCode(IntEnum):
-    """What a command's exit code says."""
+    """The command's exit codes."""
 
     #: It did what was asked.
     OK = 0
@@ -33,9 +33,9 @@ class ExitCode(IntEnum):
     CONFIGURATION = 3
     #: There is no such message, address or template.
     NOT_FOUND = 4
-    #: It is too late, or what stands already says otherwise (a key's other content).
+    #: It is too late, or something else exists already (other content under the same key).
     TOO_LATE = 5
-    #: What was asked to be sent cannot be sent; nothing was stored.
+    #: The message cannot be sent; nothing was stored.
     REFUSED = 6
     #: The database or the relay cannot be reached now; the same command may work later.
     UNREACHABLE = 7
@@ -46,7 +46,12 @@ class ExitCode(IntEnum):
 
 
 class CommandError(PostroomError):
-    """A command cannot do what was asked."""
+    """A command cannot do what was asked.
+
+    Args:
+        text: What is wrong, and what to do.
+        code: The exit code.
+    """
 
     def __init__(self, text: str, code: ExitCode) -> None:
         super().__init__(text)
@@ -55,13 +60,18 @@ class CommandError(PostroomError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorReport:
-    """An error as a person and a script see it."""
+    """An error as a person and a script see it.
+
+    Attributes:
+        text: One or two lines; empty if there is nothing to print.
+        code: The exit code.
+    """
 
     text: str
     code: int
 
 
-#: The first that fits decides.
+#: The first match decides.
 _CODES: tuple[tuple[type[PostroomError], ExitCode], ...] = (
     (AuthError, ExitCode.CONFIGURATION),
     (ConfigError, ExitCode.CONFIGURATION),
@@ -73,7 +83,7 @@ _CODES: tuple[tuple[type[PostroomError], ExitCode], ...] = (
 
 
 def describe(error: Exception) -> ErrorReport:
-    """Return what to say about ``error``, and with which code to leave."""
+    """Return the text and the exit code for ``error``."""
     if isinstance(error, CommandError):
         return ErrorReport(text=str(error), code=error.code)
     if isinstance(error, PostroomError):
@@ -94,12 +104,14 @@ def not_found(message_id: int, address: str | None = None) -> CommandError:
 
 
 def _code(error: PostroomError) -> ExitCode:
-    return next((code for kind, code in _CODES if isinstance(error, kind)), ExitCode.FAILED)
+    return next(
+        (code for error_type, code in _CODES if isinstance(error, error_type)), ExitCode.FAILED
+    )
 
 
 @runtime_checkable
 class _UsageError(Protocol):
-    """Typer's errors by what they can do: their common class is not public in every version."""
+    """Typer's errors, by their methods: not every version makes their common class public."""
 
     exit_code: int
 
@@ -118,7 +130,7 @@ def _usage_failure(error: Exception) -> ErrorReport | None:
 
 
 def _database_failure(error: SQLAlchemyError) -> ErrorReport:
-    """Leave the statement and its parameters out: they hold people's mail."""
+    """Leave out the statement and its parameters: they hold people's mail."""
     if isinstance(error, OperationalError):
         return ErrorReport(
             text=f"the database failed: {_first_line(str(error.orig))}\n"

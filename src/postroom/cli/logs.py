@@ -1,8 +1,8 @@
-"""How the command logs: one line an event, with the mail it belongs to, for people or machines.
+"""How the command logs: one line for each event, for people or for programs.
 
-The library itself only logs under ``postroom…`` with ``extra=``, whose fields begin with
-``postroom_`` on the record; an application is free to format that as it likes, with these classes
-or without. Here the fields are shown without the prefix.
+The library logs below ``postroom`` with ``extra=``; its fields begin with ``postroom_`` on the
+record. An application may format them as it likes, with these classes or without. Here they are
+shown without the prefix.
 """
 
 from __future__ import annotations
@@ -18,12 +18,18 @@ from postroom.config.settings import LogFormat, LogLevel
 from postroom.log import PREFIX
 from postroom.text import safe_for_terminal
 
-#: What every record carries; anything else on it came by ``extra=``.
+#: Attributes of every record; any other came from ``extra=``.
 _ORDINARY = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 def configure(log_format: LogFormat, level: LogLevel, stream: TextIO | None = None) -> None:
-    """Send what ``postroom`` logs to ``stream`` (standard error where None)."""
+    """Send what ``postroom`` logs to a stream.
+
+    Args:
+        log_format: Text or JSON.
+        level: The lowest level that is logged.
+        stream: Where to; None for standard error.
+    """
     output = logging.StreamHandler(stream or sys.stderr)
     output.setFormatter(JsonFormatter() if log_format is LogFormat.JSON else TextFormatter())
     logger = logging.getLogger("postroom")
@@ -32,7 +38,7 @@ def configure(log_format: LogFormat, level: LogLevel, stream: TextIO | None = No
 
 
 def silence() -> None:
-    """Log nothing: not even what Python would print for want of a handler."""
+    """Log nothing, not even what Python prints when there is no handler."""
     logging.getLogger("postroom").handlers[:] = [logging.NullHandler()]
 
 
@@ -40,7 +46,7 @@ class TextFormatter(logging.Formatter):
     """``2026-01-31T09:30:00.123Z info accepted message_id=7 recipient=a@b.example``."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record as one line, and its traceback below where it has one."""
+        """Return the record as one line, followed by its traceback if it has one."""
         pairs = (f"{name}={_quoted(value)}" for name, value in _extras(record).items())
         event = safe_for_terminal(record.getMessage())
         line = " ".join((_time(record), record.levelname.lower(), event, *pairs))
@@ -50,7 +56,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, event, and every structured field."""
+    """One JSON object in each line: time, level, logger, event, and every structured field."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line of JSON."""
@@ -80,7 +86,7 @@ def _time(record: logging.LogRecord) -> str:
 
 
 def _quoted(value: object) -> str:
-    """Quote what would not read back as one word; a relay's text may hold anything."""
+    """Quote a value that would not read back as one word; a relay's text may contain anything."""
     text = str(value)
     if text.isprintable():
         is_word = text and not set(text) & set(" \"'=")

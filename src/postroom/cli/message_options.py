@@ -1,4 +1,4 @@
-"""The message that ``send`` and ``preview`` are asked for, from what a command line can say."""
+"""Options of ``send`` that describe the message, and the message made from them."""
 
 from __future__ import annotations
 
@@ -21,15 +21,17 @@ from postroom.states import Lane
 
 
 def _recipient_option(text: str, *names: str, metavar: str = "ADDRESS", **settings: Any) -> Any:
-    return typer.Option(*names, help=text, metavar=metavar, rich_help_panel="To whom", **settings)
+    return typer.Option(
+        *names, help=text, metavar=metavar, rich_help_panel="Recipients", **settings
+    )
 
 
 def _content_option(text: str, *names: str, **settings: Any) -> Any:
-    return typer.Option(*names, help=text, rich_help_panel="What", **settings)
+    return typer.Option(*names, help=text, rich_help_panel="Content", **settings)
 
 
 def _delivery_option(text: str, *names: str, **settings: Any) -> Any:
-    return typer.Option(*names, help=text, rich_help_panel="When and how", **settings)
+    return typer.Option(*names, help=text, rich_help_panel="Delivery", **settings)
 
 
 _Texts = list[str] | None
@@ -37,30 +39,35 @@ _Text = str | None
 _File = Path | None
 _Time = datetime | None
 
+#: As the name of a file, this means standard input.
+_STANDARD_INPUT = Path("-")
+
 To = Annotated[_Texts, _recipient_option("A recipient; repeatable.")]
 ToCsv = Annotated[
     _File,
     _recipient_option(
-        "A recipient a line; the columns are variables of the template.",
+        "A CSV file: one recipient in each line; its columns are template variables.",
         metavar="FILE",
         exists=True,
         dir_okay=False,
     ),
 ]
-Cc = Annotated[_Texts, _recipient_option("In one mail with --to, which everyone sees.")]
-Bcc = Annotated[_Texts, _recipient_option("In that mail too, but nobody sees it.")]
-Sender = Annotated[_Text, _recipient_option("The sender, instead of the setting's.", "--from")]
-ReplyTo = Annotated[_Texts, _recipient_option("Where answers go; repeatable.")]
+Cc = Annotated[_Texts, _recipient_option("A visible copy; makes it one mail to all.")]
+Bcc = Annotated[_Texts, _recipient_option("A hidden copy of that mail.")]
+Sender = Annotated[_Text, _recipient_option("The sender; default: the setting.", "--from")]
+ReplyTo = Annotated[_Texts, _recipient_option("Address for replies; repeatable.")]
 
-Subject = Annotated[str, _content_option("The subject, literally.")]
-Text = Annotated[_Text, _content_option("The text, literally.")]
+Subject = Annotated[str, _content_option("The subject.")]
+Text = Annotated[_Text, _content_option("The text.")]
 TextFile = Annotated[_File, _content_option("The text; - is standard input.", metavar="FILE")]
-Html = Annotated[_Text, _content_option("The HTML, literally; alone, a text is made from it.")]
+Html = Annotated[_Text, _content_option("The HTML; a text is made from it if none is given.")]
 HtmlFile = Annotated[_File, _content_option("The HTML; - is standard input.", metavar="FILE")]
 Template = Annotated[
-    _Text, _content_option("NAME.subject.txt, NAME.txt and NAME.html instead.", metavar="NAME")
+    _Text, _content_option("Use NAME.subject.txt, NAME.txt and NAME.html.", metavar="NAME")
 ]
-Context = Annotated[_File, _content_option("A JSON file for the templates.", metavar="FILE")]
+Context = Annotated[
+    _File, _content_option("A JSON file with the templates' context.", metavar="FILE")
+]
 Locale = Annotated[_Text, _content_option("The templates' language, like de or pt_BR.")]
 Attach = Annotated[
     list[Path] | None, _content_option("A file to attach; repeatable.", metavar="FILE")
@@ -69,34 +76,35 @@ Inline = Annotated[
     list[Path] | None, _content_option("An image that the HTML shows as cid:NAME.", metavar="FILE")
 ]
 
-Key = Annotated[_Text, _delivery_option("Sent once, however often this is run with the same key.")]
+Key = Annotated[_Text, _delivery_option("Idempotency key: one message, however often this is run.")]
 LaneChoice = Annotated[
-    Lane, _delivery_option("Mail in one lane never waits behind another's.", "--lane")
+    Lane, _delivery_option("Mail in one lane never waits for mail in another.", "--lane")
 ]
 RelayName = Annotated[
-    _Text, _delivery_option("A relay or route by its name.", "--relay", metavar="NAME")
+    _Text, _delivery_option("Name of a relay or route.", "--relay", metavar="NAME")
 ]
 At = Annotated[
-    _Time, _delivery_option("Not before: 2026-01-31T09:30, +2h.", metavar="TIME", parser=parse_time)
+    _Time,
+    _delivery_option(
+        "Send at this time or later: 2026-01-31T09:30, +2h.", metavar="TIME", parser=parse_time
+    ),
 ]
-Expires = Annotated[_Time, _delivery_option("Not after.", metavar="TIME", parser=parse_time)]
-Tag = Annotated[_Texts, _delivery_option("To find it by; repeatable.")]
-Wait = Annotated[
-    bool, _delivery_option("Deliver it from here, and show what became of it.", "--wait")
+Expires = Annotated[
+    _Time, _delivery_option("Do not send after this time.", metavar="TIME", parser=parse_time)
 ]
+Tag = Annotated[_Texts, _delivery_option("A tag to find it by; repeatable.")]
+Wait = Annotated[bool, _delivery_option("Deliver it now and show the outcome.", "--wait")]
 Timeout = Annotated[
     timedelta | None,
-    _delivery_option("How long --wait waits; a minute.", metavar="DURATION", parser=parse_duration),
+    _delivery_option(
+        "How long --wait waits; default: a minute.", metavar="DURATION", parser=parse_duration
+    ),
 ]
-
-
-#: Where a file is asked for, this is standard input.
-_STANDARD_INPUT = Path("-")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageOptions:
-    """What is to be said and how, but not to whom; each field is an option of ``send``."""
+    """What to send and how, but not to whom; each field is the option of ``send`` with its name."""
 
     subject: str
     text: str | None
@@ -118,46 +126,51 @@ class MessageOptions:
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Self:
-        """Take the fields from a command's options, which have the same names."""
+        """Return the options among a command's parameters, which have the same names."""
         return cls(**{field.name: options[field.name] for field in fields(cls)})
 
 
-def message_of(wish: MessageOptions, settings: Settings) -> Message:
+def message_of(options: MessageOptions, settings: Settings) -> Message:
     """Return the message; nothing is stored yet.
+
+    Args:
+        options: The command's options.
+        settings: For ``on_doubt``.
 
     Raises:
         MessageError: a part of it cannot be sent.
+        TemplateError: the JSON file for the templates is wrong.
     """
-    attached = [Attachment.from_path(path) for path in wish.attach or ()]
-    shown = [Attachment.inline(path) for path in wish.inline or ()]
+    attached = [Attachment.from_path(path) for path in options.attach or ()]
+    inline = [Attachment.inline(path) for path in options.inline or ()]
     envelope: dict[str, Any] = {
-        "sender": wish.sender,
-        "reply_to": wish.reply_to or (),
-        "attachments": [*attached, *shown],
-        "lane": wish.lane,
-        "relay": wish.relay,
+        "sender": options.sender,
+        "reply_to": options.reply_to or (),
+        "attachments": [*attached, *inline],
+        "lane": options.lane,
+        "relay": options.relay,
         "on_doubt": settings.on_doubt,
-        "scheduled_at": wish.at,
-        "expires_at": wish.expires,
-        "tags": wish.tag or (),
+        "scheduled_at": options.at,
+        "expires_at": options.expires,
+        "tags": options.tag or (),
     }
-    if wish.template is not None:
-        _refuse_both(wish)
-        return templated(wish.template, context_of(wish.context), wish.locale, **envelope)
-    text = _either(wish.text, wish.text_file, "text")
-    html = _either(wish.html, wish.html_file, "html")
-    if not any((wish.subject, text, html, attached)):
+    if options.template is not None:
+        _check_template_alone(options)
+        return templated(options.template, context_of(options.context), options.locale, **envelope)
+    text = _either(options.text, options.text_file, "text")
+    html = _either(options.html, options.html_file, "html")
+    if not any((options.subject, text, html, attached)):
         raise typer.BadParameter("say what to send: --text, --html, --template, or --attach")
-    return Message(subject=wish.subject, text=text, html=html, **envelope)
+    return Message(subject=options.subject, text=text, html=html, **envelope)
 
 
 def templated(name: str, context: Mapping[str, Any], locale: str | None, **fields: Any) -> Message:
-    """Return the message that the templates ``name`` make: their subject, text and HTML."""
+    """Return the message whose subject, text and HTML are made by the templates called ``name``."""
     return Message.from_templates(name, locale=locale, context=context, **fields)
 
 
 def context_of(path: Path | None) -> Mapping[str, Any]:
-    """Return what a template's names stand for, from a JSON file.
+    """Return the templates' context from a JSON file; empty without a file.
 
     Raises:
         TemplateError: the file is not a JSON object.
@@ -165,25 +178,25 @@ def context_of(path: Path | None) -> Mapping[str, Any]:
     if path is None:
         return {}
     try:
-        found = json.loads(_read(path))
+        parsed = json.loads(_read(path))
     except json.JSONDecodeError as error:
         raise TemplateError(f"{path}, line {error.lineno}: not JSON: {error.msg}") from None
-    if not isinstance(found, dict):
-        raise TemplateError(f"expected {path} to be a JSON object, got: {type(found).__name__}")
-    return found
+    if not isinstance(parsed, dict):
+        raise TemplateError(f"{path} must be a JSON object, not {type(parsed).__name__}")
+    return parsed
 
 
-def _refuse_both(wish: MessageOptions) -> None:
-    if any((wish.subject, wish.text, wish.text_file, wish.html, wish.html_file)):
+def _check_template_alone(options: MessageOptions) -> None:
+    if any((options.subject, options.text, options.text_file, options.html, options.html_file)):
         raise typer.BadParameter(
-            "expected --template or --subject, --text and --html, got: both; "
+            "--template cannot be combined with --subject, --text or --html: "
             "the templates make all three"
         )
 
 
 def _either(literal: str | None, file: Path | None, what: str) -> str | None:
     if literal is not None and file is not None:
-        raise typer.BadParameter(f"expected --{what} or --{what}-file, got: both")
+        raise typer.BadParameter(f"use either --{what} or --{what}-file, not both")
     return literal if file is None else _read(file)
 
 
@@ -191,4 +204,4 @@ def _read(path: Path) -> str:
     try:
         return sys.stdin.read() if path == _STANDARD_INPUT else path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise typer.BadParameter(f"expected {path} to be UTF-8, got: other bytes") from None
+        raise typer.BadParameter(f"{path} is not UTF-8") from None

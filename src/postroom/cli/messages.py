@@ -19,8 +19,8 @@ from postroom.text import safe_for_terminal
 def retry(message_id: MessageId, to: Addresses = None, as_json: AsJson = False) -> None:
     """Try again now: recipients that were rejected, deferred, cancelled, expired or suppressed.
 
-    A recipient that a relay accepted is never sent to again. Leaves with 5 where there was none
-    to try again.
+    A recipient that a relay accepted is never sent to again. Exits with 5 if no recipient can be
+    tried again.
     """
     with open_outbox() as context, context.writing() as connection:
         again = context.outbox.retry(connection, message_id, to)
@@ -30,9 +30,9 @@ def retry(message_id: MessageId, to: Addresses = None, as_json: AsJson = False) 
 
 
 def cancel(message_id: MessageId, as_json: AsJson = False) -> None:
-    """Stop a message for every recipient whose mail is not on the wire yet.
+    """Cancel a message for every recipient that it is not being sent to yet.
 
-    Leaves with 5 where it is too late for any of them, and says for whom.
+    Exits with 5 if it is too late for any of them, and prints which.
     """
     with open_outbox() as context, context.writing() as connection:
         done = context.outbox.cancel(connection, message_id)
@@ -58,10 +58,10 @@ def resolve(
     to: Addresses = None,
     as_json: AsJson = False,
 ) -> None:
-    """Decide for recipients in doubt: the connection broke after the final dot, before its reply.
+    """Settle recipients in doubt: the connection broke after the final dot, before its reply.
 
-    The relay's own log knows whether it took the mail: look for the Message-ID, which
-    `postroom preview ID --to ADDRESS` prints.
+    The relay's own log knows whether it took the mail: look for the Message-ID, which `postroom
+    preview ID --to ADDRESS` prints.
     """
     if sent is None:
         raise typer.BadParameter("say --sent or --resend")
@@ -147,7 +147,7 @@ def show(
 
 
 def explain(message_id: MessageId, as_json: AsJson = False) -> None:
-    """Say for each recipient why its mail has not gone, and when it will."""
+    """Explain for each recipient why its mail has not been sent, and when it will be."""
     with open_outbox() as context, context.reading() as connection:
         reasons = context.outbox.explain(connection, message_id)
     if as_json:

@@ -1,4 +1,4 @@
-"""Options and arguments that several commands share, and how their texts are read."""
+"""Options and arguments that several commands share, and the parsers of their values."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def parse_duration(text: str) -> timedelta:
 
 
 def parse_time(text: str) -> datetime:
-    """Read a time like ``2026-01-31T09:30`` (this machine's zone unless it names one) or ``+2h``.
+    """Return the time that is written like ``2026-01-31T09:30`` or ``+2h``.
 
-    A time that begins with ``+`` counts from now.
+    Without a time zone it is in this machine's. A time that begins with ``+`` counts from now.
     """
     try:
         if text.startswith("+"):

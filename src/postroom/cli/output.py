@@ -16,7 +16,7 @@ from rich.text import Text
 from postroom.states import RecipientState
 from postroom.text import safe_for_terminal
 
-#: Wide enough that no line is ever broken where a program reads it.
+#: Wide enough that no line is broken when a program reads the output.
 _PIPED_WIDTH = 1000
 
 _WORDY = frozenset({"recipient", "reply", "subject", "why"})
@@ -34,7 +34,7 @@ _STYLES: Mapping[str, str] = {
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return where to print now: the streams may be replaced between two commands."""
+    """Return a console for the current streams: they may be replaced between two commands."""
     stream = sys.stderr if stderr else sys.stdout
     return Console(
         file=stream,
@@ -46,12 +46,12 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def echo(what: str | RenderableType = "") -> None:
-    """Print a line, or something laid out, for people."""
+    """Print a line, or a table, for people."""
     console().print(safe_for_terminal(what) if isinstance(what, str) else what)
 
 
 def print_error(text: str) -> None:
-    """Print an error in two lines at most; the second, where there is one, says what to do."""
+    """Print an error in two lines at most; the second line says what to do."""
     lines = text.splitlines()
     if len(lines) > 2:
         lines = ["; ".join(lines)]
@@ -65,9 +65,13 @@ def print_error(text: str) -> None:
 
 
 def grid(columns: Sequence[str], rows: Iterable[Sequence[object]] = ()) -> Table:
-    """Return ``rows`` under ``columns``; a column named with a leading ``>`` is set right.
+    """Return a table.
 
-    On a narrow screen only columns of words (`_WORDY`) are broken into lines.
+    On a narrow screen only columns of text (`_WORDY`) are wrapped.
+
+    Args:
+        columns: Headings; one with a leading ``>`` is aligned right.
+        rows: Their cells.
     """
     lines = Table(box=None, pad_edge=False, header_style="bold")
     for marked in columns:
@@ -84,7 +88,7 @@ def grid(columns: Sequence[str], rows: Iterable[Sequence[object]] = ()) -> Table
 
 
 def pairs(values: Mapping[str, object]) -> Table:
-    """Return names and values in two columns, leaving out what is empty."""
+    """Return names and values in two columns, without empty values."""
     lines = Table(box=None, show_header=False, pad_edge=False)
     lines.add_column(style="bold", no_wrap=True)
     lines.add_column(overflow="fold")
@@ -95,7 +99,7 @@ def pairs(values: Mapping[str, object]) -> Table:
 
 
 def cell(value: object) -> Text:
-    """Return a value as it looks in a table."""
+    """Return a value as it is shown in a table."""
     if value is None:
         return Text("-", style="bright_black")
     if isinstance(value, Text):
@@ -115,32 +119,32 @@ def iso_time(when: datetime) -> str:
 
 
 def short_time(when: datetime) -> str:
-    """Return a time of the last months as ``01-31 09:30:00``, UTC as all of them."""
+    """Return a time of the last months as ``01-31 09:30:00``, in UTC like all times."""
     return when.astimezone(UTC).strftime("%m-%d %H:%M:%S")
 
 
 def print_json(value: object) -> None:
     """Print ``value`` as JSON: dataclasses as objects, times in ISO 8601."""
     text = json.dumps(to_plain(value), indent=2, ensure_ascii=False)
-    # JSON itself escapes ESC and its like, but no C1 control, DEL, or change of direction.
+    # JSON escapes ESC and other C0 controls, but not C1 controls, DEL, or changes of direction.
     shown = "".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in text)
     sys.stdout.write(shown + "\n")
 
 
 def write_text(text: str) -> None:
-    """Print ``text`` as it is; cleaned where a terminal would obey it.
+    """Print ``text`` unchanged; on a terminal without control characters.
 
     Args:
-        text: What is printed, line ends included.
+        text: What to print, line ends included.
     """
     sys.stdout.write(safe_for_terminal(text.expandtabs()) if sys.stdout.isatty() else text)
 
 
 def write_bytes(chunks: Iterable[bytes]) -> None:
-    """Print ``chunks`` byte by byte; as cleaned text where a terminal would obey them.
+    """Print ``chunks`` unchanged; on a terminal as text without control characters.
 
     Args:
-        chunks: What is printed, in pieces.
+        chunks: What to print, in pieces.
     """
     if sys.stdout.isatty():
         text = b"".join(chunks).decode("utf-8", "replace")
@@ -154,7 +158,7 @@ def _escaped(character: str) -> str:
 
 
 def to_plain(value: Any) -> Any:
-    """Return ``value`` made of what JSON knows."""
+    """Return ``value`` as dicts, lists and scalars for JSON."""
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""``preview``: a message as its recipient will see it, and as it goes over the wire."""
+"""``preview``: a message as its recipient will see it, or its exact bytes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from postroom.storage.attachments import spool
 from postroom.storage.preview import RenderedCopy, rendered_copy
 from postroom.storage.tables import tables
 
-#: What is in the page already, and nothing else (https://www.w3.org/TR/CSP3/).
+#: Allows only what the page itself contains (https://www.w3.org/TR/CSP3/).
 _POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -47,8 +47,8 @@ _POLICY = "; ".join(
     )
 )
 
-#: The frame's document has the policy of the page around it; ``sandbox`` without a word lets it
-#: run no script, send no form, open no window and leave its frame for no other page.
+#: The frame's document inherits the page's policy. ``sandbox`` without a value forbids scripts,
+#: forms, new windows and navigation of the page.
 _PAGE = """<!doctype html>
 <html>
 <head>
@@ -62,18 +62,152 @@ _PAGE = """<!doctype html>
 </html>
 """
 
-_LOADS_AGAIN = '<meta http-equiv="refresh" content="1">\n'
+_RELOAD = '<meta http-equiv="refresh" content="1">\n'
+
+#: A preview is not sent: its sender, recipient and Message-ID are only examples.
+_SENDER = Address("sender@example.com")
+
+_RECIPIENT = Address("recipient@example.com")
+
+_MESSAGE_ID_SEED = "0" * 32
+
+#: Short enough for a person who has just saved a file.
+_POLL_S = 0.3
+
+_STANDARD_OUTPUT = Path("-")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """How a copy is shown: in a file, as HTML, in a browser, or else as text."""
+
+    out: Path | None
+    html: bool
+    browser: Browser | None
+
+    def show(self, copy: RenderedCopy) -> None:
+        """Show the copy."""
+        if self.out is not None:
+            _write(copy, self.out)
+        elif self.browser is not None:
+            self.browser.show(str(copy.draft.subject), _self_contained(copy))
+        elif self.html:
+            write_text(_html_of(copy) + "\n")
+        else:
+            _print(copy)
+
+
+def preview(
+    what: Annotated[
+        str, typer.Argument(metavar="ID|NAME", help="A stored message, or the name of templates.")
+    ],
+    context: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A JSON file with the templates' context.")
+    ] = None,
+    locale: Annotated[str | None, typer.Option(help="The templates' language.")] = None,
+    inline: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="An image that the HTML shows.")
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Whose copy; default: the first recipient's."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the exact bytes (.eml); - is standard output."),
+    ] = None,
+    html: Annotated[bool, typer.Option("--html", help="Print the HTML.")] = False,
+    in_browser: Annotated[
+        bool, typer.Option("--open", help="Open the HTML in a browser, images included.")
+    ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show it again when a file changes.")
+    ] = False,
+) -> None:
+    """Show a message without sending it: its text, its HTML, or its exact bytes."""
+    browser = Browser(reloads=watch) if in_browser else None
+    view = View(out=out, html=html, browser=browser)
+    if what.isdecimal():
+        if watch:
+            raise typer.BadParameter("a stored message never changes: leave out --watch")
+        with stored_copy(int(what), to) as copy:
+            view.show(copy)
+        return
+    sample = Sample(name=what, context=context, locale=locale, inline=inline or ())
+    if watch:
+        watch_files(sample.files(), partial(_show, view, sample, to))
+    _show(view, sample, to)
+
+
+def _show(view: View, sample: Sample, to: str | None) -> None:
+    with rendered_templates(sample, to) as copy:
+        view.show(copy)
+
+
+def _write(copy: RenderedCopy, out: Path) -> None:
+    if out == _STANDARD_OUTPUT:
+        write_bytes(copy.chunks())
+        return
+    with open(out, "wb", opener=_open_privately) as file:
+        file.writelines(copy.chunks())
+    echo(f"{out} written, {out.stat().st_size:,} bytes")
+
+
+def _open_privately(path: str, flags: int) -> int:
+    """Open a file; a new one is readable by its owner only."""
+    return os.open(path, flags, 0o600)
+
+
+def _html_of(copy: RenderedCopy) -> str:
+    html = copy.draft.html
+    if html is None:
+        raise CommandError("the message has no HTML: leave out --html or --open", ExitCode.USAGE)
+    return str(html)
+
+
+def _self_contained(copy: RenderedCopy) -> str:
+    """Return the HTML with its inline images embedded, because browsers do not know ``cid:``."""
+    page = _html_of(copy)
+    for part in copy.draft.attachments:
+        if part.content_id is not None:
+            page = page.replace(f"cid:{part.content_id}", _data_url(part))
+    return page
+
+
+def _data_url(part: StoredAttachment) -> str:
+    encoded = base64.b64encode(b"".join(part.open())).decode("ascii")
+    return f"data:{part.content_type};base64,{encoded}"
+
+
+def _print(copy: RenderedCopy) -> None:
+    draft = copy.draft
+    attachments = (f"{part.filename} ({part.size_bytes:,} bytes)" for part in draft.attachments)
+    head = {
+        "from": draft.sender,
+        "to": copy.to or ", ".join(map(str, draft.to)),
+        "cc": ", ".join(map(str, draft.cc)),
+        "subject": draft.subject,
+        "attached": ", ".join(attachments),
+        "message-id": copy.message_id,
+    }
+    echo(pairs(head))
+    echo()
+    echo(str(draft.text if draft.text is not None else draft.html or ""))
 
 
 class Browser:
-    """Shows one page. Where it ``loads_again``, what is shown later replaces it."""
+    """Shows a page in the browser.
 
-    def __init__(self, *, loads_again: bool) -> None:
-        self._loads_again = loads_again
+    Args:
+        reloads: The page reloads itself, so that a later `show` replaces it.
+    """
+
+    def __init__(self, *, reloads: bool) -> None:
+        self._reloads = reloads
         self._file: Path | None = None
 
     def show(self, title: str, mail: str) -> None:
-        """Write the page to a file of its own, and open it where that has not been done.
+        """Write the page to a file of its own, and open it the first time.
 
         Args:
             title: The title of the page: the mail's subject.
@@ -81,7 +215,7 @@ class Browser:
         """
         content = _PAGE.format(
             policy=_POLICY,
-            refresh=_LOADS_AGAIN if self._loads_again else "",
+            refresh=_RELOAD if self._reloads else "",
             title=escape(title),
             mail=escape(mail),
         )
@@ -96,15 +230,16 @@ class Browser:
         webbrowser.open(self._file.as_uri())
 
 
-#: A proof is not sent: it needs a sender, a receiver and a Message-ID, but nobody's.
-_SENDER = Address("sender@example.com")
-_RECEIVER = Address("recipient@example.com")
-_TOKEN = "0" * 32
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """Templates by their common name, and what they are given."""
+    """Templates to preview, and what they are rendered with.
+
+    Attributes:
+        name: The templates' common name.
+        context: A JSON file with their context.
+        locale: Their language.
+        inline: Images that the HTML shows.
+    """
 
     name: str
     context: Path | None
@@ -112,75 +247,71 @@ class Sample:
     inline: Sequence[Path]
 
     def files(self) -> tuple[Path, ...]:
-        """Return the files and folders that the proof is made of."""
+        """Return the files and folders that the preview is made from."""
         context = () if self.context is None else (self.context,)
         return (*Settings.load().templates, *context, *self.inline)
 
 
 @contextmanager
-def of_stored(message_id: int, to: str | None) -> Iterator[RenderedCopy]:
+def stored_copy(message_id: int, to: str | None) -> Iterator[RenderedCopy]:
     """Yield the copy of ``to``, or of the first recipient.
 
     Raises:
-        CommandError: there is no such message, or no such recipient of it.
+        CommandError: there is no such message, or it has no such recipient.
     """
     with open_outbox() as context, context.reading() as connection:
-        ours = tables(context.settings.database_schema)
-        proof = rendered_copy(
+        outbox_tables = tables(context.settings.database_schema)
+        copy = rendered_copy(
             connection,
-            ours,
+            outbox_tables,
             message_id,
-            partial(attachments.read_blob, context.engine, ours),
+            partial(attachments.read_blob, context.engine, outbox_tables),
             None if to is None else Address(to),
         )
-        if proof is None:
+        if copy is None:
             raise not_found(message_id, to)
-        yield proof
+        yield copy
 
 
 @contextmanager
-def of_templates(sample: Sample, to: str | None) -> Iterator[RenderedCopy]:
-    """Yield what the templates make, with the settings' folders; no database is used.
+def rendered_templates(sample: Sample, to: str | None) -> Iterator[RenderedCopy]:
+    """Yield what the templates in the settings' folders render to; no database is used.
 
     Raises:
         TemplateError: a template is missing or fails; the text names file and line.
     """
     settings = Settings.load()
     message = templated(sample.name, context_of(sample.context), sample.locale)
-    occasion = EnqueueContext(
+    enqueue_context = EnqueueContext(
         sender=Address(settings.sender) if settings.sender else _SENDER,
         templates=Templates.of(settings.templates, inline_css=settings.inline_css),
-        message_id_seed=_TOKEN,
+        message_id_seed=_MESSAGE_ID_SEED,
         date=datetime.now(UTC),
     )
-    pictures = [Attachment.inline(path) for path in sample.inline]
-    with spool(pictures, settings.max_message_bytes) as files:
+    images = [Attachment.inline(path) for path in sample.inline]
+    with spool(images, settings.max_message_bytes) as files:
         parts = [file.part for file in files]
-        draft = make_draft(message, occasion, parts=parts, has_variables=False)
+        draft = make_draft(message, enqueue_context, parts=parts, has_variables=False)
         yield RenderedCopy(
             draft=draft,
-            to=_RECEIVER if to is None else Address(to),
+            to=_RECIPIENT if to is None else Address(to),
             message_id=message_id_for(draft.message_id_seed, None, draft.sender),
         )
 
 
-#: Quick enough for a person who has just saved a file.
-_LOOK_EVERY_S = 0.3
+def watch_files(paths: Iterable[Path], show: Callable[[], None]) -> None:
+    """Call ``show`` now and after each change below ``paths``, until Ctrl-C.
 
-
-def at_each_change(places: Iterable[Path], show: Callable[[], None]) -> None:
-    """Call ``show`` now and at each change below ``places``, until Ctrl-C.
-
-    What is wrong with a file is told, and the next change awaited.
+    Errors in the files are printed, and the next change is awaited.
     """
-    watched = tuple(places)
-    seen: Mapping[Path, int] | None = None
+    files = tuple(paths)
+    last: Mapping[Path, int] | None = None
     while True:
-        found = _changes(watched)
-        if found != seen:
-            seen = found
+        found = _changes(files)
+        if found != last:
+            last = found
             _show_safely(show)
-        time.sleep(_LOOK_EVERY_S)
+        time.sleep(_POLL_S)
 
 
 def _show_safely(show: Callable[[], None]) -> None:
@@ -190,8 +321,8 @@ def _show_safely(show: Callable[[], None]) -> None:
         print_error(describe(error).text)
 
 
-def _changes(places: Iterable[Path]) -> dict[Path, int]:
-    return dict(_times(file) for place in places for file in _files(place))
+def _changes(paths: Iterable[Path]) -> dict[Path, int]:
+    return dict(_times(file) for path in paths for file in _files(path))
 
 
 def _times(file: Path) -> tuple[Path, int]:
@@ -201,129 +332,9 @@ def _times(file: Path) -> tuple[Path, int]:
         return file, 0
 
 
-def _files(place: Path) -> Iterator[Path]:
-    if not place.is_dir():
-        yield place
+def _files(path: Path) -> Iterator[Path]:
+    if not path.is_dir():
+        yield path
         return
-    for folder, _, names in os.walk(place):
+    for folder, _, names in os.walk(path):
         yield from (Path(folder, name) for name in names)
-
-
-_STANDARD_OUTPUT = Path("-")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class View:
-    """How a proof is looked at: in a file, as HTML, in a browser, or else as text."""
-
-    out: Path | None
-    html: bool
-    browser: Browser | None
-
-    def show(self, proof: RenderedCopy) -> None:
-        """Show it."""
-        if self.out is not None:
-            _write(proof, self.out)
-        elif self.browser is not None:
-            self.browser.show(str(proof.draft.subject), _self_contained(proof))
-        elif self.html:
-            write_text(_html_of(proof) + "\n")
-        else:
-            _print(proof)
-
-
-def preview(
-    what: Annotated[
-        str, typer.Argument(metavar="ID|NAME", help="A stored message, or the name of templates.")
-    ],
-    context: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A JSON file for the templates.")
-    ] = None,
-    locale: Annotated[str | None, typer.Option(help="The templates' language.")] = None,
-    inline: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="An image that the HTML shows.")
-    ] = None,
-    to: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Whose copy; else the first one's.")
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write the exact bytes (.eml); - is standard output."),
-    ] = None,
-    html: Annotated[bool, typer.Option("--html", help="Print the HTML.")] = False,
-    in_browser: Annotated[
-        bool, typer.Option("--open", help="Open the HTML in a browser, images included.")
-    ] = False,
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Show it again when a file of it changes.")
-    ] = False,
-) -> None:
-    """Show a message without sending it: its text, its HTML, or its exact bytes."""
-    browser = Browser(loads_again=watch) if in_browser else None
-    view = View(out=out, html=html, browser=browser)
-    if what.isdecimal():
-        if watch:
-            raise typer.BadParameter("a stored message never changes: leave out --watch")
-        with of_stored(int(what), to) as proof:
-            view.show(proof)
-        return
-    sample = Sample(name=what, context=context, locale=locale, inline=inline or ())
-    if watch:
-        at_each_change(sample.files(), partial(_show, view, sample, to))
-    _show(view, sample, to)
-
-
-def _show(view: View, sample: Sample, to: str | None) -> None:
-    with of_templates(sample, to) as proof:
-        view.show(proof)
-
-
-def _write(proof: RenderedCopy, out: Path) -> None:
-    if out == _STANDARD_OUTPUT:
-        write_bytes(proof.chunks())
-        return
-    with open(out, "wb", opener=_privately) as file:
-        file.writelines(proof.chunks())
-    echo(f"{out} written, {out.stat().st_size:,} bytes")
-
-
-def _privately(path: str, flags: int) -> int:
-    """Open a file; one that is made now is for its owner alone."""
-    return os.open(path, flags, 0o600)
-
-
-def _html_of(proof: RenderedCopy) -> str:
-    html = proof.draft.html
-    if html is None:
-        raise CommandError("the message has no HTML: leave out --html or --open", ExitCode.USAGE)
-    return str(html)
-
-
-def _self_contained(proof: RenderedCopy) -> str:
-    """Return the HTML with its inline images inside, for a browser that knows no ``cid:``."""
-    page = _html_of(proof)
-    for part in proof.draft.attachments:
-        if part.content_id is not None:
-            page = page.replace(f"cid:{part.content_id}", _data_url(part))
-    return page
-
-
-def _data_url(part: StoredAttachment) -> str:
-    encoded = base64.b64encode(b"".join(part.open())).decode("ascii")
-    return f"data:{part.content_type};base64,{encoded}"
-
-
-def _print(proof: RenderedCopy) -> None:
-    draft = proof.draft
-    attachments = (f"{part.filename} ({part.size_bytes:,} bytes)" for part in draft.attachments)
-    head = {
-        "from": draft.sender,
-        "to": proof.to or ", ".join(map(str, draft.to)),
-        "cc": ", ".join(map(str, draft.cc)),
-        "subject": draft.subject,
-        "attached": ", ".join(attachments),
-        "message-id": proof.message_id,
-    }
-    echo(pairs(head))
-    echo()
-    echo(str(draft.text if draft.text is not None else draft.html or ""))

@@ -1,4 +1,4 @@
-"""``relay check``: looks at a relay as a worker would meet it, step by step."""
+"""``relay check``: connects to a relay as a worker does, step by step."""
 
 from __future__ import annotations
 
@@ -22,13 +22,12 @@ from postroom.message.envelope import Envelope
 from postroom.message.message import Draft
 from postroom.message.mime import compose, message_id_for
 from postroom.relays.relay import Relay
-from postroom.smtp.diagnostics import CheckStep
-from postroom.smtp.diagnostics import diagnose as inspect
+from postroom.smtp.diagnostics import CheckStep, diagnose
 from postroom.text import safe_for_terminal
 
-app = typer.Typer(help="Look at the relays that mail is handed to.", no_args_is_help=True)
+app = typer.Typer(help="Check the relays that mail is sent through.", no_args_is_help=True)
 
-#: A person waits for the answer; a worker is more patient.
+#: Shorter than a worker's timeouts: a person waits for the answer.
 _CONNECT_S, _COMMAND_S = 10.0, 30.0
 
 _Mail = tuple[Envelope, bytes]
@@ -36,7 +35,7 @@ _Mail = tuple[Envelope, bytes]
 
 @app.callback()
 def relay() -> None:
-    """Look at the relays that mail is handed to."""
+    """Check the relays that mail is sent through."""
 
 
 @app.command()
@@ -45,53 +44,53 @@ def check(
         str | None, typer.Argument(metavar="[NAME]", help="Only this relay of several.")
     ] = None,
     to: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Send one real mail there as well.")
+        str | None, typer.Option(metavar="ADDRESS", help="Also send a real mail to this address.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Resolve, connect, encrypt, log in; show what was seen, and the likely cause of a failure.
+    """Resolve, connect, encrypt, log in; show each step, and the likely cause of a failure.
 
-    Leaves with 1 where a step fails.
+    Exits with 1 if a step fails.
     """
     settings = Settings.load()
-    relays = [_with_short_timeouts(one) for one in _relays(settings, name)]
-    mail = None if to is None else _mail(settings, Address(to))
+    relays = [_with_short_timeouts(target) for target in _relays(settings, name)]
+    mail = None if to is None else _test_mail(settings, Address(to))
     if as_json:
-        seen = {one.name: list(inspect(one, mail=mail)) for one in relays}
-        print_json(seen)
+        steps_by_relay = {target.name: list(diagnose(target, mail=mail)) for target in relays}
+        print_json(steps_by_relay)
     else:
-        seen = {one.name: list(_printed(one, mail)) for one in relays}
-    if not all(step.ok for steps in seen.values() for step in steps):
+        steps_by_relay = {target.name: list(_diagnose_and_print(target, mail)) for target in relays}
+    if not all(step.ok for steps in steps_by_relay.values() for step in steps):
         raise typer.Exit(ExitCode.FAILED)
 
 
 def _relays(settings: Settings, name: str | None) -> list[Relay]:
     routing = settings.routing()
     if routing is None:
-        raise ConfigError("expected a relay to look at, got: none; set POSTROOM_RELAY")
+        raise ConfigError("there is no relay to check; set POSTROOM_RELAY")
     relays = routing.relays
     if name is None:
         return list(relays.values())
     if name not in relays:
         raise CommandError(
-            f"expected one of the relays {', '.join(relays)}, got: {name}", ExitCode.NOT_FOUND
+            f"there is no relay {name}; there are: {', '.join(relays)}", ExitCode.NOT_FOUND
         )
     return [relays[name]]
 
 
-def _with_short_timeouts(one: Relay) -> Relay:
-    allowed = one.timeouts
+def _with_short_timeouts(target: Relay) -> Relay:
+    timeouts = target.timeouts
     timeouts = replace(
-        allowed,
-        connect_s=min(allowed.connect_s, _CONNECT_S),
-        command_s=min(allowed.command_s, _COMMAND_S),
+        timeouts,
+        connect_s=min(timeouts.connect_s, _CONNECT_S),
+        command_s=min(timeouts.command_s, _COMMAND_S),
     )
-    return replace(one, timeouts=timeouts)
+    return replace(target, timeouts=timeouts)
 
 
-def _mail(settings: Settings, to: Address) -> _Mail:
+def _test_mail(settings: Settings, to: Address) -> _Mail:
     if settings.sender is None:
-        raise ConfigError("expected a sender for the mail, got: none; set POSTROOM_SENDER")
+        raise ConfigError("the mail has no sender; set POSTROOM_SENDER")
     draft = Draft(
         message_id_seed=secrets.token_hex(16),
         date=datetime.now(UTC),
@@ -112,16 +111,16 @@ def _mail(settings: Settings, to: Address) -> _Mail:
     return envelope, mail
 
 
-def _printed(one: Relay, mail: _Mail | None) -> Iterator[CheckStep]:
-    """Yield each step when a person has been told of it."""
-    echo(Text(one.name, style="bold"))
-    for step in inspect(one, mail=mail):
+def _diagnose_and_print(target: Relay, mail: _Mail | None) -> Iterator[CheckStep]:
+    """Yield each step after it has been printed."""
+    echo(Text(target.name, style="bold"))
+    for step in diagnose(target, mail=mail):
         echo(_line(step))
         yield step
 
 
 def _line(step: CheckStep) -> Table:
-    """Return a step in three columns that stand below those of the step before."""
+    """Return a step in three columns that are aligned with those of the other steps."""
     line = Table.grid(padding=(0, 2))
     line.add_column(min_width=len("failed"), style="green" if step.ok else "bold red")
     line.add_column(min_width=len("certificate"))

@@ -1,6 +1,6 @@
-"""``send``: a message from a person or a script.
+"""``send``: enqueue a message from the command line or a script.
 
-Typer reads the options off the function's parameters; those of the message are taken up by name.
+Typer reads the options from the function's parameters; those of the message are taken by name.
 """
 
 from __future__ import annotations
@@ -27,27 +27,11 @@ from postroom.states import Lane, RecipientState
 from postroom.storage.enqueue_request import Receipt
 from postroom.storage.queries import MessageStatus
 
+#: How long ``--wait`` waits unless ``--timeout`` says otherwise.
+_WAIT_TIMEOUT = timedelta(minutes=1)
 
-def delivered(opened: CommandContext, message_id: int, timeout: timedelta) -> MessageStatus:
-    """Deliver from this process and return how ``message_id`` stands at the end.
-
-    Other mail that is due goes out as well, as from any worker; this one need not be the only.
-    """
-    with Session(opened.engine) as session:
-        return opened.outbox.deliver(session, message_id, timeout_s=timeout.total_seconds())
-
-
-def outcomes(message: MessageStatus) -> Table:
-    """Return a line for each recipient: where it stands and what the relay said."""
-    rows = ((one.address, one.state, one.reply) for one in message.recipients)
-    return grid(["recipient", "state", "reply"], rows)
-
-
-#: How long ``--wait`` waits where nothing else is said.
-_PATIENCE = timedelta(minutes=1)
-
-#: From so many recipients on a person wants to see that something happens.
-_MANY = 5_000
+#: With this many recipients storing takes long enough to show progress.
+_SHOW_PROGRESS_FROM = 5_000
 
 
 def send(
@@ -80,21 +64,21 @@ def send(
 ) -> None:
     """Enqueue a message; a worker delivers it, or --wait does.
 
-    Each recipient gets a copy of their own; with --cc or --bcc it is one mail. Nothing is stored
-    where anything about it is wrong. --wait leaves with 1 unless every recipient is accepted.
+    Each recipient gets a copy of their own; with --cc or --bcc it is one mail. Nothing is stored if
+    anything is wrong. --wait exits with 1 unless every recipient is accepted.
     """
-    wish, audience = MessageOptions.of(given.params), RecipientOptions.of(given.params)
-    with open_outbox() as opened:
-        receipt = _enqueued(opened, message_of(wish, opened.settings), audience, key)
+    options, recipients = MessageOptions.of(given.params), RecipientOptions.of(given.params)
+    with open_outbox() as ctx:
+        receipt = _enqueue(ctx, message_of(options, ctx.settings), recipients, key)
         if wait:
-            _report(delivered(opened, receipt.message_id, timeout or _PATIENCE), as_json)
+            _print_outcomes(_deliver(ctx, receipt.message_id, timeout or _WAIT_TIMEOUT), as_json)
         else:
-            _acknowledge(receipt, as_json)
+            _print_receipt(receipt, as_json)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecipientOptions:
-    """To whom."""
+    """The recipients among the options of ``send``."""
 
     to: Sequence[str | Recipient]
     cc: Sequence[str]
@@ -102,7 +86,7 @@ class RecipientOptions:
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Self:
-        """Read them from a command's options, and from the file that one of them names."""
+        """Read them from a command's parameters, and from the CSV file if there is one."""
         path, is_templated = options["to_csv"], options["template"] is not None
         listed = read_recipients(path, with_variables=is_templated) if path else []
         return cls(
@@ -112,45 +96,60 @@ class RecipientOptions:
         )
 
 
-def _enqueued(
-    opened: CommandContext, message: Message, audience: RecipientOptions, key: str | None
+def _enqueue(
+    ctx: CommandContext, message: Message, recipients: RecipientOptions, key: str | None
 ) -> Receipt:
-    with opened.writing() as connection, _patience_asked_for(audience):
-        return opened.outbox.enqueue(
+    with ctx.writing() as connection, _progress(recipients):
+        return ctx.outbox.enqueue(
             connection,
             message,
-            to=audience.to,
-            cc=audience.cc,
-            bcc=audience.bcc,
+            to=recipients.to,
+            cc=recipients.cc,
+            bcc=recipients.bcc,
             idempotency_key=key,
         )
 
 
-def _patience_asked_for(audience: RecipientOptions) -> AbstractContextManager[object]:
-    """Show that something goes on where it takes longer than a moment."""
-    if len(audience.to) < _MANY:
+def _progress(recipients: RecipientOptions) -> AbstractContextManager[object]:
+    """Show progress if there are many recipients."""
+    if len(recipients.to) < _SHOW_PROGRESS_FROM:
         return nullcontext()
-    return console(stderr=True).status(f"storing {len(audience.to):,} recipients")
+    return console(stderr=True).status(f"storing {len(recipients.to):,} recipients")
 
 
-def _acknowledge(receipt: Receipt, as_json: bool) -> None:
+def _print_receipt(receipt: Receipt, as_json: bool) -> None:
     if as_json:
         print_json(receipt)
     elif receipt.is_new:
-        echo(f"message {receipt.message_id} enqueued for {_people(len(receipt.recipients))}")
+        echo(f"message {receipt.message_id} enqueued for {_counted(len(receipt.recipients))}")
     else:
-        echo(f"message {receipt.message_id} stands already under the key {receipt.idempotency_key}")
+        echo(f"message {receipt.message_id} exists already, under key {receipt.idempotency_key}")
 
 
-def _people(count: int) -> str:
+def _counted(count: int) -> str:
     return "1 recipient" if count == 1 else f"{count:,} recipients"
 
 
-def _report(message: MessageStatus, as_json: bool) -> None:
+def _print_outcomes(message: MessageStatus, as_json: bool) -> None:
     if as_json:
         print_json(message)
     else:
         echo(f"message {message.id}: {message.state}")
-        echo(outcomes(message))
+        echo(_outcomes(message))
     if any(one.state is not RecipientState.ACCEPTED for one in message.recipients):
         raise typer.Exit(ExitCode.FAILED)
+
+
+def _deliver(ctx: CommandContext, message_id: int, timeout: timedelta) -> MessageStatus:
+    """Deliver from this process; return the status of ``message_id`` at the end.
+
+    Other mail that is due is sent as well; other workers may run at the same time.
+    """
+    with Session(ctx.engine) as session:
+        return ctx.outbox.deliver(session, message_id, timeout_s=timeout.total_seconds())
+
+
+def _outcomes(message: MessageStatus) -> Table:
+    """Return a table with state and reply of each recipient."""
+    rows = ((one.address, one.state, one.reply) for one in message.recipients)
+    return grid(["recipient", "state", "reply"], rows)

@@ -1,4 +1,4 @@
-"""Several worker processes on one outbox: started, watched, started again, stopped together.
+"""Several worker processes on one outbox: started, watched, restarted, and stopped together.
 
 They share nothing but the database; the parent touches no mail.
 """
@@ -17,19 +17,18 @@ from typing import Protocol
 
 from postroom.backoff import Backoff
 from postroom.cli.errors import ExitCode
-from postroom.duration import human_duration
 from postroom.log import Log
 
 log = Log("postroom.worker")
 
-_LOOK_UP_S = 0.1
-_BACKOFF = Backoff(first_s=1.0, longest_s=30.0)
-#: A process that worked so long has not failed to start.
-_PROVEN_S = 60.0
+_POLL_S = 0.1
+_RESTART = Backoff(first_s=1.0, longest_s=30.0)
+#: A process that has run this long counts as started: its failures are forgotten.
+_STABLE_AFTER_S = 60.0
 
 
 class Process(Protocol):
-    """A child process, as far as a supervisor needs it; `subprocess.Popen` is one."""
+    """What a supervisor needs of a child process; `subprocess.Popen` is one."""
 
     pid: int
 
@@ -52,30 +51,33 @@ class Process(Protocol):
 
 @contextmanager
 def child_launcher(arguments: Sequence[str]) -> Iterator[Callable[[], Process]]:
-    """Yield what starts ``postroom`` with ``arguments``, in a process that goes when this one goes.
+    """Yield a function that starts ``postroom`` in a child, which ends when this process does.
 
-    How it learns of that is the end of its standard input, which only we hold open.
+    The child notices by the end of its standard input, whose other end only we hold.
+
+    Args:
+        arguments: The child's command line, without the program's name.
     """
-    lifeline, held = os.pipe()
+    read_end, write_end = os.pipe()
 
     def start() -> Process:
         return subprocess.Popen(  # noqa: S603  our own interpreter, with options of our own
-            [sys.executable, "-m", "postroom.cli.member", *arguments],
-            stdin=lifeline,
-            # A Ctrl-C at the terminal is for the parent alone, which then stops all of them.
+            [sys.executable, "-m", "postroom.cli.child", *arguments],
+            stdin=read_end,
+            # Ctrl-C at the terminal reaches the parent only, which then stops its children.
             process_group=0,
         )
 
     try:
         yield start
     finally:
-        os.close(held)
-        os.close(lifeline)
+        os.close(write_end)
+        os.close(read_end)
 
 
 @dataclass(slots=True, kw_only=True)
 class _Slot:
-    """The process with this number, or when the next one starts."""
+    """One of the supervised processes, or the time when the next one starts in its place."""
 
     number: int
     process: Process | None = None
@@ -87,11 +89,16 @@ class _Slot:
 
 @dataclass(kw_only=True)
 class Supervisor:
-    """Keeps ``size`` processes at work; ``start`` starts one, ``clock`` is monotonic.
+    """Keeps a number of processes running.
 
-    With ``ends`` a process that ends with 0 has done its part, and is not started again; nor is
-    one that says the set-up is wrong (``has_failed``). Once stopped, what takes longer than
-    ``shutdown_grace_s`` is killed.
+    Attributes:
+        start: Starts a process.
+        size: How many run at a time.
+        ends: A process that exits with 0, or because the set-up is wrong, is not restarted.
+        shutdown_grace_s: Seconds to wait after `stop` before processes are killed.
+        clock: A monotonic clock.
+        sleep: Waits for a number of seconds.
+        has_failed: True if a process exited because the set-up is wrong.
     """
 
     start: Callable[[], Process]
@@ -99,60 +106,62 @@ class Supervisor:
     ends: bool
     shutdown_grace_s: float
     clock: Callable[[], float] = time.monotonic
-    pause: Callable[[float], None] = time.sleep
+    sleep: Callable[[float], None] = time.sleep
     has_failed: bool = field(default=False, init=False)
     _stops: int = field(default=0, init=False)
 
     def stop(self) -> None:
-        """Stop all gently; the second time at once. May be called from a signal handler."""
+        """Stop all gracefully; the second call kills them. May be called from a signal handler."""
         self._stops += 1
 
     def run(self) -> bool:
-        """Work until stopped, or until every process has done its part.
+        """Run until stopped, or until every process has ended for good.
 
-        Returns whether all ended in order; otherwise some had to be killed.
+        Returns whether all ended by themselves; otherwise some were killed.
         """
         slots = [_Slot(number=number + 1) for number in range(self.size)]
         try:
             while not self._stops and not all(slot.is_done for slot in slots):
                 for slot in slots:
-                    self._tend(slot)
-                self.pause(_LOOK_UP_S)
-            return self._end([slot for slot in slots if slot.process is not None])
+                    self._check_slot(slot)
+                self.sleep(_POLL_S)
+            return self._stop_all([slot for slot in slots if slot.process is not None])
         finally:
             _kill(slots)
 
-    def _tend(self, slot: _Slot) -> None:
-        """Take note of a process that ended, and start one where it is time."""
+    def _check_slot(self, slot: _Slot) -> None:
+        """Handle a process that ended, and start one when it is time."""
         if slot.process is not None and (code := slot.process.poll()) is not None:
-            self._ended(slot, code)
+            self._on_exit(slot, code)
         if slot.process is None and not slot.is_done and self.clock() >= slot.start_at:
             slot.process = self.start()
             slot.started_at = self.clock()
-            log.info("worker process %d of %d started", slot.number, self.size, extra=_of(slot))
+            log.info(
+                "worker process %d of %d started", slot.number, self.size, extra=_log_fields(slot)
+            )
 
-    def _ended(self, slot: _Slot, code: int) -> None:
+    def _on_exit(self, slot: _Slot, code: int) -> None:
         if self.ends and code in {ExitCode.OK, ExitCode.CONFIGURATION}:
-            # What the set-up forbids one of them it forbids the next one as well.
+            # A wrong set-up would stop the next process as well.
             slot.process, slot.is_done = None, True
             self.has_failed = self.has_failed or code != ExitCode.OK
             return
         now = self.clock()
-        slot.failures = 1 if now - slot.started_at >= _PROVEN_S else slot.failures + 1
-        pause_s = _BACKOFF.pause_s(slot.failures)
+        slot.failures = 1 if now - slot.started_at >= _STABLE_AFTER_S else slot.failures + 1
+        delay_s = _RESTART.pause_s(slot.failures)
         log.error(
-            "worker process %d of %d ended (%s); the next one starts in %s",
+            "worker process %d of %d ended (%s); the next one starts in %g s",
             slot.number,
             self.size,
             _reason(code),
-            human_duration(pause_s),
-            extra=_of(slot),
+            delay_s,
+            extra=_log_fields(slot),
         )
         slot.process = None
-        slot.start_at = now + pause_s
+        slot.start_at = now + delay_s
 
-    def _end(self, slots: Sequence[_Slot]) -> bool:
-        """Stop everybody, and wait; return whether nobody had to be killed."""
+    def _stop_all(self, slots: Sequence[_Slot]) -> bool:
+        """Stop every process and wait; return whether none had to be killed."""
         for slot in slots:
             if slot.process is not None and slot.process.poll() is None:
                 slot.process.terminate()
@@ -161,7 +170,7 @@ class Supervisor:
             if self._stops > 1 or self.clock() > give_up_at:
                 log.warning("killed %d worker processes that did not end in time", len(running))
                 return False
-            self.pause(_LOOK_UP_S)
+            self.sleep(_POLL_S)
         return True
 
 
@@ -172,7 +181,7 @@ def _kill(slots: Sequence[_Slot]) -> None:
             slot.process.wait()
 
 
-def _of(slot: _Slot) -> dict[str, object]:
+def _log_fields(slot: _Slot) -> dict[str, object]:
     return {"pid": slot.process.pid if slot.process is not None else None}
 
 

@@ -1,4 +1,4 @@
-"""``suppress`` and ``unsuppress``: addresses that are not written to."""
+"""``suppress`` and ``unsuppress``: addresses that get no mail."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ AddressArgument = Annotated[str, typer.Argument(metavar="ADDRESS", help="The ema
 
 def suppress(
     address: AddressArgument,
-    reason: Annotated[str, typer.Option(help="Why, for whoever asks later.")] = "by hand",
+    reason: Annotated[str, typer.Option(help="Why; shown with the mail.")] = "by hand",
 ) -> None:
-    """Never write to ADDRESS again: what waits for it ends as suppressed."""
+    """Send nothing to ADDRESS any more: mail that waits for it ends as suppressed."""
     with open_outbox() as context, context.writing() as connection:
         context.outbox.suppress(connection, address, reason)
     echo(f"{address} is suppressed: {reason}")
 
 
 def unsuppress(address: AddressArgument) -> None:
-    """Write to ADDRESS again. `postroom retry` takes up what ended meanwhile."""
+    """Send to ADDRESS again. `postroom retry` sends what was suppressed meanwhile."""
     with open_outbox() as context, context.writing() as connection:
         was_suppressed = context.outbox.unsuppress(connection, address)
     if not was_suppressed:
         raise CommandError(f"{address} is not suppressed", ExitCode.NOT_FOUND)
-    echo(f"{address} is written to again")
+    echo(f"{address} is not suppressed any more")

@@ -1,4 +1,4 @@
-"""``worker``: the process that empties the outbox, or several of them."""
+"""``worker``: the process that delivers what is in the outbox, or several of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from postroom.storage.database_url import shown_url
 log = Log("postroom.worker")
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-#: A process that cuts what is on the wire after its grace still records the outcomes.
+#: Time for a process to record its outcomes after the grace period has ended.
 _BEYOND_GRACE_S = 15.0
 
 
@@ -31,74 +31,76 @@ def worker(
     until_empty: Annotated[
         bool, typer.Option("--until-empty", help="Stop when nothing waits, retries included.")
     ] = False,
-    processes: Annotated[int, typer.Option(min=1, max=256, help="Work in so many processes.")] = 1,
+    processes: Annotated[int, typer.Option(min=1, max=256, help="Number of processes.")] = 1,
     connections: Annotated[
-        int | None, typer.Option(min=1, help="Connections to each relay, of each process.")
+        int | None, typer.Option(min=1, help="Connections of each process to each relay.")
     ] = None,
     log_format: Annotated[LogFormat | None, typer.Option(help="How to log.")] = None,
-    log_level: Annotated[LogLevel | None, typer.Option(help="The least that is logged.")] = None,
+    log_level: Annotated[
+        LogLevel | None, typer.Option(help="The lowest level that is logged.")
+    ] = None,
 ) -> None:
     """Deliver what is due, until told to stop.
 
-    SIGTERM and Ctrl-C finish what is on the wire and return the rest to the outbox. As many
-    workers as you like may share one outbox.
+    SIGTERM and Ctrl-C finish the mail that is being sent and return the rest to the outbox. Any
+    number of workers may share one outbox.
     """
     if drain and until_empty:
-        raise typer.BadParameter("expected --drain or --until-empty, got: both")
+        raise typer.BadParameter("use either --drain or --until-empty, not both")
     with open_outbox(
         connections_per_relay=connections, log_format=log_format, log_level=log_level
-    ) as opened:
-        logs.configure(opened.settings.log_format, opened.settings.log_level)
+    ) as context:
+        logs.configure(context.settings.log_format, context.settings.log_level)
         if processes == 1:
-            _work(opened, drain=drain, until_empty=until_empty)
+            _run_worker(context, drain=drain, until_empty=until_empty)
         else:
             options = {"connections": connections, "log-format": log_format, "log-level": log_level}
             stops = [*["--drain"] * drain, *["--until-empty"] * until_empty]
             given = [f"--{name}={value}" for name, value in options.items() if value is not None]
-            _supervise(opened, processes, [*stops, *given])
+            _supervise(context, processes, [*stops, *given])
 
 
-def _work(opened: CommandContext, *, drain: bool, until_empty: bool) -> None:
-    at_work = opened.outbox.worker()
-    with _stopped_by_signals(at_work.stop):
-        where = shown_url(opened.engine.url)
+def _run_worker(context: CommandContext, *, drain: bool, until_empty: bool) -> None:
+    runner = context.outbox.worker()
+    with _stopped_by_signals(runner.stop):
+        where = shown_url(context.engine.url)
         log.info("worker started", extra={"version": __version__, "database": where})
         if drain:
-            at_work.drain()
+            runner.drain()
         else:
-            at_work.run(until_empty=until_empty)
+            runner.run(until_empty=until_empty)
         log.info("worker stopped")
 
 
-def _supervise(opened: CommandContext, processes: int, options: list[str]) -> None:
-    """Let ``processes`` of our own kind work, each with ``options``."""
-    opened.outbox.worker()  # what is missing is said here, once, and not by each of them
-    opened.outbox.close()
+def _supervise(context: CommandContext, processes: int, options: list[str]) -> None:
+    """Run ``processes`` children, each with ``options``."""
+    context.outbox.worker()  # reports a missing setting once, and not from each process
+    context.outbox.close()
     with child_launcher(["worker", *options]) as start:
         supervisor = Supervisor(
             start=start,
             size=processes,
             ends="--drain" in options or "--until-empty" in options,
-            shutdown_grace_s=opened.settings.shutdown_grace_s + _BEYOND_GRACE_S,
+            shutdown_grace_s=context.settings.shutdown_grace_s + _BEYOND_GRACE_S,
         )
         with _stopped_by_signals(supervisor.stop, times=2):
-            is_orderly = supervisor.run()
+            all_stopped = supervisor.run()
     if supervisor.has_failed:
         raise CommandError(
-            "the worker processes could not go on: what they said above has the reason",
+            "the worker processes could not continue; see their errors above",
             ExitCode.CONFIGURATION,
         )
-    if not is_orderly:
+    if not all_stopped:
         raise CommandError(
-            "stopped before every worker process had ended: what was on the wire is tried again "
-            "when the leases are over",
+            "stopped before every worker process had ended: mail that was being sent is tried "
+            "again when its lease expires",
             ExitCode.FAILED,
         )
 
 
 @contextmanager
 def _stopped_by_signals(stop: Callable[[], None], *, times: int = 1) -> Iterator[None]:
-    """Let the first signals call ``stop``, and what comes after ``times`` end us at once."""
+    """Call ``stop`` at the first ``times`` signals; after those, a signal ends us at once."""
     left = times
 
     def count(number: int, frame: FrameType | None) -> None:
@@ -108,11 +110,11 @@ def _stopped_by_signals(stop: Callable[[], None], *, times: int = 1) -> Iterator
             restore()
         stop()
 
-    before = {kind: signal.signal(kind, count) for kind in _STOP_SIGNALS}
+    before = {number: signal.signal(number, count) for number in _STOP_SIGNALS}
 
     def restore() -> None:
-        for kind, former in before.items():
-            signal.signal(kind, former)
+        for number, former in before.items():
+            signal.signal(number, former)
 
     try:
         yield

@@ -259,7 +259,7 @@ class Coordinator(threading.Thread):
             limits=self._limits(),
             lease_s=self._config.lease_s,
             lease_token=self._new_lease_token(),
-            takes_strays=has_heartbeat,
+            takes_invalid_rows=has_heartbeat,
         )
         work.heartbeat_at = self._clock.utc_now() if has_heartbeat else None
         work.wants_is_empty = self._until is StopWhen.EMPTY

@@ -19,8 +19,8 @@ from postroom.storage import attachments, message_store, workers
 from postroom.storage.data_errors import is_data_error, piecewise, reason_of
 from postroom.storage.engine import begin_write, writable_connection
 from postroom.storage.message_store import StoredMessage
+from postroom.storage.queue import queue_for
 from postroom.storage.queue.records import Claim, ClaimRequest, OutcomeRecord, QueueStore
-from postroom.storage.queue.store import queue_for
 from postroom.storage.tables import Tables
 from postroom.storage.workers import WorkerIdentity
 
@@ -243,7 +243,7 @@ class DeliveryStore:
         reasons: dict[int, str] = {}
 
         def unreadable(message_id: int, error: Exception) -> None:
-            reasons[message_id] = message_store.complaint(
+            reasons[message_id] = message_store.explain_load_error(
                 connection, self._tables, message_id, error
             )
             log.error(

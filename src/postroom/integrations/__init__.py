@@ -1,1 +1,1 @@
-"""Postroom in the frameworks that applications are made with; each an extra of its own."""
+"""Frameworks: one package each, which adapts `postroom.Outbox` to its settings and sessions."""

@@ -15,10 +15,11 @@ from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import chain, islice
+from itertools import chain
 from operator import itemgetter
 from typing import Any, BinaryIO
 
+from postroom.batching import batched
 from postroom.errors import AttachmentError, named
 from postroom.message.content_source import ReadOnce
 from postroom.text import shorten_repr
@@ -214,7 +215,7 @@ def write_csv(
         file.write(BOM_UTF8)
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, delimiter=style.delimiter, lineterminator="\r\n")
-    while some := list(islice(rows, _ROWS_A_WRITE)):
+    for some in batched(rows, _ROWS_A_WRITE):
         try:
             writer.writerows(map(_escaped, some) if style.escape_formulas else some)
         except Exception as error:  # of a cell's own making, in its __str__

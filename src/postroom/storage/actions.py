@@ -1,25 +1,31 @@
-"""What a person or the application decides about mail: cancel, requeue, resolve, suppress.
+"""Actions on stored mail: cancel, retry, resolve, suppress and unsuppress.
 
-Every function works in the caller's transaction and commits nothing. Workers go on meanwhile:
-each change is made on condition that no worker holds the recipient, and none waits for a worker
-that does. Rows of the queue are locked before recipients, and recipients by ascending id, as a
-worker locks them that records an outcome long after its lease: so neither waits in a circle.
+Every function works in the caller's transaction and commits nothing. Workers keep running: each
+change is conditional on no worker holding the recipient, and none waits for a worker that does.
+Rows of the queue are locked before recipients, and recipients by ascending id. A worker that
+records an outcome long after its lease expired locks in the same order, so the two cannot deadlock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
 from typing import Any
 
 from sqlalchemy import ColumnElement, Dialect, and_, case, delete, literal, or_, select, update
 
+from postroom.batching import batched
 from postroom.message.address import Address
 from postroom.message.validation import one_line_texts, parse_address, parse_addresses
 from postroom.states import Lane, OnDoubt, RecipientState
-from postroom.storage.engine import SessionOrConnection, clock_sql, dialect_of, now_sql
+from postroom.storage.engine import (
+    MAX_BOUND_VALUES,
+    SessionOrConnection,
+    clock_sql,
+    dialect_of,
+    now_sql,
+)
 from postroom.storage.queries.messages import unknown
 from postroom.storage.queue.conditions import is_busy, is_due, is_queued, is_unclaimed
 from postroom.storage.row_decoding import UnreadableDate, date_of, member_of, stored, text_of
@@ -27,127 +33,27 @@ from postroom.storage.sessions import connection_of
 from postroom.storage.tables import Tables
 from postroom.storage.upsert import Upsert, upsert
 
-#: Bound values in one statement; SQLite and asyncpg stop at about 32,000.
-_IDS_A_STATEMENT = 10_000
-
-
-def unclaimed_of(
-    tables: Tables, recipients: ColumnElement[bool], dialect: Dialect
-) -> ColumnElement[bool]:
-    """Return the condition on a row of the queue: one of ``recipients``, and free."""
-    queue, recipient = tables.queue.c, tables.recipient.c
-    of_these = select(recipient.id).where(recipient.id == queue.recipient_id, recipients)
-    return and_(of_these.exists(), is_unclaimed(tables, dialect))
-
-
-def remove_waiting(
-    executor: SessionOrConnection, tables: Tables, condition: ColumnElement[bool]
-) -> Sequence[int]:
-    """Delete rows of the queue, but for those that are being claimed; return whose they were.
-
-    They are locked first and then deleted by id: what the planner believes about the queue is
-    too often out of date for it to join anything well.
-    """
-    queue = tables.queue.c
-    unlocked = select(queue.recipient_id).where(condition).order_by(queue.recipient_id)
-    ids = executor.execute(unlocked.with_for_update(skip_locked=True)).scalars().all()
-    for some in chunked(ids):
-        executor.execute(delete(tables.queue).where(queue.recipient_id.in_(some)))
-    return ids
-
-
-def hold(executor: SessionOrConnection, tables: Tables, recipients: Collection[int]) -> list[int]:
-    """Keep workers off recipients until the transaction ends; return those that are free.
-
-    Those are in no queue, or no worker holds them. One whose outcome is being written at this
-    moment is not waited for: its worker may be waiting for what this transaction holds.
-    """
-    queue = tables.queue.c
-    free: list[int] = []
-    for ids in chunked(sorted(recipients)):
-        of_these = select(queue.recipient_id).where(queue.recipient_id.in_(ids))
-        queued = set(executor.execute(of_these).scalars())
-        unheld = of_these.where(is_unclaimed(tables, dialect_of(executor)))
-        unheld = unheld.order_by(queue.recipient_id).with_for_update(skip_locked=True)
-        held = set(executor.execute(unheld).scalars())
-        free += [one for one in ids if one in held or one not in queued]
-    return free
-
-
-def make_due(
-    executor: SessionOrConnection, tables: Tables, message: Any, recipients: Collection[int]
-) -> list[int]:
-    """Make recipients due, whether or not they are in the queue; return those that were not.
-
-    ``message`` has ``lane`` and ``scheduled_at`` as
-    `postroom.storage.row_decoding.stored` fetches them.
-
-    Left alone is one that a worker has claimed meanwhile, and one that is due already.
-    """
-    clock = clock_sql(dialect_of(executor))
-    scheduled_at = literal(_seconds(date_of(message.scheduled_at)))
-    due_at = case((scheduled_at > clock, scheduled_at), else_=clock)
-    asked = member_of(Lane, message.lane)
-    lane = literal((asked if asked in list(Lane) else Lane.NORMAL).rank)
-    columns = ["recipient_id", "message_id", "lane", "due_at"]
-    changed: list[int] = []
-    for ids in chunked(sorted(recipients)):
-        recipient = tables.recipient.c
-        rows = select(recipient.id, recipient.message_id, lane, due_at).where(recipient.id.in_(ids))
-        insertion = upsert(executor, tables.queue).from_select(columns, rows.order_by(recipient.id))
-        queued = executor.execute(_or_bring_forward(insertion, tables, executor))
-        changed.extend(queued.scalars())
-    return changed
-
-
-def _seconds(scheduled_at: datetime | None) -> float:
-    """Return when it is due at the earliest; what is no date does not hold it up."""
-    if scheduled_at is None or isinstance(scheduled_at, UnreadableDate):
-        return 0.0
-    return scheduled_at.timestamp()
-
-
-def _or_bring_forward(insertion: Upsert, tables: Tables, executor: SessionOrConnection) -> Any:
-    queued, asked = tables.queue.c, insertion.excluded
-    anew = {
-        "lease_token": None,
-        "claim_count": 0,
-        "try_count": 0,
-        "due_at": asked.due_at,
-        "lane": asked.lane,
-    }
-    is_later = or_(queued.due_at > asked.due_at, queued.lane != asked.lane)
-    return insertion.on_conflict_do_update(
-        index_elements=["recipient_id"],
-        set_=anew,
-        where=and_(is_unclaimed(tables, dialect_of(executor)), is_later),
-    ).returning(tables.queue.c.recipient_id)
-
-
-def chunked(ids: Iterable[int]) -> Iterator[tuple[int, ...]]:
-    """Yield ``ids`` as many at a time as one statement takes."""
-    left = iter(ids)
-    while portion := tuple(islice(left, _IDS_A_STATEMENT)):
-        yield portion
-
-
 _S = RecipientState
 
-#: What may still be stopped: it waits for a worker.
-_OPEN = (_S.QUEUED, _S.DEFERRED, _S.IN_DOUBT)
+#: States that `cancel` can end: the mail waits for a worker.
+_CANCELLABLE = (_S.QUEUED, _S.DEFERRED, _S.IN_DOUBT)
 
-#: What is sent again only because somebody asks for it.
-_OVER = (_S.REJECTED, _S.EXPIRED, _S.CANCELLED, _S.SUPPRESSED, _S.IN_DOUBT)
+#: States from which mail is sent again only if somebody asks for it.
+_RETRYABLE = (_S.REJECTED, _S.EXPIRED, _S.CANCELLED, _S.SUPPRESSED, _S.IN_DOUBT)
 
-#: What is sent by itself, and sooner where somebody asks for it.
+#: States from which mail is sent without being asked for, but later.
 _WAITING = (_S.QUEUED, _S.DEFERRED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelResult:
-    """Who gets no mail now, and for whom it was too late: sent, on the wire, or in doubt and held.
+    """What `cancel` achieved.
 
-    Recipients that had ended otherwise before (rejected, say) are in neither.
+    Recipients that had ended another way before, such as rejected ones, are in neither.
+
+    Attributes:
+        cancelled: Addresses that will get no mail because of this call.
+        too_late: Addresses that were accepted, are being sent, or are in doubt and held.
     """
 
     cancelled: tuple[str, ...]
@@ -155,23 +61,29 @@ class CancelResult:
 
 
 def cancel(executor: SessionOrConnection, tables: Tables, message_id: int) -> CancelResult:
-    """Stop message ``message_id`` for everyone whose mail no worker holds.
+    """Cancel message ``message_id`` for every recipient that no worker holds.
 
-    With ``on_doubt="hold"`` also for those whose worker has not committed its intent to send.
-    A worker that lost its lease long ago may still be sending: then ``accepted`` wins.
+    With ``on_doubt="hold"``, a held recipient is cancelled too while its worker has not committed
+    its intent to send. A worker whose lease expired long ago may still be sending: then
+    ``accepted`` wins.
+
+    Args:
+        executor: Session or connection, in the caller's transaction.
+        tables: The outbox's tables.
+        message_id: The message.
 
     Raises:
-        UnknownMessage: there is none.
+        UnknownMessage: there is no such message.
     """
-    message = _held_message(executor, tables, message_id)
+    message = _lock_message(executor, tables, message_id)
     may_go = is_unclaimed(tables, dialect_of(executor))
     if text_of(message.on_doubt) == OnDoubt.HOLD:
         may_go = tables.queue.c.send_intent.is_(False)
     waiting = and_(tables.queue.c.message_id == message_id, may_go)
     cancelled: dict[int, str] = {}
-    for ids in chunked(remove_waiting(executor, tables, waiting)):
-        stopped = and_(tables.recipient.c.id.in_(ids), _in_state(tables, _OPEN))
-        cancelled |= _restate(executor, tables, stopped, _S.CANCELLED)
+    for ids in batched(remove_waiting(executor, tables, waiting), MAX_BOUND_VALUES):
+        stopped = and_(tables.recipient.c.id.in_(ids), _in_state(tables, _CANCELLABLE))
+        cancelled |= _set_state(executor, tables, stopped, _S.CANCELLED)
     return CancelResult(
         cancelled=_in_order(cancelled), too_late=_too_late(executor, tables, message_id)
     )
@@ -183,33 +95,42 @@ def retry(
     message_id: int,
     addresses: Iterable[str | Address] | None = None,
 ) -> tuple[str, ...]:
-    """Let message ``message_id`` be sent again, to ``addresses`` alone where they are given.
+    """Send message ``message_id`` again to recipients that failed, or send it sooner.
 
-    Recipients that were rejected, cancelled, suppressed or in doubt, or whose mail expired, are
-    queued with their retry schedule begun anew; those that wait for a later try are due now (or
-    at ``scheduled_at``). Those that a relay accepted, and those a worker holds, are left alone.
-    What has not changed comes to the same end: an address that is still suppressed, a message
-    that has expired. Returns the addresses of those who are due because of it.
+    Recipients that are rejected, expired, cancelled, suppressed or in doubt are queued again, with
+    a new retry schedule. Deferred recipients become due now (or at ``scheduled_at``). Accepted
+    recipients, and those a worker holds, are left alone. The original cause still applies: a
+    suppressed address is suppressed again, and an expired message expires again.
+
+    Args:
+        executor: Session or connection, in the caller's transaction.
+        tables: The outbox's tables.
+        message_id: The message.
+        addresses: Only these recipients; None means all.
+
+    Returns the addresses that are due because of this call.
 
     Raises:
-        UnknownMessage: there is none.
-        InvalidAddress: one error that names every address that is wrong.
+        UnknownMessage: there is no such message.
+        InvalidAddress: one error that names every wrong address.
     """
-    message = _held_message(executor, tables, message_id)
+    message = _lock_message(executor, tables, message_id)
     dialect = dialect_of(executor)
     recipient = tables.recipient.c
     waits = and_(_in_state(tables, _WAITING), ~is_due(tables, dialect))
-    wanted = and_(_named(tables, message_id, addresses), or_(_in_state(tables, _OVER), waits))
-    over: dict[int, str] = {}
-    later: dict[int, str] = {}
-    for ids in chunked(_held(executor, tables, wanted)):
-        stopped = and_(recipient.id.in_(ids), _in_state(tables, _OVER))
-        over |= _restate(executor, tables, stopped, _S.QUEUED)
+    wanted = and_(
+        _recipients_of(tables, message_id, addresses), or_(_in_state(tables, _RETRYABLE), waits)
+    )
+    failed: dict[int, str] = {}
+    deferred: dict[int, str] = {}
+    for ids in batched(_hold_unclaimed(executor, tables, wanted), MAX_BOUND_VALUES):
+        stopped = and_(recipient.id.in_(ids), _in_state(tables, _RETRYABLE))
+        failed |= _set_state(executor, tables, stopped, _S.QUEUED)
         waiting = select(recipient.id, stored(recipient.address, dialect))
         waiting = waiting.where(recipient.id.in_(ids), waits)
-        later |= {row.id: text_of(row.address) for row in executor.execute(waiting)}
-    changed = make_due(executor, tables, message, later)
-    return _in_order(over | {id: later[id] for id in changed})
+        deferred |= {row.id: text_of(row.address) for row in executor.execute(waiting)}
+    changed = make_due(executor, tables, message, deferred)
+    return _in_order(failed | {id: deferred[id] for id in changed})
 
 
 def resolve(
@@ -220,18 +141,26 @@ def resolve(
     sent: bool,
     addresses: Iterable[str | Address] | None = None,
 ) -> tuple[str, ...]:
-    """Decide for the recipients in doubt of message ``message_id``, or those of ``addresses``.
+    """Settle the recipients of message ``message_id`` that are in doubt.
 
-    ``sent`` means that the relay has the mail: they are ``accepted``. Otherwise they are queued
-    and due at once. One that a worker is sending again already is left alone. Returns the
-    addresses that were decided for.
+    A recipient that a worker is sending to again is left alone.
+
+    Args:
+        executor: Session or connection, in the caller's transaction.
+        tables: The outbox's tables.
+        message_id: The message.
+        sent: True if the relay has the mail: the recipients become ``accepted``. False queues them
+            again, due at once.
+        addresses: Only these recipients; None means all.
+
+    Returns the addresses that were resolved.
 
     Raises:
-        UnknownMessage: there is none.
-        InvalidAddress: one error that names every address that is wrong.
+        UnknownMessage: there is no such message.
+        InvalidAddress: one error that names every wrong address.
     """
-    message = _held_message(executor, tables, message_id)
-    wanted = and_(_named(tables, message_id, addresses), _in_state(tables, (_S.IN_DOUBT,)))
+    message = _lock_message(executor, tables, message_id)
+    wanted = and_(_recipients_of(tables, message_id, addresses), _in_state(tables, (_S.IN_DOUBT,)))
     if sent:
         remove_waiting(executor, tables, unclaimed_of(tables, wanted, dialect_of(executor)))
         resolved = {
@@ -241,25 +170,31 @@ def resolve(
             "reply": "resolved as sent",
         }
         wanted = and_(wanted, ~is_queued(tables))
-        return _in_order(_restate(executor, tables, wanted, _S.ACCEPTED, **resolved))
-    again: dict[int, str] = {}
-    for ids in chunked(_held(executor, tables, wanted)):
+        return _in_order(_set_state(executor, tables, wanted, _S.ACCEPTED, **resolved))
+    requeued: dict[int, str] = {}
+    for ids in batched(_hold_unclaimed(executor, tables, wanted), MAX_BOUND_VALUES):
         undecided = and_(tables.recipient.c.id.in_(ids), wanted)
-        again |= _restate(executor, tables, undecided, _S.QUEUED)
-    make_due(executor, tables, message, again)
-    return _in_order(again)
+        requeued |= _set_state(executor, tables, undecided, _S.QUEUED)
+    make_due(executor, tables, message, requeued)
+    return _in_order(requeued)
 
 
 def suppress(
     executor: SessionOrConnection, tables: Tables, address: str | Address, reason: str
 ) -> None:
-    """Write to ``address`` no more, for ``reason``; what waits for it ends as ``suppressed``.
+    """Send nothing to ``address`` any more; mail that waits for it ends as ``suppressed``.
 
     Every spelling of the address counts. A second reason replaces the first.
 
+    Args:
+        executor: Session or connection, in the caller's transaction.
+        tables: The outbox's tables.
+        address: The address, with or without a name.
+        reason: Why, as one line of text.
+
     Raises:
-        InvalidAddress: the address is none.
-        MessageError: the reason is empty, or holds control characters.
+        InvalidAddress: ``address`` is not an address.
+        MessageError: ``reason`` is empty or has control characters.
     """
     (text,) = one_line_texts((reason,), "the reason")
     dialect = dialect_of(executor)
@@ -277,12 +212,17 @@ def suppress(
 
 
 def unsuppress(executor: SessionOrConnection, tables: Tables, address: str | Address) -> bool:
-    """Write to ``address`` again; return whether it was suppressed.
+    """Allow mail to ``address`` again; return whether it was suppressed.
 
-    Mail that ended as ``suppressed`` meanwhile stays as it is: see `requeue`.
+    Mail that ended as ``suppressed`` stays that way: see `retry`.
+
+    Args:
+        executor: Session or connection, in the caller's transaction.
+        tables: The outbox's tables.
+        address: The address, with or without a name.
 
     Raises:
-        InvalidAddress: the address is none.
+        InvalidAddress: ``address`` is not an address.
     """
     suppression = tables.suppression
     key = parse_address(address).dedup_key
@@ -291,15 +231,16 @@ def unsuppress(executor: SessionOrConnection, tables: Tables, address: str | Add
     return found.first() is not None
 
 
-def _held_message(executor: SessionOrConnection, tables: Tables, message_id: int) -> Any:
-    """Return what decisions need of a message, which `prune` then leaves until we commit."""
+def _lock_message(executor: SessionOrConnection, tables: Tables, message_id: int) -> Any:
+    """Return what actions need of a message, and lock it against `prune` until we commit."""
     connection_of(executor)
     message = tables.message
     dialect = dialect_of(executor)
     columns = (message.c.id, message.c.lane, message.c.on_doubt, message.c.scheduled_at)
     wanted = [stored(column, dialect) for column in columns]
     if dialect.name == "sqlite":
-        # Nothing changes, but the write lock is ours: a transaction that has read cannot wait.
+        # An UPDATE that changes nothing, to take the write lock first: a transaction that has
+        # already read cannot wait for it.
         held = executor.execute(
             update(message)
             .where(message.c.id == message_id)
@@ -315,14 +256,16 @@ def _held_message(executor: SessionOrConnection, tables: Tables, message_id: int
     return row
 
 
-def _held(executor: SessionOrConnection, tables: Tables, wanted: ColumnElement[bool]) -> list[int]:
-    """Return the recipients of ``wanted`` that no worker holds, nor will until we commit."""
+def _hold_unclaimed(
+    executor: SessionOrConnection, tables: Tables, wanted: ColumnElement[bool]
+) -> list[int]:
+    """Return the ``wanted`` recipients that no worker holds, nor can claim until we commit."""
     recipient = tables.recipient.c
     free = select(recipient.id).where(wanted, ~is_busy(tables, dialect_of(executor)))
     return hold(executor, tables, executor.execute(free).scalars().all())
 
 
-def _named(
+def _recipients_of(
     tables: Tables, message_id: int, addresses: Iterable[str | Address] | None
 ) -> ColumnElement[bool]:
     recipient = tables.recipient.c
@@ -336,7 +279,7 @@ def _in_state(tables: Tables, states: Iterable[RecipientState]) -> ColumnElement
     return tables.recipient.c.state.in_([state.value for state in states])
 
 
-def _restate(
+def _set_state(
     executor: SessionOrConnection,
     tables: Tables,
     condition: ColumnElement[bool],
@@ -368,3 +311,111 @@ def _too_late(executor: SessionOrConnection, tables: Tables, message_id: int) ->
 
 def _in_order(addresses_by_id: dict[int, str]) -> tuple[str, ...]:
     return tuple(address for _, address in sorted(addresses_by_id.items()))
+
+
+def unclaimed_of(
+    tables: Tables, recipients: ColumnElement[bool], dialect: Dialect
+) -> ColumnElement[bool]:
+    """Return a condition on rows of the queue: one of ``recipients``, and unclaimed."""
+    queue, recipient = tables.queue.c, tables.recipient.c
+    matching = select(recipient.id).where(recipient.id == queue.recipient_id, recipients)
+    return and_(matching.exists(), is_unclaimed(tables, dialect))
+
+
+def remove_waiting(
+    executor: SessionOrConnection, tables: Tables, condition: ColumnElement[bool]
+) -> Sequence[int]:
+    """Delete the rows of the queue that match, except rows being claimed now; return recipient ids.
+
+    The rows are locked first and then deleted by id: the planner's statistics about the queue are
+    too often out of date for a good join.
+
+    Args:
+        executor: Session or connection, in the caller's transaction.
+        tables: The outbox's tables.
+        condition: A condition on rows of the queue.
+    """
+    queue = tables.queue.c
+    unlocked = select(queue.recipient_id).where(condition).order_by(queue.recipient_id)
+    ids = executor.execute(unlocked.with_for_update(skip_locked=True)).scalars().all()
+    for batch in batched(ids, MAX_BOUND_VALUES):
+        executor.execute(delete(tables.queue).where(queue.recipient_id.in_(batch)))
+    return ids
+
+
+def hold(executor: SessionOrConnection, tables: Tables, recipients: Collection[int]) -> list[int]:
+    """Keep workers off recipients until the transaction ends; return the unclaimed ones.
+
+    An unclaimed recipient is in no queue, or no worker holds it. A recipient whose outcome is being
+    written right now is skipped, not waited for: its worker may wait for a lock of this
+    transaction.
+
+    Args:
+        executor: Session or connection, in the caller's transaction.
+        tables: The outbox's tables.
+        recipients: Ids of recipients.
+    """
+    queue = tables.queue.c
+    unclaimed: list[int] = []
+    for ids in batched(sorted(recipients), MAX_BOUND_VALUES):
+        rows = select(queue.recipient_id).where(queue.recipient_id.in_(ids))
+        queued = set(executor.execute(rows).scalars())
+        free = rows.where(is_unclaimed(tables, dialect_of(executor)))
+        free = free.order_by(queue.recipient_id).with_for_update(skip_locked=True)
+        locked = set(executor.execute(free).scalars())
+        unclaimed += [one for one in ids if one in locked or one not in queued]
+    return unclaimed
+
+
+def make_due(
+    executor: SessionOrConnection, tables: Tables, message: Any, recipients: Collection[int]
+) -> list[int]:
+    """Make recipients due, queued or not; return the ids of those whose row changed.
+
+    A recipient that a worker has claimed by now is left alone, and so is one that is due already.
+
+    Args:
+        executor: Session or connection, in the caller's transaction.
+        tables: The outbox's tables.
+        message: A row with ``lane`` and ``scheduled_at`` as `postroom.storage.row_decoding.stored`
+            fetches them.
+        recipients: Ids of recipients of that message.
+    """
+    clock = clock_sql(dialect_of(executor))
+    scheduled_at = literal(_seconds(date_of(message.scheduled_at)))
+    due_at = case((scheduled_at > clock, scheduled_at), else_=clock)
+    known_lane = member_of(Lane, message.lane)
+    lane = literal((known_lane if known_lane in list(Lane) else Lane.NORMAL).rank)
+    columns = ["recipient_id", "message_id", "lane", "due_at"]
+    changed: list[int] = []
+    for ids in batched(sorted(recipients), MAX_BOUND_VALUES):
+        recipient = tables.recipient.c
+        rows = select(recipient.id, recipient.message_id, lane, due_at).where(recipient.id.in_(ids))
+        insertion = upsert(executor, tables.queue).from_select(columns, rows.order_by(recipient.id))
+        queued = executor.execute(_or_bring_forward(insertion, tables, executor))
+        changed.extend(queued.scalars())
+    return changed
+
+
+def _seconds(scheduled_at: datetime | None) -> float:
+    """Return the earliest due time; an unreadable date does not delay the mail."""
+    if scheduled_at is None or isinstance(scheduled_at, UnreadableDate):
+        return 0.0
+    return scheduled_at.timestamp()
+
+
+def _or_bring_forward(insertion: Upsert, tables: Tables, executor: SessionOrConnection) -> Any:
+    queued, wanted = tables.queue.c, insertion.excluded
+    values = {
+        "lease_token": None,
+        "claim_count": 0,
+        "try_count": 0,
+        "due_at": wanted.due_at,
+        "lane": wanted.lane,
+    }
+    is_later = or_(queued.due_at > wanted.due_at, queued.lane != wanted.lane)
+    return insertion.on_conflict_do_update(
+        index_elements=["recipient_id"],
+        set_=values,
+        where=and_(is_unclaimed(tables, dialect_of(executor)), is_later),
+    ).returning(tables.queue.c.recipient_id)

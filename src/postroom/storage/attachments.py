@@ -1,7 +1,7 @@
-"""Attachments read once, into temporary files, before anything is stored.
+"""Attachments: read once into temporary files, stored as blobs by their hash, read back by workers.
 
-Reading decides what travels: the bytes, their hash, their media type. A file that changes
-meanwhile, or is too large, is refused here, while there is nothing to undo.
+An attachment is read before anything is written to the database. A file that is missing, too large,
+or changes while it is read is refused while there is nothing to undo.
 """
 
 from __future__ import annotations
@@ -36,13 +36,21 @@ from postroom.message.message import StoredAttachment
 from postroom.storage.tables import CHUNK_BYTES, Tables
 from postroom.storage.upsert import upsert
 
-#: What is no larger than this never touches the disk.
+#: Attachments up to this size stay in memory and never touch the disk.
 IN_MEMORY_BYTES = 1024 * 1024
+
+#: Chunks in one statement, when writing and when reading: a megabyte at a time.
+_CHUNKS_A_STATEMENT = 4
 
 
 @dataclass(frozen=True, slots=True)
 class SpooledAttachment:
-    """An attachment that has been read. Its file lasts as long as the `spooled` block."""
+    """An attachment in a temporary file, which lasts as long as the `spool` block.
+
+    Attributes:
+        part: Name, media type, size, and a way to read the bytes.
+        sha256: Hash of the bytes, in hex.
+    """
 
     part: StoredAttachment
     sha256: str
@@ -52,11 +60,15 @@ class SpooledAttachment:
 def spool(
     attachments: Sequence[Attachment], max_bytes: int
 ) -> Iterator[tuple[SpooledAttachment, ...]]:
-    """Read ``attachments`` one after the other; together, encoded, they fit into ``max_bytes``.
+    """Read ``attachments`` one after the other.
+
+    Args:
+        attachments: What to read.
+        max_bytes: The most that all of them may take together, encoded in base64.
 
     Raises:
         AttachmentError: one is missing, unreadable, or changed while it was read.
-        MessageTooLarge: they do not fit.
+        MessageTooLarge: they are larger than ``max_bytes``.
     """
     with ExitStack() as files:
         read: list[SpooledAttachment] = []
@@ -69,18 +81,18 @@ def spool(
 
 
 def encoded_size_bytes(size_bytes: int) -> int:
-    """Return what ``size_bytes`` come to in base64, in lines of 76 characters and CRLF."""
+    """Return the size of ``size_bytes`` in base64, in lines of 76 characters and CRLF."""
     characters = -(-size_bytes // 3) * 4
     return characters + 2 * -(-characters // 76)
 
 
 def _unencoded_bytes(room: int) -> int:
-    """Return how much of an attachment fits into ``room`` when encoded."""
+    """Return how many unencoded bytes fit into ``room`` when encoded."""
     return max(room, 0) * 76 // 78 * 3 // 4
 
 
 class _Spool(SpooledTemporaryFile[bytes]):
-    """A temporary file that takes so much and no more."""
+    """A temporary file with a size limit."""
 
     def __init__(self, filename: str, room: int, max_bytes: int) -> None:
         super().__init__(max_size=IN_MEMORY_BYTES, prefix="postroom-")
@@ -91,8 +103,8 @@ class _Spool(SpooledTemporaryFile[bytes]):
     def write(self, s: Any) -> int:
         if self.tell() + len(s) > self._room:
             raise MessageTooLarge(
-                f"expected the message to be at most {self._max_bytes:,} bytes when encoded "
-                f"(max_message_bytes), got: more, with attachment {self._filename!r}"
+                f"with attachment {self._filename!r} the message is larger than "
+                f"{self._max_bytes:,} bytes when encoded (max_message_bytes)"
             )
         return super().write(s)
 
@@ -136,25 +148,25 @@ def _fill(spool: _Spool, attachment: Attachment) -> None:
         case ChunkSource(chunks):
             _copy_chunks(chunks.take(), spool, attachment.filename)
         case WriterSource(write):
-            write(spool)  # type: ignore[arg-type] # a BinaryIO in all but the stubs' name
+            write(spool)  # type: ignore[arg-type] # a BinaryIO, though its stubs do not say so
 
 
 def _copy_path(path: Path, spool: _Spool) -> None:
     try:
-        # Looked at before it is opened: opening a FIFO would wait for its writer.
+        # Checked before it is opened: opening a FIFO would wait for its writer.
         if not stat.S_ISREG(path.stat().st_mode):
-            what = "a directory" if path.is_dir() else "something that is no file"
-            raise AttachmentError(f"expected attachment {str(path)!r} to be a file, got: {what}")
+            what = "a directory" if path.is_dir() else "a device, a pipe or a socket"
+            raise AttachmentError(f"attachment {str(path)!r} must be a file, not {what}")
         with path.open("rb", buffering=0) as file:
             _copy_file(file, spool, str(path))
     except OSError as error:
         raise _unreadable(str(path), error) from error
     except ValueError as error:  # a NUL in the path
-        raise AttachmentError(f"expected attachment {str(path)!r} to be a path: {error}") from error
+        raise AttachmentError(f"attachment {str(path)!r} is not a valid path: {error}") from error
 
 
 def _copy_file(file: BinaryIO | io.FileIO, spool: _Spool, name: str) -> None:
-    """Copy what is left to read; a file on disk must stay as it is meanwhile."""
+    """Copy what is left to read; a file on disk must not change during that."""
     before = _state_on_disk(file)
     try:
         copied = _copy_chunks(_pieces(file, name), spool, name)
@@ -162,18 +174,17 @@ def _copy_file(file: BinaryIO | io.FileIO, spool: _Spool, name: str) -> None:
         raise _unreadable(name, error) from error
     if before is not None and _state_on_disk(file) != (*before[:2], before[2] + copied):
         raise AttachmentError(
-            f"expected attachment {name!r} to stay as it is while it is read, got: a file that "
-            "changed; enqueue again when it is complete"
+            f"attachment {name!r} changed while it was read; enqueue again when it is complete"
         )
 
 
 def _pieces(file: BinaryIO | io.FileIO, name: str) -> Iterator[Any]:
     while piece := file.read(CHUNK_BYTES):
         if isawaitable(piece):
-            getattr(piece, "close", bool)()  # or Python warns that nobody awaited it
+            getattr(piece, "close", bool)()  # or Python warns that it was never awaited
             raise AttachmentError(
-                f"expected attachment {name!r} to be read at once, got: an asynchronous file; "
-                "pass the plain one inside (UploadFile.file), or its bytes"
+                f"attachment {name!r} must not be an asynchronous file; "
+                "pass the plain file inside it (UploadFile.file), or its bytes"
             )
         yield piece
 
@@ -183,7 +194,7 @@ def _copy_chunks(chunks: Iterable[Any], spool: _Spool, name: str) -> int:
     for chunk in chunks:
         if not isinstance(chunk, bytes | bytearray | memoryview):
             raise AttachmentError(
-                f"expected attachment {name!r} to yield bytes, got: {type(chunk).__name__}; "
+                f"attachment {name!r} must yield bytes, not {type(chunk).__name__}; "
                 "open the file in binary mode, or encode the text"
             )
         spool.write(chunk)
@@ -192,9 +203,9 @@ def _copy_chunks(chunks: Iterable[Any], spool: _Spool, name: str) -> int:
 
 
 def _state_on_disk(file: Any) -> tuple[int, int, int] | None:
-    """Return size, time of change, and place to read from; None for what is no plain file.
+    """Return size, modification time and read position; None if ``file`` is not a plain file.
 
-    A compressed file is not: it has a descriptor, whose size says nothing about what it yields.
+    A compressed file is not one: it has a descriptor, whose size says nothing about what it yields.
     """
     inner = getattr(file, "file", file)  # tempfile's wrapper
     raw = getattr(inner, "raw", inner)
@@ -208,22 +219,24 @@ def _state_on_disk(file: Any) -> tuple[int, int, int] | None:
 
 def _unreadable(name: str, error: OSError) -> AttachmentError:
     reason = error.strerror or str(error)
-    return AttachmentError(f"expected attachment {name!r} to be a readable file, got: {reason}")
-
-
-#: Chunks in one statement, both ways: a megabyte at a time.
-_CHUNKS_A_STATEMENT = 4
+    return AttachmentError(f"attachment {name!r} cannot be read: {reason}")
 
 
 def store_blobs(
     connection: Connection, tables: Tables, files: Sequence[SpooledAttachment], at: datetime
 ) -> None:
-    """Store the bytes of ``files`` that are not there yet, in the caller's transaction.
+    """Store the blobs of ``files`` that the database does not have yet.
 
-    Where another transaction is storing the same bytes, this waits for its end. (Two that store
-    the same two new files in two enqueues each, the other way round, wait for each other: the
-    database ends one of them with a deadlock error, to be tried again.) What is there already is
-    held against `prune` until the caller's transaction ends.
+    If another transaction is storing the same bytes, this waits for it to end. (Two transactions
+    that store the same two new files in opposite order, in two enqueues each, wait for each other:
+    the database ends one of them with a deadlock error, and it can be retried.) Existing blobs are
+    locked against `prune` until the caller's transaction ends.
+
+    Args:
+        connection: A connection in the caller's transaction.
+        tables: The outbox's tables.
+        files: What `spool` has read.
+        at: The time to note as ``created_at``.
     """
     left = {file.sha256: file for file in files}
     while left:
@@ -231,15 +244,15 @@ def store_blobs(
         for sha256 in fresh:
             _store_chunks(connection, tables, left[sha256])
         kept = _lock_existing(connection, tables, left.keys() - fresh)
-        # Whatever was neither new nor held has been pruned in between: store it again.
+        # What was neither inserted nor locked has been pruned in between: store it again.
         left = {name: file for name, file in left.items() if name not in fresh | kept}
 
 
 def _insert_names(
     connection: Connection, tables: Tables, files: dict[str, SpooledAttachment], at: datetime
 ) -> set[str]:
-    """Insert the rows of blobs that are new; return their names."""
-    # In one order everywhere, so that two transactions do not wait for each other.
+    """Insert the rows of new blobs; return their hashes."""
+    # Sorted, so that two transactions do not wait for each other.
     rows = [
         {"sha256": name, "size_bytes": files[name].part.size_bytes, "created_at": at}
         for name in sorted(files)
@@ -249,9 +262,9 @@ def _insert_names(
 
 
 def _lock_existing(connection: Connection, tables: Tables, names: set[str]) -> set[str]:
-    """Return which of ``names`` are there, and stay there until the transaction ends."""
+    """Return which of ``names`` exist, and keep them until the transaction ends."""
     if not names or connection.dialect.name == "sqlite":
-        return names  # SQLite has one writer: nobody can prune meanwhile
+        return names  # SQLite has one writer: nothing can be pruned meanwhile
     wanted = select(tables.blob.c.sha256).where(tables.blob.c.sha256.in_(sorted(names)))
     return set(connection.scalars(wanted.with_for_update(read=True, key_share=True)))
 
@@ -268,9 +281,14 @@ def _store_chunks(connection: Connection, tables: Tables, file: SpooledAttachmen
 
 
 def read_blob(engine: Engine, tables: Tables, sha256: str) -> Iterator[bytes]:
-    """Yield the bytes of a blob in chunks of at most 256 KiB; nothing where there is none.
+    """Yield the bytes of a blob in chunks of at most 256 KiB; nothing if it does not exist.
 
-    Each few chunks are a short transaction: none stays open while the caller is busy with them.
+    Every few chunks are one short transaction: none stays open while the caller works with them.
+
+    Args:
+        engine: The database.
+        tables: The outbox's tables.
+        sha256: Hash of the blob, in hex.
     """
     chunk = tables.blob_chunk
     for first in count(0, _CHUNKS_A_STATEMENT):

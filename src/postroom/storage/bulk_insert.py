@@ -1,8 +1,8 @@
-"""The recipients whom queries find: written by the database, without a row passing through here.
+"""Recipients selected by queries: inserted by the database, without passing through Python.
 
-Only the rows that the database does not take for plain addresses come to Python. They are written
-like the others, under a key that no address has, and replaced by what `Address` makes of them: so
-one statement decides whom the query finds, whatever others commit meanwhile.
+Only rows that the database does not recognize as plain addresses come to Python. They are first
+inserted like the others, under a key that no address has, and then replaced by what `Address` makes
+of them. So one statement decides whom the query selects, whatever others commit meanwhile.
 """
 
 from __future__ import annotations
@@ -41,63 +41,78 @@ from postroom.storage.tables import Tables, UtcDateTime
 from postroom.storage.upsert import Upsert, upsert_on
 from postroom.text import and_more
 
-#: Begins the key of a row that is still to be looked at: no address begins with a space.
+#: Begins the key of a row that still has to be checked: no address begins with a space.
 _UNCHECKED = " "
 
-#: Of the address in such a key. An index of PostgreSQL takes keys of up to 2,704 bytes.
+#: How much of the address is in such a key. PostgreSQL's indexes take keys of up to 2,704 bytes.
 _UNCHECKED_CHARACTERS = 600
 
 _UNCHECKED_BATCH = 10_000
 
-_MOST_NAMED = 20
+_MAX_NAMED = 20
+
+#: A name in JSON, up to its colon.
+_NAME = re.compile(r'"((?:[^"\\]|\\.)*)":')
 
 
 def insert_from_queries(
-    connection: Connection, tables: Tables, people: RecipientSet, place: QueueSlot, *, notify: bool
+    connection: Connection,
+    tables: Tables,
+    recipients: RecipientSet,
+    slot: QueueSlot,
+    *,
+    notify: bool,
 ) -> int:
-    """Write and queue everyone whom the queries of ``people`` find, and the others.
+    """Insert and queue the explicit recipients, and everyone whom the queries select.
 
-    Returns how many. The caller undoes what was written where this raises.
+    Returns how many there are. If this raises, the caller has to undo what was written.
+
+    Args:
+        connection: A connection in the caller's transaction.
+        tables: The outbox's tables.
+        recipients: The queries, and the recipients given one by one.
+        slot: Message, lane and times of the new rows.
+        notify: Wake workers on commit, by PostgreSQL's NOTIFY.
 
     Raises:
-        InvalidAddress: a query finds what is no address; one error for all of them.
-        RecipientError: there is nobody.
+        InvalidAddress: a query selects something that is not an address; one error for all of them.
+        RecipientError: there are no recipients, or a variable that JSON cannot hold.
     """
-    for number, selection in enumerate(people.queries):
-        insertion = _insertion(tables, selection, connection.dialect, is_first=number == 0)
-        where = {"place_message_id": place.message_id, "place_at": place.at}
-        connection.execute(insertion, where)
-        _replace_unchecked(connection, tables, place)
-    if people.unique:
-        recipient_rows.insert_new(connection, tables, people.unique, place)
-    count = recipient_rows.queue_all(connection, tables, place, notify=notify)
+    for number, query in enumerate(recipients.queries):
+        insertion = _insertion(tables, query, connection.dialect, is_first=number == 0)
+        values = {"slot_message_id": slot.message_id, "slot_at": slot.at}
+        connection.execute(insertion, values)
+        _replace_unchecked(connection, tables, slot)
+    if recipients.unique:
+        recipient_rows.insert_new(connection, tables, recipients.unique, slot)
+    count = recipient_rows.queue_all(connection, tables, slot, notify=notify)
     if not count:
         raise RecipientError(
-            "expected at least one recipient, got: none; the query given as to=… finds nobody"
+            "there must be at least one recipient, but the query given as to=… selects none"
         )
     return count
 
 
 def _insertion(
-    tables: Tables, selection: RecipientQuery, dialect: Dialect, *, is_first: bool
+    tables: Tables, query: RecipientQuery, dialect: Dialect, *, is_first: bool
 ) -> Upsert:
     """Return the INSERT of everyone, each address once.
 
-    In the order of the keys, so that indexes grow at their ends: twice as fast on SQLite. On
-    PostgreSQL it also spares asking for each row whether it conflicts.
+    Rows are inserted in the order of their keys, so that indexes grow at their ends: twice as fast
+    on SQLite. On PostgreSQL, DISTINCT ON also avoids a conflict check for each row.
     """
-    asked = selection.rows(dialect)
-    key = _key(asked, dialect, has_variables=selection.has_variables).label("address_key")
+    found = query.rows(dialect)
+    key = _key(found, dialect, has_variables=query.has_variables).label("address_key")
     rows = (
         select(
             key,
-            asked.c.address,
-            asked.c.name,
-            asked.c.variables,
+            found.c.address,
+            found.c.name,
+            found.c.variables,
             literal(RecipientType.TO.value, String()),
-            bindparam("place_message_id", type_=tables.recipient.c.message_id.type),
+            bindparam("slot_message_id", type_=tables.recipient.c.message_id.type),
             literal(RecipientState.QUEUED.value, String()),
-            bindparam("place_at", type_=UtcDateTime()),
+            bindparam("slot_at", type_=UtcDateTime()),
         )
         .prefix_with("DISTINCT ON (address_key)", dialect="postgresql")
         .order_by(key)
@@ -108,100 +123,97 @@ def _insertion(
     return insertion if is_distinct else insertion.on_conflict_do_nothing()
 
 
-def _key(asked: CTE, dialect: Dialect, *, has_variables: bool) -> ColumnElement[str]:
-    address, folded, name = asked.c.address, asked.c.key, asked.c.name
-    is_fit = is_simple_address(address, folded, dialect) & is_header_safe(name, dialect)
+def _key(rows: CTE, dialect: Dialect, *, has_variables: bool) -> ColumnElement[str]:
+    address, folded, name = rows.c.address, rows.c.key, rows.c.name
+    is_checked = is_simple_address(address, folded, dialect) & is_header_safe(name, dialect)
     if has_variables and dialect.name == "sqlite":
-        is_fit &= _is_json(asked.c.variables)
-    odd = literal(_UNCHECKED, String()) + func.substr(address, 1, _UNCHECKED_CHARACTERS)
-    key = case((is_fit, folded), else_=odd)
+        is_checked &= _is_json(rows.c.variables)
+    unchecked = literal(_UNCHECKED, String()) + func.substr(address, 1, _UNCHECKED_CHARACTERS)
+    key = case((is_checked, folded), else_=unchecked)
     return collate(key, "C") if dialect.name == "postgresql" else key
 
 
 def _is_json(variables: ColumnElement[Any]) -> ColumnElement[bool]:
-    """Tell whether Python reads what SQLite has made of the columns: infinity it writes as ``Inf``.
+    """Return whether Python can read the variables: SQLite writes infinity as ``Inf``.
 
-    From 3.43 on as ``9.0e+999``: https://www.sqlite.org/json1.html
+    From 3.43 on it writes ``9.0e+999``: https://www.sqlite.org/json1.html
     """
     return and_(func.json_valid(variables) == 1, func.instr(variables, "e+999") == 0)
 
 
-def _replace_unchecked(connection: Connection, tables: Tables, place: QueueSlot) -> None:
-    """Put an `Address` in the place of each row that the database did not take for one."""
+def _replace_unchecked(connection: Connection, tables: Tables, slot: QueueSlot) -> None:
+    """Replace each row that the database did not recognize by what `Address` makes of it."""
     recipient = tables.recipient.c
-    shown = (recipient.address, recipient.name, recipient.variables)
-    odd = (
-        select(recipient.id, *(stored(column, connection.dialect) for column in shown))
+    columns = (recipient.address, recipient.name, recipient.variables)
+    unchecked = (
+        select(recipient.id, *(stored(column, connection.dialect) for column in columns))
         .where(
-            recipient.message_id == place.message_id, recipient.address_key.like(f"{_UNCHECKED}%")
+            recipient.message_id == slot.message_id, recipient.address_key.like(f"{_UNCHECKED}%")
         )
         .limit(_UNCHECKED_BATCH)
     )
-    refused = _InvalidRows()
-    while rows := connection.execute(odd).all():
+    invalid = _InvalidRows()
+    while rows := connection.execute(unchecked).all():
         ids = [row.id for row in rows]
         connection.execute(delete(tables.recipient).where(recipient.id.in_(ids)))
-        people = [one for row in rows if (one := _addressee(row, refused))]
-        recipient_rows.insert_new(connection, tables, people, place)
-    if refused.count:
-        raise InvalidAddress(str(refused))
-    if refused.variables:
+        recipients = [one for row in rows if (one := _resolve(row, invalid))]
+        recipient_rows.insert_new(connection, tables, recipients, slot)
+    if invalid.count:
+        raise InvalidAddress(str(invalid))
+    if invalid.variables:
         raise RecipientError(
-            "a template cannot be given every number that a database has: "
-            f"{'; '.join(refused.variables[:_MOST_NAMED])}; leave such rows out of the query, or "
-            "put another value in their place"
+            "a template's variables cannot hold every number that a database has: "
+            f"{'; '.join(invalid.variables[:_MAX_NAMED])}; leave such rows out of the query, or "
+            "select another value for them"
         )
 
 
 @dataclass(slots=True)
 class _InvalidRows:
-    """What is no address: how many, and the first of them."""
+    """Rows that cannot be recipients: how many, and the first of them."""
 
     count: int = 0
     named: list[str] = field(default_factory=list)
-    #: Whose variables are no JSON: the address, and which one it is.
+    #: Variables that are not JSON: which one, and of which address.
     variables: list[str] = field(default_factory=list)
 
     def add(self, error: InvalidAddress, suffix: str = "") -> None:
         self.count += 1
-        if self.count <= _MOST_NAMED:
-            self.named.append(str(error).partition("got: ")[2] + suffix)
+        if self.count <= _MAX_NAMED:
+            text = str(error)
+            self.named.append((text.partition("got: ")[2] or text) + suffix)
 
     def __str__(self) -> str:
         return (
-            "expected the query to find addresses like name@domain.example, "
-            f"got {self.count:,} that are not: "
-            f"{and_more(self.named, _MOST_NAMED, count=self.count)}"
+            "the query must select addresses like name@domain.example, "
+            f"but selects {self.count:,} that are not: "
+            f"{and_more(self.named, _MAX_NAMED, count=self.count)}"
         )
 
 
-def _addressee(row: Any, refused: _InvalidRows) -> ResolvedRecipient | None:
+def _resolve(row: Any, invalid: _InvalidRows) -> ResolvedRecipient | None:
     name = text_of(row.name)
     try:
         address = Address(text_of(row.address))
     except InvalidAddress as error:
-        refused.add(error)
+        invalid.add(error)
         return None
     try:
         address = address.with_name(name) if name else address
     except InvalidAddress as error:
-        refused.add(error, f" as the name of {address.addr_spec}")
+        invalid.add(error, f" as the name of {address.addr_spec}")
         return None
-    variables, odd = _variables(text_or_none(row.variables))
-    if odd:
-        refused.variables.append(f"{odd} of {address.addr_spec}")
+    variables, wrong = _variables(text_or_none(row.variables))
+    if wrong:
+        invalid.variables.append(f"{wrong} of {address.addr_spec}")
         return None
     return ResolvedRecipient(
         address=address, dedup_key=address.dedup_key, type=RecipientType.TO, variables=variables
     )
 
 
-#: A name in JSON, up to its colon.
-_NAME = re.compile(r'"((?:[^"\\]|\\.)*)":')
-
-
 def _variables(text: str | None) -> tuple[dict[str, Any] | None, str]:
-    """Return variables, and which of them is none: its name and what stands there."""
+    """Return the variables, and the first one that is invalid: its name and value."""
     if text is None:
         return None, ""
     try:

@@ -1,6 +1,6 @@
-"""Whose fault an error of the database is: that of what was read or written, or the database's.
+"""Data errors: whether an error comes from one value, or from the database itself.
 
-The first is one row's, and all others go on. The second is everybody's, and passes.
+A data error concerns one row, and all others can go on. Any other error concerns everybody.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ from typing import TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 
+T = TypeVar("T")
+R = TypeVar("R")
+
 #: Classes of SQLSTATE that are about values: cardinality, data, integrity, check option, limits,
 #: and what triggers raise (https://www.postgresql.org/docs/current/errcodes-appendix.html).
 _CLASSES = {"21", "22", "23", "44", "54", "P0"}
@@ -18,7 +21,8 @@ _CLASSES = {"21", "22", "23", "44", "54", "P0"}
 #: A row whose pages are damaged.
 _STATES = {"XX001", "XX002"}
 
-#: SQLite has one class for most of its errors; so have both drivers for what they cannot write.
+#: SQLite has one class for most of its errors, and both drivers have one for values that they
+#: cannot write: there only the text tells.
 _TEXTS = (
     "decode to utf-8",
     "malformed json",
@@ -29,14 +33,14 @@ _TEXTS = (
     "datatype mismatch",
 )
 
-#: What another program does to a machine, and not a value to a row.
+#: Not about values: other programs cause these.
 _NOT_VALUES = (OSError, MemoryError)
 
 
 def is_data_error(error: BaseException) -> bool:
-    """Return whether ``error`` comes of a value, so that the same without it would succeed."""
+    """Return whether ``error`` is about a value, so that the same work without it would succeed."""
     if isinstance(error, DBAPIError):
-        return not error.connection_invalidated and _is_of_data(error)
+        return not error.connection_invalidated and _is_about_a_value(error)
     if isinstance(error, StatementError):  # a value that its column's type refuses
         return error.orig is not None and is_data_error(error.orig)
     if isinstance(error, SQLAlchemyError):
@@ -44,7 +48,7 @@ def is_data_error(error: BaseException) -> bool:
     return isinstance(error, Exception) and not isinstance(error, _NOT_VALUES)
 
 
-def _is_of_data(error: DBAPIError) -> bool:
+def _is_about_a_value(error: DBAPIError) -> bool:
     state = getattr(error.orig, "sqlstate", None)
     if state is not None:
         return state[:2] in _CLASSES or state in _STATES
@@ -55,15 +59,11 @@ def _is_of_data(error: DBAPIError) -> bool:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the first line of what ``error`` says, in ASCII: it may quote what is wrong."""
-    said = getattr(error, "orig", None) or error
-    line = str(said).strip().partition("\n")[0]
-    text = f"{type(said).__name__}: {line}" if line else type(said).__name__
+    """Return the first line of ``error``'s text, in ASCII because it may quote the wrong value."""
+    cause = getattr(error, "orig", None) or error
+    line = str(cause).strip().partition("\n")[0]
+    text = f"{type(cause).__name__}: {line}" if line else type(cause).__name__
     return text.encode("ascii", "backslashreplace").decode().replace("\0", "\\x00")[:300]
-
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 def piecewise(
@@ -72,18 +72,19 @@ def piecewise(
     work: Callable[[Sequence[T]], R],
     refused: Callable[[T, Exception], None],
 ) -> list[R]:
-    """Do ``work`` on all of ``items``, in their order, and leave out the ones that make it fail.
+    """Run ``work`` on all of ``items``, in order, and leave out the items that make it fail.
+
+    If all of them together fail, halves are tried. Returns what ``work`` returned, for each part
+    that succeeded.
 
     Args:
-        connection: One in a transaction; each try is a savepoint of it.
-        items: What is to be worked on. Where all of them fail, halves of them are tried.
-        work: Works on some of them.
-        refused: Is called with each one that fails alone, and its error.
-
-    Returns what ``work`` returned, for each portion that succeeded.
+        connection: A connection in a transaction; each attempt is a savepoint of it.
+        items: What to work on.
+        work: Called with a part of ``items``.
+        refused: Called with each item that fails alone, and its error.
 
     Raises:
-        Exception: an error of ``work`` that is no matter of data.
+        Exception: an error of ``work`` that is not a data error.
     """
     if not items:
         return []

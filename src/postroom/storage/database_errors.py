@@ -1,8 +1,8 @@
-"""What is wrong with a database that cannot be used, said in a line or two, without a password.
+"""Explain in a line or two, without a password, why a database cannot be used.
 
-`diagnosed` is for what a person starts: making tables, checking them, a command. `refusal` is for
-a worker that runs: to it a database that is away is a thing that passes, and one that refuses is
-not.
+`explaining_setup_errors` is for what a person starts: creating tables, checking them, a command.
+`refusal` is for a running worker: an unreachable database will come back, one that refuses the
+worker will not.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ _ADVICE = (
     (r"malformed", "restore the file from a backup"),
 )
 
-#: What the database answers and will not take back by itself, by the first letters of the
-#: SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html): authorization,
+#: Answers of the database that waiting will not change, by the first letters of the SQLSTATE
+#: (https://www.postgresql.org/docs/current/errcodes-appendix.html): authorization,
 #: no such database or schema, access rights and missing tables or columns, read-only, disk full.
 _REFUSING_STATES = (
     *("28", "3D", "3F"),
@@ -54,7 +54,7 @@ _REFUSING_STATES = (
     *("25006", "53100"),
 )
 
-#: The same where there is no SQLSTATE: SQLite, and libpq before there is a session.
+#: The same without a SQLSTATE: SQLite, and libpq before there is a session.
 _REFUSING_TEXTS = re.compile(
     r"password authentication failed|no password supplied|no pg_hba\.conf entry"
     r'|(role|database) ".*" does not exist|permission denied'
@@ -62,10 +62,10 @@ _REFUSING_TEXTS = re.compile(
     r"|is full|disk I/O error|malformed"
 )
 
-#: SQLSTATEs of a statement that failed by the set-up: insufficient privilege, no such schema.
+#: SQLSTATEs of set-up errors: insufficient privilege, no such schema.
 _SET_UP_STATES = {"42501", "3F000"}
 
-#: The same of SQLite, which says so only when it first needs the file.
+#: The same for SQLite, which reports them when it first needs the file.
 _SET_UP_TEXTS = ("not a database", "unable to open", "readonly")
 
 
@@ -73,30 +73,39 @@ _SET_UP_TEXTS = ("not a database", "unable to open", "readonly")
 def explaining_setup_errors(url: URL) -> Iterator[None]:
     """Turn a database error that is a matter of set-up into a `ConfigError` that says what to do.
 
-    Set-up is: not reachable, refused, not a database, not writable. Every other error passes
-    through as it is.
+    Set-up errors are: unreachable, access refused, not a database, not writable. Every other error
+    passes through unchanged.
+
+    Args:
+        url: The database's URL; the error text shows it without secrets.
+
+    Raises:
+        ConfigError: the database cannot be used as it is set up.
     """
     try:
         yield
     except DBAPIError as error:
         if not _is_set_up(error):
             raise
-        raise ConfigError(_text(str(error.orig), url)) from None
+        raise ConfigError(_explain(str(error.orig), url)) from None
 
 
 def refusal(error: BaseException) -> str | None:
-    """Return what a database refuses for a reason that does not pass by waiting, and what to do.
+    """Return why a database refuses us and what to do, if waiting will not help.
 
-    None where it is away, busy or locked, or where the error is none of the database's.
+    None if it is unreachable, busy or locked, or if the error does not come from the database.
+
+    Args:
+        error: What was raised.
     """
     if not isinstance(error, DBAPIError):
         return None
-    complaint = str(error.orig)
+    text = str(error.orig)
     state = getattr(error.orig, "sqlstate", None)
-    is_one = _REFUSING_TEXTS.search(complaint) if state is None else _refuses(state)
-    if not is_one:
+    is_refusal = _REFUSING_TEXTS.search(text) if state is None else _refuses(state)
+    if not is_refusal:
         return None
-    reason = _reason(complaint)
+    reason = _reason(text)
     return f"{reason}; {_advice(reason)}"
 
 
@@ -112,16 +121,12 @@ def _is_set_up(error: DBAPIError) -> bool:
     return any(text in str(error.orig) for text in _SET_UP_TEXTS)
 
 
-def _text(complaint: str, url: URL) -> str:
+def _explain(text: str, url: URL) -> str:
     missing = _missing_directory(url)
     if missing is not None:
-        return (
-            f"expected the database's directory to exist, got: {missing}, which does not; create it"
-        )
-    reason = without_secrets(_reason(complaint), url)
-    return (
-        f"expected the database to be usable at {shown_url(url)}, got: {reason}; {_advice(reason)}"
-    )
+        return f"the database cannot be created: there is no directory {missing}; create it first"
+    reason = without_secrets(_reason(text), url)
+    return f"the database {shown_url(url)} cannot be used: {reason}; {_advice(reason)}"
 
 
 def _missing_directory(url: URL) -> Path | None:
@@ -131,9 +136,9 @@ def _missing_directory(url: URL) -> Path | None:
     return None if directory.is_dir() else directory
 
 
-def _reason(complaint: str) -> str:
-    """Drop libpq's account of how it got there: the server's own words come last on the line."""
-    first = complaint.strip().partition("\n")[0]
+def _reason(text: str) -> str:
+    """Drop libpq's preamble: the server's own words come last on the line."""
+    first = text.strip().partition("\n")[0]
     return re.split(r"FATAL:\s+|ERROR:\s+|failed: ", first)[-1].strip() or "no reason"
 
 

@@ -1,8 +1,7 @@
-"""A database URL as people may see it, its secrets masked; and the file that it names.
+"""Database URLs: shown without their secrets, and the file that a SQLite URL names.
 
-SQLAlchemy masks the password before the host. A URL may hold one in other places as well: in
-``?password=`` or ``?sslpassword=``, which libpq reads, or in the host, after an ``@`` that was not
-escaped.
+SQLAlchemy masks the password before the host. A URL may have one in other places too: in
+``?password=`` or ``?sslpassword=``, which libpq reads, or in the host, after an unescaped ``@``.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ _HARMLESS = frozenset(
 def shown_url(url: URL) -> str:
     """Return ``url`` as it may be printed, logged or put into an error.
 
-    Masked are the password, the values of options that are not known to be harmless, and what
-    stands before an ``@`` in the host or the name of the database.
+    Masked are the password, the values of options that are not known to be harmless, and anything
+    before an ``@`` in the host or the name of the database.
 
     Args:
         url: The database's URL, secrets included.
@@ -49,10 +48,10 @@ def shown_url(url: URL) -> str:
 
 
 def without_secrets(text: str, url: URL) -> str:
-    """Return ``text``, which a driver or a server wrote, with the secrets of ``url`` masked.
+    """Return ``text``, written by a driver or a server, with the secrets of ``url`` masked.
 
     Args:
-        text: What was said about the database.
+        text: An error text about the database.
         url: The database's URL, secrets included.
     """
     # The longest first: one may be a part of another.
@@ -66,7 +65,7 @@ def sqlite_file(url: URL) -> Path | None:
     """Return the file of a SQLite database, which need not exist; None for any other database.
 
     Args:
-        url: The database's URL; it may hold one of SQLite's own, as in ``sqlite:///file:a.db``.
+        url: The database's URL. It may contain a SQLite URI, as in ``sqlite:///file:a.db``.
     """
     if url.get_backend_name() != "sqlite":
         return None

@@ -1,4 +1,7 @@
-"""Columns of a query as a recipient's variables: the JSON that `pack` makes, by the database."""
+"""Template variables as JSON: built from a query's columns by the database, or spooled in Python.
+
+The database writes the JSON that `postroom.message.templates.pack_json` writes.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +37,14 @@ from sqlalchemy.types import TypeEngine
 
 from postroom.message.templates.json_values import TAG
 
-#: A variable's name and where its values are.
-Named: TypeAlias = tuple[str, ColumnElement[Any]]
+#: A variable's name and the column with its values.
+NamedColumn: TypeAlias = tuple[str, ColumnElement[Any]]
+
+#: The variables of one enqueue stay in memory up to about this size; what is more goes to a file.
+IN_MEMORY_BYTES = 8 * 1024 * 1024
+
+#: Estimated size of a value that is neither a text nor a container.
+_OTHER_BYTES = 64
 
 _TAGS: tuple[tuple[type[TypeEngine[Any]], str], ...] = (
     (DateTime, "datetime"),
@@ -45,8 +54,13 @@ _TAGS: tuple[tuple[type[TypeEngine[Any]], str], ...] = (
 )
 
 
-def variables(columns: Sequence[Named], dialect: Dialect) -> ColumnElement[Any]:
-    """Return one JSON object with each of ``columns``; NULL where there are none."""
+def variables(columns: Sequence[NamedColumn], dialect: Dialect) -> ColumnElement[Any]:
+    """Return an expression for a JSON object of ``columns``; NULL if there are none.
+
+    Args:
+        columns: Names, and the columns with their values.
+        dialect: SQLite or PostgreSQL.
+    """
     if dialect.name == "postgresql":
         value, build = _on_postgresql, func.jsonb_build_object
     else:
@@ -60,14 +74,14 @@ def _on_postgresql(column: ColumnElement[Any]) -> ColumnElement[Any]:
     tag = _tag(column)
     if tag is None:
         return column
-    # A number of JSON would become a float.
+    # As a JSON number it would become a float.
     value = cast(column, Text) if tag == "decimal" else column
     tagged = func.jsonb_build_object(_text(TAG), _text(tag), _text("value"), value)
     return case((column.is_not(None), tagged))
 
 
 def _on_sqlite(column: ColumnElement[Any]) -> ColumnElement[Any]:
-    """SQLite has neither dates nor booleans; its texts and numbers are named what they are."""
+    """SQLite has no dates and no booleans; its texts and numbers are tagged with what they are."""
     of_type = _plain_type(column)
     if isinstance(of_type, JSON):
         return func.json(func.coalesce(column, _text("null")))
@@ -82,13 +96,13 @@ def _on_sqlite(column: ColumnElement[Any]) -> ColumnElement[Any]:
 
 
 def _digits(column: ColumnElement[Any], of_type: TypeEngine[Any]) -> ColumnElement[str]:
-    """A decimal is a float there; its column says how many digits are meant."""
+    """A decimal is a float on SQLite; its column says how many digits are meant."""
     scale = getattr(of_type, "scale", None)
     return cast(column, Text) if scale is None else func.printf(f"%.{scale}f", column)
 
 
 def _tag(column: ColumnElement[Any]) -> str | None:
-    """Return the name `pack` gives to the type of ``column``; None for one that JSON has."""
+    """Return `pack_json`'s tag for the type of ``column``; None for a type that JSON has."""
     of_type = _plain_type(column)
     if isinstance(of_type, Numeric | Float):
         return "decimal" if of_type.asdecimal else None
@@ -96,7 +110,7 @@ def _tag(column: ColumnElement[Any]) -> str | None:
 
 
 def _plain_type(column: ColumnElement[Any]) -> TypeEngine[Any]:
-    """Return the type of ``column`` as the database knows it, without an application's own."""
+    """Return the type of ``column`` as the database knows it."""
     of_type: TypeEngine[Any] = column.type
     return of_type.impl_instance if isinstance(of_type, TypeDecorator) else of_type
 
@@ -105,15 +119,8 @@ def _text(value: str) -> ColumnElement[str]:
     return literal(value, String())
 
 
-#: All variables of one enqueue stay in memory up to about this; beyond it they go into the file.
-IN_MEMORY_BYTES = 8 * 1024 * 1024
-
-#: What a value that is no text is taken to need.
-_OTHER_BYTES = 64
-
-
 class SpooledVariables:
-    """One recipient's variables in the file of an enqueue."""
+    """One recipient's variables, in the temporary file of an enqueue."""
 
     __slots__ = ("_file", "_offset", "_size_bytes")
 
@@ -123,7 +130,7 @@ class SpooledVariables:
         self._size_bytes = size_bytes
 
     def load(self) -> Mapping[str, Any]:
-        """Read them back."""
+        """Read the variables back."""
         loaded: Mapping[str, Any] = json.loads(self._file.read(self._offset, self._size_bytes))
         return loaded
 
@@ -132,25 +139,25 @@ Variables: TypeAlias = Mapping[str, Any] | SpooledVariables
 
 
 def loaded(variables: Variables | None) -> Mapping[str, Any] | None:
-    """Return the variables themselves, wherever they are."""
+    """Return the variables as a mapping, wherever they are kept."""
     return variables.load() if isinstance(variables, SpooledVariables) else variables
 
 
 class VariablesSpool:
-    """Takes the packed variables of one enqueue, one recipient after the other."""
+    """Keeps the variables of one enqueue: the first 8 MiB in memory, the others in a file."""
 
     def __init__(self) -> None:
         self._in_memory = 0
         self._file: _File | None = None
 
     def keep(self, packed: Mapping[str, Any]) -> Variables:
-        """Return what stands for ``packed``: itself, or its place in the file.
+        """Return ``packed`` itself, or its place in the file.
 
         Args:
             packed: A recipient's variables, as they go into JSON.
 
         Raises:
-            OSError: the temporary directory has no room.
+            OSError: the temporary directory is full.
         """
         if self._in_memory <= IN_MEMORY_BYTES:
             self._in_memory += sum(map(_size_bytes, packed.values()))
@@ -162,7 +169,7 @@ class VariablesSpool:
 
 
 class _File:
-    """An unlinked temporary file, closed when nobody has it any more."""
+    """An unlinked temporary file, closed when nothing refers to it any more."""
 
     def __init__(self) -> None:
         with tempfile.TemporaryFile(prefix="postroom-") as file:
@@ -171,7 +178,7 @@ class _File:
         weakref.finalize(self, os.close, self._descriptor)
 
     def append(self, content: bytes) -> int:
-        """Write ``content``; return where it begins."""
+        """Write ``content``; return its offset."""
         begin, left = self._end, memoryview(content)
         while left:
             left = left[os.pwrite(self._descriptor, left, self._end + len(content) - len(left)) :]
@@ -179,7 +186,7 @@ class _File:
         return begin
 
     def read(self, offset: int, size_bytes: int) -> bytes:
-        """Return what was written there."""
+        """Return ``size_bytes`` bytes at ``offset``."""
         return os.pread(self._descriptor, size_bytes, offset)
 
 

@@ -1,4 +1,4 @@
-"""A message's content in the tables: a draft written down, and read back for a worker."""
+"""A message's content in the tables: written from a draft at enqueue, and loaded for a worker."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Row, Select, select
 
+from postroom.batching import batched
 from postroom.errors import AttachmentError
 from postroom.message.address import Address
 from postroom.message.attachment import Disposition
@@ -21,21 +22,19 @@ from postroom.message.templates import FrozenTemplate
 from postroom.message.validation import checked_delays
 from postroom.states import Lane, OnDoubt, RecipientType
 from postroom.storage.data_errors import piecewise, reason_of
+from postroom.storage.engine import MAX_BOUND_VALUES
 from postroom.storage.json_variables import loaded
 from postroom.storage.recipients import ResolvedRecipient
 from postroom.storage.tables import PREFIX, Tables
 
-#: Opens a blob by its SHA-256; see `postroom.storage.attachments.read`.
+#: Opens a blob by its SHA-256; see `postroom.storage.attachments.read_blob`.
 OpenBlob = Callable[[str], Iterator[bytes]]
 
-#: Bound values in one statement; SQLite and asyncpg stop at about 32,000.
-_IDS_A_SELECT = 10_000
-
-#: Columns that have done their part at enqueue, or are for people.
+#: Columns that are used at enqueue only, or shown to people.
 _NOT_FOR_WORKERS = {"idempotency_key", "content_hash", "scheduled_at", "tags"}
 
-#: What a key stands for; the rest says when and how it goes out, or is new each time.
-_ASKED = {
+#: Columns that an idempotency key compares; the others say when and how to send, or are random.
+_HASHED = {
     *("sender", "envelope_sender", "reply_to", "subject", "text", "html", "templates", "headers"),
     *("shared", "dsn"),
 }
@@ -45,7 +44,20 @@ _ASKED = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredMessage:
-    """A message as a worker needs it. ``envelope_sender`` is empty for the null reverse-path."""
+    """A message as a worker needs it.
+
+    Attributes:
+        id: The message's id.
+        draft: Content, not rendered yet.
+        envelope_sender: The reverse-path; empty for the null reverse-path.
+        lane: The lane it waits in.
+        relay: Name of the relay or route it asks for; None for the default.
+        shared: True if all recipients get the same copy, with To and Cc.
+        on_doubt: What to do if it is unknown whether the relay has the mail.
+        expires_at: After this time it is not sent any more; None means never.
+        retry_delays_s: Seconds between tries; None for the worker's schedule.
+        dsn: What delivery status notifications to ask for (RFC 3461); None for the relay's default.
+    """
 
     id: int
     draft: Draft
@@ -60,7 +72,11 @@ class StoredMessage:
 
 
 def message_row(draft: Draft) -> dict[str, Any]:
-    """Return the columns of ``message`` that hold ``draft``; attachments have rows of their own."""
+    """Return the columns of ``message`` that hold ``draft``; attachments have rows of their own.
+
+    Args:
+        draft: The message as it was frozen at enqueue.
+    """
     bodies = {"subject": draft.subject, "text": draft.text, "html": draft.html}
     templates = {
         name: body.to_json() for name, body in bodies.items() if isinstance(body, FrozenTemplate)
@@ -80,32 +96,39 @@ def message_row(draft: Draft) -> dict[str, Any]:
 def content_hash(
     stored: Mapping[str, Any],
     files: Iterable[Mapping[str, Any]],
-    asked: Iterable[ResolvedRecipient],
+    requested: Iterable[ResolvedRecipient],
     queries: Iterable[str] = (),
 ) -> str:
-    """Return the SHA-256 of what was asked: content, attachments and recipients.
+    """Return the SHA-256 of what was asked for: content, attachments and recipients.
 
-    When, how fast and over which relay it goes out is left out, and so are token and date. The
-    order of recipients means nothing; nor does naming one twice. A query counts as it was asked,
-    not by what it finds.
+    Time, priority and relay are left out, and so are date and ``message_id_seed``. The order of
+    recipients does not matter, nor does naming one twice. A query counts as it was written, not by
+    what it selects.
+
+    Args:
+        stored: The row of the message, as `message_row` returns it.
+        files: Each attachment's columns.
+        requested: The recipients, as often as they were named.
+        queries: Fingerprints of the queries.
     """
-    # Without what is not set: a column added by a later version changes no hash.
-    what = {name: value for name, value in stored.items() if name in _ASKED and value is not None}
-    people = sorted({_asked(one) for one in asked} | {f"query\n{one}" for one in queries})
-    return _sha256(_canonical([what, list(files), people]))
-
-
-def _asked(one: ResolvedRecipient) -> str:
-    """Return what was asked for: a user stays the same user when their address changes."""
-    who = (
-        (f"{one.dedup_key}\n{one.address.name}")
-        if one.user_ref is None
-        else f"user\n{one.user_ref}"
+    # Without unset columns: a column added by a later version must not change any hash.
+    content = {
+        name: value for name, value in stored.items() if name in _HASHED and value is not None
+    }
+    recipients = sorted(
+        {_requested(one) for one in requested} | {f"query\n{one}" for one in queries}
     )
+    return _sha256(_canonical([content, list(files), recipients]))
+
+
+def _requested(one: ResolvedRecipient) -> str:
+    """Return what identifies a recipient: a user stays the same when their address changes."""
+    is_user = one.user_ref is not None
+    who = f"user\n{one.user_ref}" if is_user else f"{one.dedup_key}\n{one.address.name}"
     variables = loaded(one.variables)
-    # Hashed at once: what all of them bring together may be more than fits into memory.
-    brought = "" if variables is None else _sha256(_canonical(variables))
-    return f"{one.type}\n{who}\n{brought}"
+    # Hashed one by one: the variables of all recipients may not fit into memory.
+    digest = "" if variables is None else _sha256(_canonical(variables))
+    return f"{one.type}\n{who}\n{digest}"
 
 
 def _sha256(text: str) -> str:
@@ -125,18 +148,26 @@ def load_messages(
 ) -> dict[int, StoredMessage]:
     """Return the messages of ``message_ids`` that exist, by id.
 
-    One SELECT; one more where there are attachments, and one where messages are sent together.
-    (For each 10,000 ids.) Attachments are not read before their parts are opened.
+    One SELECT; one more if there are attachments, and one if there are shared messages. (For each
+    10,000 ids.) An attachment is not read before its part is opened.
+
+    Args:
+        connection: A connection in a transaction.
+        tables: The outbox's tables.
+        message_ids: The messages to load.
+        open_blob: Called with a hash to read an attachment.
+
+    Raises:
+        Exception: a stored message cannot be read; see `explain_load_error`.
     """
     found: dict[int, StoredMessage] = {}
-    for start in range(0, len(message_ids), _IDS_A_SELECT):
-        some = list(message_ids[start : start + _IDS_A_SELECT])
-        found |= _load(connection, tables, some, open_blob)
+    for ids in batched(message_ids, MAX_BOUND_VALUES):
+        found |= _load(connection, tables, ids, open_blob)
     return found
 
 
 def _load(
-    connection: Connection, tables: Tables, ids: list[int], open_blob: OpenBlob
+    connection: Connection, tables: Tables, ids: Sequence[int], open_blob: OpenBlob
 ) -> dict[int, StoredMessage]:
     rows = connection.execute(_messages(tables).where(tables.message.c.id.in_(ids))).all()
     with_files = [row.id for row in rows if row.has_attachments]
@@ -157,18 +188,26 @@ def _messages(tables: Tables) -> Select[Any]:
     )
 
 
-def complaint(connection: Connection, tables: Tables, message_id: int, error: Exception) -> str:
-    """Say why `load` fails with ``error`` for a message: which column cannot be read, or what else.
+def explain_load_error(
+    connection: Connection, tables: Tables, message_id: int, error: Exception
+) -> str:
+    """Return why `load_messages` fails for a message: which columns cannot be read, or the error.
 
-    Every column is looked at by itself, each under a savepoint of the caller's transaction.
+    Every column is read by itself, each under a savepoint of the caller's transaction.
+
+    Args:
+        connection: A connection in a transaction.
+        tables: The outbox's tables.
+        message_id: The message that cannot be loaded.
+        error: What `load_messages` raised.
     """
     message, attachment = tables.message, tables.attachment
     found: list[str] = []
     for table, of_message in ((message, message.c.id), (attachment, attachment.c.message_id)):
-        mine = of_message == message_id
+        is_its = of_message == message_id
 
-        def read(columns: Sequence[Column[Any]], mine: ColumnElement[bool] = mine) -> None:
-            connection.execute(select(*columns).where(mine)).all()
+        def read(columns: Sequence[Column[Any]], is_its: ColumnElement[bool] = is_its) -> None:
+            connection.execute(select(*columns).where(is_its)).all()
 
         def note(column: Column[Any], error: Exception) -> None:
             name = column.table.name.removeprefix(PREFIX)
@@ -194,29 +233,29 @@ def _parts(
             disposition=Disposition(row.disposition),
             content_id=row.content_id,
             size_bytes=row.size_bytes,
-            open=partial(_whole, open_blob, row.sha256, row.size_bytes),
+            open=partial(_checked_blob, open_blob, row.sha256, row.size_bytes),
         )
         found.setdefault(row.message_id, []).append(part)
     return found
 
 
-def _whole(open_blob: OpenBlob, sha256: str, size_bytes: int) -> Iterator[bytes]:
-    """Yield a blob, and never pass off a part of it as the whole."""
+def _checked_blob(open_blob: OpenBlob, sha256: str, size_bytes: int) -> Iterator[bytes]:
+    """Yield a blob; raise at the end if it is incomplete."""
     left = size_bytes
     for chunk in open_blob(sha256):
         left -= len(chunk)
         yield chunk
     if left:
         raise AttachmentError(
-            f"expected the stored attachment {sha256} to be {size_bytes} bytes, "
-            f"got: {size_bytes - left}; was it deleted by hand?"
+            f"the stored attachment {sha256} should have {size_bytes} bytes, "
+            f"but has {size_bytes - left}; was it deleted by hand?"
         )
 
 
 def _visible(
     connection: Connection, tables: Tables, ids: list[int]
 ) -> dict[int, list[tuple[str, Address]]]:
-    """Return kind and address of everyone whom To and Cc name, in the order they were given."""
+    """Return type and address of everyone in To and Cc, in the order they were given."""
     recipient = tables.recipient
     found: dict[int, list[tuple[str, Address]]] = {}
     for row in connection.execute(
@@ -249,7 +288,7 @@ def _stored(
         on_doubt=OnDoubt(row.on_doubt),
         expires_at=row.expires_at,
         retry_delays_s=checked_delays(row.retry_delays_s),
-        dsn=None if row.dsn is None else _notice(row.dsn),
+        dsn=None if row.dsn is None else _dsn(row.dsn),
     )
 
 
@@ -274,5 +313,5 @@ def _draft(
     )
 
 
-def _notice(stored: Mapping[str, Any]) -> DsnOptions:
+def _dsn(stored: Mapping[str, Any]) -> DsnOptions:
     return DsnOptions(notify=tuple(stored["notify"]), ret=stored["ret"], envid=stored["envid"])

@@ -1,4 +1,4 @@
-"""A proof: one copy of a message exactly as it is sent, for people to look at."""
+"""One recipient's copy of a message, rendered exactly as it is sent, for people to look at."""
 
 from __future__ import annotations
 
@@ -18,14 +18,20 @@ from postroom.storage.tables import Tables
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenderedCopy:
-    """One recipient's copy, rendered. ``to`` is None where everyone is named in the draft."""
+    """One recipient's copy, rendered.
+
+    Attributes:
+        draft: The content, with the recipient's variables.
+        to: The recipient, for the To header; None for a shared message, whose draft names everyone.
+        message_id: The Message-ID it is sent with.
+    """
 
     draft: Draft
     to: Address | None
     message_id: str
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the bytes that go over the wire, which are also those of an ``.eml`` file."""
+        """Yield the bytes that are sent to the relay, which are also those of an ``.eml`` file."""
         content = compose(self.draft)
         yield content.head(to=self.to, message_id=self.message_id)
         yield from content.tail()
@@ -38,10 +44,17 @@ def rendered_copy(
     open_blob: OpenBlob,
     address: Address | None = None,
 ) -> RenderedCopy | None:
-    """Return the copy of ``address``, or of the first recipient; None where there is no such one.
+    """Return the copy of one recipient; None if there is no such message or recipient.
+
+    Args:
+        connection: A connection in a transaction.
+        tables: The outbox's tables.
+        message_id: The message.
+        open_blob: Called with a hash to read an attachment.
+        address: The recipient; None means the first one.
 
     Raises:
-        MessageError: the content cannot be composed.
+        MessageError: the content cannot be rendered or composed.
     """
     stored = message_store.load_messages(connection, tables, [message_id], open_blob).get(
         message_id
@@ -50,11 +63,11 @@ def rendered_copy(
     if stored is None or row is None:
         return None
     draft = stored.draft.rendered(row.variables or {})
-    own = None if stored.shared else row.id
+    recipient_id = None if stored.shared else row.id
     return RenderedCopy(
         draft=draft,
         to=None if stored.shared else _address(row),
-        message_id=message_id_for(draft.message_id_seed, own, draft.sender),
+        message_id=message_id_for(draft.message_id_seed, recipient_id, draft.sender),
     )
 
 

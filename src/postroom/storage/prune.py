@@ -1,7 +1,7 @@
-"""Deleting what is over and old, in small transactions of its own.
+"""Delete old messages that are finished, in small transactions of its own.
 
-Never anything that may still change by itself: every recipient is final and none is queued. It
-may be stopped at any time; the next run goes on.
+Never deletes anything that can still change by itself: every recipient is final and none is queued.
+It can be interrupted at any time; the next run continues.
 """
 
 from __future__ import annotations
@@ -33,19 +33,23 @@ from postroom.storage.engine import read_transaction, write_transaction
 from postroom.storage.row_decoding import stored
 from postroom.storage.tables import Tables
 
-_LARGEST_BATCH = 10_000
+_MAX_BATCH = 10_000
 
 #: Blobs deleted in one transaction: a blob may be a hundred rows of 256 KiB.
-_BLOBS = 20
+_BLOBS_A_TRANSACTION = 20
 
-#: Only blobs that nobody has used for so long are looked at; also how long a worker that does not
-#: beat any more is remembered.
+#: Only blobs older than this are considered; also how long a worker without heartbeats is listed.
 _GRACE = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pruned:
-    """How much was deleted."""
+    """How much was deleted.
+
+    Attributes:
+        messages: Number of messages.
+        blobs: Number of attachments' contents that no message uses any more.
+    """
 
     messages: int
     blobs: int
@@ -63,31 +67,37 @@ def prune(
     batch: int = 1000,
     now: Callable[[], datetime] = _utc_now,
 ) -> Pruned:
-    """Delete messages that ended more than ``older_than`` ago, then the blobs nobody has any more.
+    """Delete messages that ended more than ``older_than`` ago, then unused blobs.
 
-    A message has ended when its last recipient has. Each transaction deletes at most ``batch``
-    recipients, with their attempts.
+    A message has ended when its last recipient has.
+
+    Args:
+        engine: The database; transactions are begun and committed here.
+        tables: The outbox's tables.
+        older_than: Age since the last change.
+        batch: The most recipients that one transaction deletes, with their attempts; 1 to 10,000.
+        now: The clock.
 
     Raises:
-        ConfigError: the age is negative, or the batch not between 1 and 10,000.
+        ConfigError: the age is negative, or the batch is not between 1 and 10,000.
     """
     if older_than < timedelta(0):
-        raise ConfigError(f"expected older_than to be an age, got: {older_than}")
-    if not 1 <= batch <= _LARGEST_BATCH:
-        raise ConfigError(f"expected batch to be between 1 and {_LARGEST_BATCH}, got: {batch}")
-    moment = now()
-    messages = _Messages(tables, before=moment - older_than, batch=batch)
+        raise ConfigError(f"older_than must not be negative: {older_than}")
+    if not 1 <= batch <= _MAX_BATCH:
+        raise ConfigError(f"batch must be between 1 and {_MAX_BATCH:,}, not {batch:,}")
+    started_at = now()
+    messages = _Messages(tables, before=started_at - older_than, batch=batch)
     deleted = sum(messages.delete(engine, ids) for ids in messages.pages(engine))
-    blobs = _delete_blobs(engine, tables, moment - _GRACE)
+    blobs = _delete_blobs(engine, tables, started_at - _GRACE)
     with write_transaction(engine) as connection:
         connection.execute(
-            delete(tables.worker).where(tables.worker.c.last_seen_at < moment - _GRACE)
+            delete(tables.worker).where(tables.worker.c.last_seen_at < started_at - _GRACE)
         )
     return Pruned(messages=deleted, blobs=blobs)
 
 
 class _Messages:
-    """The messages that ended before a moment."""
+    """The messages that ended before a given time."""
 
     def __init__(self, tables: Tables, *, before: datetime, batch: int) -> None:
         self._tables = tables
@@ -95,7 +105,7 @@ class _Messages:
         self._batch = batch
 
     def pages(self, engine: Engine) -> Iterator[Sequence[int]]:
-        """Yield ids a page at a time, the oldest first; what is not over is passed by, once."""
+        """Yield ids a page at a time, the oldest first; messages that are not over are skipped."""
         message = self._tables.message.c
         page = (
             select(_exactly(message.created_at, engine.dialect), message.id)
@@ -111,15 +121,15 @@ class _Messages:
                 return
             yield [row.id for row in rows]
             last = _literally(rows[-1].created_at, engine.dialect)
-            place = tuple_(message.created_at, message.id)
-            following = page.where(place > tuple_(last, literal(rows[-1].id)))
+            position = tuple_(message.created_at, message.id)
+            following = page.where(position > tuple_(last, literal(rows[-1].id)))
 
     def delete(self, engine: Engine, messages: Sequence[int]) -> int:
-        """Delete messages and all that hangs on them; return how many."""
+        """Delete messages, recipients, attempts and attachments; return how many messages."""
         deleted = 0
         while True:
             with write_transaction(engine) as connection:
-                over = self._held(connection, messages)
+                over = self._lock_finished(connection, messages)
                 if not over:
                     return deleted
                 self._delete_recipients(connection, over)
@@ -128,19 +138,20 @@ class _Messages:
     def _is_over(self) -> ColumnElement[bool]:
         message, recipient = self._tables.message.c, self._tables.recipient.c
         final = recipient.state.in_([state.value for state in FINAL_STATES])
-        lives = ~final | (recipient.updated_at >= self._before)
-        return ~exists(select(recipient.id).where(recipient.message_id == message.id, lives))
+        may_change = ~final | (recipient.updated_at >= self._before)
+        return ~exists(select(recipient.id).where(recipient.message_id == message.id, may_change))
 
     def _is_queued(self) -> ColumnElement[bool]:
         message, queue = self._tables.message.c, self._tables.queue.c
         return exists(select(queue.recipient_id).where(queue.message_id == message.id))
 
-    def _held(self, connection: Connection, messages: Sequence[int]) -> Sequence[int]:
-        """Return the messages that are over still, and stay so until the transaction ends.
+    def _lock_finished(self, connection: Connection, messages: Sequence[int]) -> Sequence[int]:
+        """Return the messages that are still over, and stay so until the transaction ends.
 
-        A decision holds its message as we do. One that came first is skipped, or has committed:
-        then the second statement, which sees that on PostgreSQL as the first may not, finds the
-        recipient in the queue. Nothing but a decision to send again unsettles what is final.
+        Actions lock their message as we do. A message that an action locked first is skipped. If
+        the action has committed, the second statement finds the recipient in the queue (on
+        PostgreSQL, the first statement may not see that yet). Only an action can make a final
+        recipient change again.
         """
         message = self._tables.message.c
         free = select(message.id).where(message.id.in_(messages)).order_by(message.id)
@@ -151,12 +162,12 @@ class _Messages:
     def _delete_recipients(self, connection: Connection, messages: Sequence[int]) -> None:
         recipient, attempt = self._tables.recipient, self._tables.attempt
         of_these = select(recipient.c.id).where(recipient.c.message_id.in_(messages))
-        some = connection.scalars(of_these.limit(self._batch)).all()
-        connection.execute(delete(attempt).where(attempt.c.recipient_id.in_(some)))
-        connection.execute(delete(recipient).where(recipient.c.id.in_(some)))
+        batch = connection.scalars(of_these.limit(self._batch)).all()
+        connection.execute(delete(attempt).where(attempt.c.recipient_id.in_(batch)))
+        connection.execute(delete(recipient).where(recipient.c.id.in_(batch)))
 
     def _delete_empty(self, connection: Connection, messages: Sequence[int]) -> int:
-        """Delete the messages of which no recipient is left; a message never stands without one."""
+        """Delete the messages that have no recipients left; no other message has none."""
         message, recipient = self._tables.message, self._tables.recipient
         left = exists(select(recipient.c.id).where(recipient.c.message_id == message.c.id))
         empty = connection.scalars(
@@ -169,7 +180,7 @@ class _Messages:
 
 
 def _exactly(date: Column[Any], dialect: Dialect) -> ColumnElement[Any]:
-    """Return a date as the database itself writes it, whether or not Python has such a one."""
+    """Return a date as the database writes it, even if Python cannot represent it."""
     return (
         cast(date, Text).label(date.name) if dialect.name == "postgresql" else stored(date, dialect)
     )
@@ -183,24 +194,25 @@ def _literally(date: Any, dialect: Dialect) -> ColumnElement[Any]:
 
 
 def _delete_blobs(engine: Engine, tables: Tables, before: datetime) -> int:
-    """Delete the blobs that no attachment names, some at a time; return how many.
+    """Delete the blobs that no attachment refers to, some at a time; return how many.
 
-    Enqueueing may name one again meanwhile. On SQLite it cannot: there is one writer. On
-    PostgreSQL it locks the blob first, and we do: what it holds is skipped; what it has named
-    and committed since our statement began is seen by the next, made under our lock; and who
-    wants a blob that we hold waits, finds it gone, and stores it anew.
+    An enqueue may refer to a blob again meanwhile. On SQLite it cannot: there is only one writer.
+    On PostgreSQL both lock the blob first. A blob that the enqueue has locked is skipped. A
+    reference that it committed after our first statement began is seen by the second, which runs
+    under our lock. An enqueue that wants a blob we have locked waits, finds it deleted, and stores
+    it again.
     """
     blob = tables.blob.c
     after, deleted = "", 0
     while True:
-        some = (
+        batch = (
             select(blob.sha256)
             .where(blob.sha256 > after, blob.created_at < before, ~_is_named(tables))
             .order_by(blob.sha256)
-            .limit(_BLOBS)
+            .limit(_BLOBS_A_TRANSACTION)
         )
         with write_transaction(engine) as connection:
-            held = connection.scalars(some.with_for_update(skip_locked=True)).all()
+            held = connection.scalars(batch.with_for_update(skip_locked=True)).all()
             if not held:
                 return deleted
             deleted += _delete_unnamed(connection, tables, held)

@@ -1,6 +1,6 @@
-"""Columns as people are shown them: whatever stands there can be read, and spoils no other row.
+"""Decode columns to show them to people: any stored value can be read, and spoils no other row.
 
-Only for what is shown. A worker reads strictly, and sends nothing that it had to guess.
+Only for display. A worker reads strictly, and sends nothing that it had to guess.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ E = TypeVar("E", bound=StrEnum)
 
 
 class UnreadableDate(datetime):
-    """A date that Python does not have, or that is none: it says so wherever it is shown.
+    """A date that Python cannot represent, or that is not a date; shown as "unreadable".
 
-    It compares as the end of all dates where it comes after them, and else as their beginning.
+    It compares as the latest date if it is after all dates, and as the earliest otherwise.
 
     Attributes:
-        stored: What stands in the database.
+        stored: What is in the database.
     """
 
     stored: str = ""
 
     @classmethod
     def of(cls, stored: str, *, is_late: bool = False) -> UnreadableDate:
-        """Return the date for what is ``stored``, at the end of time where it ``is_late``."""
+        """Return the date for what is ``stored``, at the end of time if it ``is_late``."""
         last, first = datetime.max.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC)
         at = last if is_late else first
         made = cls.combine(at.date(), at.timetz())
@@ -58,47 +58,42 @@ class UnreadableDate(datetime):
         return f"unreadable: {self.stored!r}"
 
     def strftime(self, format: str) -> str:
-        """Return the same: no part of it can be told."""
+        """Return what is stored, marked as unreadable, whatever the format."""
         return self.isoformat()
 
     def __str__(self) -> str:
-        """Return the same."""
+        """Return what is stored, marked as unreadable."""
         return self.isoformat()
 
 
 def member_or_text(kind: type[E], stored: str) -> E:
-    """Return the member of ``kind`` that ``stored`` names; else a value of its type that is none.
+    """Return the member of ``kind`` that ``stored`` names, or a value that is not a member.
 
-    The latter compares and shows as its text, and is no member: ``value in list(kind)`` is false.
+    The latter compares and shows as its text, and ``value in list(kind)`` is false.
     """
     try:
         return kind(stored)
     except ValueError:
-        odd = str.__new__(kind, stored)
-        odd._name_ = odd._value_ = stored
-        return odd
+        unknown = str.__new__(kind, stored)
+        unknown._name_ = unknown._value_ = stored
+        return unknown
 
 
-T = TypeVar("T")
-
-#: What SQLite, where a column may hold anything, takes for a JSON array.
-_IS_TEXT = "text"
-
-#: As `datetime.fromisoformat` reads it, and with the era after it.
+#: As `datetime.fromisoformat` reads it, followed by the era.
 _DATE = "YYYY-MM-DD HH24:MI:SS.US BC"
 
 
 def stored(column: Column[Any], dialect: Dialect) -> Label[Any]:
-    """Return ``column``, under its name, as every driver can fetch it.
+    """Return ``column``, under its name, in a form that every driver can fetch.
 
-    Texts of SQLite come as their bytes; JSON and dates of PostgreSQL as texts.
+    On SQLite texts come as bytes; on PostgreSQL JSON and dates come as texts.
     """
     return type_coerce(_fetchable(column, dialect), NullType()).label(column.name)
 
 
 def _fetchable(column: Column[Any], dialect: Dialect) -> ColumnElement[Any]:
     if dialect.name == "sqlite":
-        return case((func.typeof(column) == _IS_TEXT, cast(column, LargeBinary)), else_=column)
+        return case((func.typeof(column) == "text", cast(column, LargeBinary)), else_=column)
     if isinstance(column.type, JSON):
         return cast(column, Text)
     if isinstance(column.type, UtcDateTime):
@@ -108,7 +103,7 @@ def _fetchable(column: Column[Any], dialect: Dialect) -> ColumnElement[Any]:
 
 
 def text_of(value: Any) -> str:
-    """Return a text; what is not UTF-8 in it as replacement characters."""
+    """Return a text; bytes that are not UTF-8 become replacement characters."""
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
@@ -118,24 +113,24 @@ def text_or_none(value: Any) -> str | None:
 
 
 def number_of(value: Any) -> int | None:
-    """Return a whole number; None where it is none."""
+    """Return a whole number; None if the value is not one."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return int(value) if isinstance(value, int | float) else None
 
 
 def seconds_of(value: Any) -> float | None:
-    """Return a finite number; None where it is none."""
+    """Return a finite number; None if the value is not one."""
     return value if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def member_of(kind: type[E], value: Any) -> E:
-    """Return a member of ``kind``; for a text that names none, that text as a value of the type."""
+    """Return a member of ``kind``; for an unknown text, that text as a value of the type."""
     return member_or_text(kind, text_of(value))
 
 
 def date_of(value: Any) -> datetime | None:
-    """Return a date; an `UnreadableDate` where it is none that Python has."""
+    """Return a date, None for NULL, or an `UnreadableDate` if Python cannot represent it."""
     if value is None:
         return None
     text = text_of(value)
@@ -150,12 +145,12 @@ def date_of(value: Any) -> datetime | None:
 
 
 def sure_date_of(value: Any) -> datetime:
-    """Return a date of a column that cannot be NULL."""
+    """Return the date of a column that cannot be NULL."""
     return date_of(value) or UnreadableDate.of("NULL")
 
 
 def moment_of(epoch_s: Any) -> datetime | None:
-    """Return the queue's time as a date."""
+    """Return the queue's time, in seconds since the epoch, as a date."""
     if epoch_s is None:
         return None
     if not isinstance(epoch_s, int | float):
@@ -169,7 +164,7 @@ def moment_of(epoch_s: Any) -> datetime | None:
 
 
 def tags_of(value: Any) -> tuple[str, ...]:
-    """Return a list of texts that is kept as JSON."""
+    """Return a list of texts that is stored as JSON."""
     if value is None:
         return ()
     try:
@@ -196,5 +191,5 @@ def subject_of(subject: Any, templates: Any) -> str:
 
 
 def unreadable(value: Any) -> str:
-    """Return what is stored where something else should be."""
+    """Return a text that shows an unreadable value."""
     return f"unreadable: {text_of(value)[:200]}"

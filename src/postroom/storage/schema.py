@@ -1,6 +1,6 @@
-"""Making the tables, and telling whether those in a database are ours to use.
+"""Create the tables, and check whether those in a database are usable by this version.
 
-What is here needs no Alembic; `postroom.storage.migrations` brings older tables up to date.
+Nothing here needs Alembic; `postroom.storage.migrations` upgrades older tables.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ REVISIONS = (REVISION,)
 #: Where our migrations keep their revision, apart from an application's own.
 VERSION_TABLE = PREFIX + "alembic_version"
 
-#: Every row of the queue is updated once or twice and then deleted: vacuum after a fixed number
-#: of dead rows, not after a share of the table, and without pausing; keep the file's tail, since
-#: giving it back takes an exclusive lock.
+#: Every row of the queue is updated once or twice and then deleted. So vacuum after a fixed number
+#: of dead rows, not after a share of the table, and without pauses; and keep empty pages at the end
+#: of the file, because truncating it takes an exclusive lock.
 _QUEUE_SETTINGS = {
     "fillfactor": 70,
     "autovacuum_vacuum_threshold": 5000,
@@ -50,17 +50,18 @@ _QUEUE_SETTINGS = {
     "vacuum_truncate": "off",
 }
 
-#: The outcome is written into a row once: room on the page spares three indexes an entry (HOT).
+#: The outcome is written into a row once: with room on the page three indexes need no new entry
+#: (https://www.postgresql.org/docs/current/storage-hot.html).
 _RECIPIENT_SETTINGS = {"fillfactor": 80}
 
-#: Any number that no other program locks; this is "postroom" in ASCII.
+#: A number that no other program uses as a lock; this is "postroom" in ASCII.
 _LOCK = int.from_bytes(b"postroom")
 
-#: Also in a name or a comment; no table of ours has it there.
+#: Would also match a name or a comment, but no table of ours has one with that word.
 _AUTOINCREMENT = re.compile(r"\bAUTOINCREMENT\b", re.IGNORECASE)
 
-#: Whether a column ``id`` takes its values from a sequence, by its default or as an identity
-#: column, and whether that begins again at its end.
+#: Whether a column ``id`` takes its values from a sequence, as its default or as an identity
+#: column, and whether the sequence starts again after its end.
 _SEQUENCES = text("""
 SELECT t.relname AS name, count(s.seqrelid) > 0 AS has_sequence,
        coalesce(bool_or(s.seqcycle), false) AS cycles
@@ -82,19 +83,19 @@ GROUP BY t.relname
 
 _UPGRADE = "run: postroom db upgrade (or upgrade them in the application's own migrations)"
 
-#: No migration will bring back what somebody has removed since.
+#: No migration restores what was removed after it ran.
 _RESTORE = (
-    "restore what is missing from a backup; or, where nothing in the outbox is needed any more, "
-    f"drop every table that begins with {PREFIX} and run: postroom db upgrade"
+    "restore what is missing from a backup; or, if nothing in the outbox is needed any more, "
+    f"drop every table whose name begins with {PREFIX} and run: postroom db upgrade"
 )
 _OWN_MIGRATION = (
-    "upgrade them in the application's own migrations, which made them "
+    "upgrade them in the application's own migrations, which created them "
     "(alembic revision --autogenerate)"
 )
 
 
 def version_table(schema: str | None = None) -> Table:
-    """Return Alembic's version table under our name, as Alembic itself would make it."""
+    """Return Alembic's version table under our name, as Alembic itself would create it."""
     return Table(
         VERSION_TABLE,
         MetaData(schema=schema),
@@ -104,12 +105,16 @@ def version_table(schema: str | None = None) -> Table:
 
 
 def create(engine: Engine, schema: str | None = None) -> None:
-    """Create the tables and note their revision; where they stand already, only check them.
+    """Create the tables and note their revision; if they exist, only check them.
 
-    Commits a transaction of its own. The schema itself must exist.
+    Commits a transaction of its own. The database schema itself must exist.
+
+    Args:
+        engine: The database.
+        schema: The database schema to use; None for the connection's default.
 
     Raises:
-        SchemaError: there are tables of another version already.
+        SchemaError: there are tables of another version.
         ConfigError: the database cannot be reached or written.
     """
     ours = tables(schema)
@@ -127,18 +132,22 @@ def create(engine: Engine, schema: str | None = None) -> None:
 
 
 def lock(connection: Connection) -> None:
-    """Let one transaction at a time change the tables; the others wait for its end."""
+    """Let only one transaction at a time change the tables; the others wait until it ends."""
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
 
 
 def add_tables_to(metadata: MetaData, schema: str | None = None) -> None:
-    """Copy our tables into an application's ``metadata``, for its own migrations to see.
+    """Copy our tables into an application's ``metadata``, for its own migrations.
 
-    They then belong to the application's Alembic history, and to its ``create_all``. Columns
-    get SQLAlchemy's own types, so that a generated migration imports nothing of ours; JSON
-    columns are therefore ``json`` on PostgreSQL, which serves as well as our ``jsonb``. On SQLite
-    a generated migration says ``sqlite_autoincrement=True`` of two tables: it has to stay.
+    They then belong to the application's Alembic history and to its ``create_all``. Columns get
+    SQLAlchemy's own types, so that a generated migration imports nothing of ours. JSON columns are
+    therefore ``json`` on PostgreSQL, which works as well as our ``jsonb``. On SQLite a generated
+    migration says ``sqlite_autoincrement=True`` for two tables: it has to stay.
+
+    Args:
+        metadata: The application's metadata.
+        schema: The database schema to use; None for the connection's default.
     """
     for table in tables(schema).metadata.sorted_tables:
         for column in table.to_metadata(metadata).columns:
@@ -149,9 +158,13 @@ def add_tables_to(metadata: MetaData, schema: str | None = None) -> None:
 
 
 def set_storage_parameters(connection: Connection, schema: str | None = None) -> None:
-    """Set what PostgreSQL's planner and autovacuum should know about the busy tables.
+    """Set PostgreSQL's fill factors and autovacuum settings for the busy tables.
 
-    Does nothing on SQLite, and nothing the second time. For migrations of an application's own.
+    Does nothing on SQLite. May be run again. For an application's own migrations.
+
+    Args:
+        connection: A connection in a transaction.
+        schema: The database schema of the tables; None for the connection's default.
     """
     if connection.dialect.name != "postgresql":
         return
@@ -163,7 +176,11 @@ def set_storage_parameters(connection: Connection, schema: str | None = None) ->
 
 
 def verify(engine: Engine, schema: str | None = None) -> None:
-    """Connect and `check`; what a program does before it relies on the tables.
+    """Connect and `check`; for programs that rely on the tables.
+
+    Args:
+        engine: The database.
+        schema: The database schema of the tables; None for the connection's default.
 
     Raises:
         SchemaError: the tables are missing, too old or too new.
@@ -174,15 +191,19 @@ def verify(engine: Engine, schema: str | None = None) -> None:
 
 
 def check(connection: Connection, tables: Tables) -> None:
-    """Return if the database holds the tables of this version, whoever made them.
+    """Check that the database has the tables of this version, whoever created them.
+
+    Args:
+        connection: A connection in a transaction.
+        tables: The tables to look for.
 
     Raises:
         SchemaError: they are missing, too old or too new; the text says what to run.
     """
     if not exist(connection, tables):
-        place = f" in schema {tables.metadata.schema}" if tables.metadata.schema else ""
+        where = f"schema {tables.metadata.schema}" if tables.metadata.schema else "the database"
         raise SchemaError(
-            f"expected Postroom's tables to be in the database, got: none{place}; "
+            f"there are no Postroom tables in {where}; "
             "run: postroom db upgrade, or call outbox.create_tables()"
         )
     revision = current_revision(connection, tables)
@@ -192,16 +213,16 @@ def check(connection: Connection, tables: Tables) -> None:
         raise SchemaError(_lacking(missing, revision))
     if revision not in (None, REVISION):
         raise SchemaError(
-            f"expected Postroom's tables to be at revision {REVISION}, got: {revision}; {_UPGRADE}"
+            f"Postroom's tables must be at revision {REVISION}, not {revision}; {_UPGRADE}"
         )
     _check_ids(connection, tables)
 
 
 def _check_ids(connection: Connection, tables: Tables) -> None:
-    """Return if the database never gives the id of a deleted row to another one.
+    """Check that the database never gives the id of a deleted row to a new one.
 
     Raises:
-        SchemaError: somebody made a table in which it would; the text says how to make it.
+        SchemaError: a table was created so that it would; the text says how to create it.
     """
     numbered = (tables.message, tables.recipient)
     if connection.dialect.name == "postgresql":
@@ -211,37 +232,42 @@ def _check_ids(connection: Connection, tables: Tables) -> None:
         remedy = "make it an identity column (GENERATED BY DEFAULT AS IDENTITY) without CYCLE"
     else:
         endless = _autoincremented(connection, tables.metadata.schema)
-        remedy = "make the table anew with AUTOINCREMENT (SQLAlchemy: sqlite_autoincrement=True)"
+        remedy = "recreate the table with AUTOINCREMENT (SQLAlchemy: sqlite_autoincrement=True)"
     wrong = [f"{table.name}.id" for table in numbered if table.name not in endless]
     if wrong:
         raise SchemaError(
             f"the database may give the id of a deleted row to a new one in {', '.join(wrong)}, "
-            f"and mail would be mistaken for other mail: {remedy}; see docs/schema.md"
+            f"and one mail could be mistaken for another: {remedy}; see docs/schema.md"
         )
 
 
 def _autoincremented(connection: Connection, schema: str | None) -> set[str]:
-    """Return the tables of a SQLite database, or of one attached to it, with AUTOINCREMENT."""
+    """Return the tables with AUTOINCREMENT in a SQLite database, or in one attached to it."""
     master = Table("sqlite_master", MetaData(schema=schema), Column("name"), Column("sql"))
     made = connection.execute(select(master.c.name, master.c.sql).where(master.c.sql.is_not(None)))
     return {row.name for row in made if _AUTOINCREMENT.search(row.sql)}
 
 
 def check_revision(revision: str | None) -> None:
-    """Return if ``revision`` is one of ours (or none).
+    """Check that ``revision`` is known to this version, or None.
 
     Raises:
-        SchemaError: a later version of Postroom has been here.
+        SchemaError: a later version of Postroom has upgraded the tables.
     """
     if revision is not None and revision not in REVISIONS:
         raise SchemaError(
-            f"expected Postroom's tables to be at revision {REVISION}, got: {revision}, which is "
-            "newer than this version knows; run: pip install --upgrade postroom"
+            f"Postroom's tables are at revision {revision}, which is newer than this version "
+            f"({REVISION}); run: pip install --upgrade postroom"
         )
 
 
 def current_revision(connection: Connection, tables: Tables) -> str | None:
-    """Return the revision that `create` or our own migrations noted; an application's do not."""
+    """Return the revision noted by `create` or our migrations; None if there is none.
+
+    Args:
+        connection: A connection in a transaction.
+        tables: The outbox's tables.
+    """
     versions = version_table(tables.metadata.schema)
     if not inspect(connection).has_table(VERSION_TABLE, schema=versions.schema):
         return None
@@ -250,13 +276,13 @@ def current_revision(connection: Connection, tables: Tables) -> str | None:
 
 
 def exist(connection: Connection, tables: Tables) -> bool:
-    """Return whether any of our tables is there."""
+    """Return whether any of our tables exists."""
     present = inspect(connection).get_table_names(schema=tables.metadata.schema)
     return any(table.name in present for table in tables.metadata.tables.values())
 
 
 def _lacking(missing: list[str], revision: str | None) -> str:
-    """Say what the tables lack, and what helps: an upgrade, only where there is one to do."""
+    """Say what the tables lack, and what to do: an upgrade, but only if there is one."""
     named = and_more(missing, 5, separator=", ")
     if revision is None:
         return f"Postroom's tables lack {named}: {_OWN_MIGRATION}"
@@ -266,7 +292,7 @@ def _lacking(missing: list[str], revision: str | None) -> str:
 
 
 def _missing(inspector: Inspector, tables: Tables) -> list[str]:
-    """Name the tables, and the columns of the others, that are not there."""
+    """Return the names of missing tables, and of missing columns in the others."""
     present = set(inspector.get_table_names(schema=tables.metadata.schema))
     missing: list[str] = []
     for table in tables.metadata.tables.values():

@@ -1,7 +1,7 @@
-"""The caller's session: whether it has a transaction that mail can be part of.
+"""Check the caller's session: whether it has a transaction that mail can be part of.
 
-What is enqueued must commit with what the caller does, or not at all. A connection in autocommit
-mode has no such moment, and neither has an engine.
+What is enqueued must commit with the caller's other changes, or not at all. A connection in
+autocommit mode has no commit, and neither has an engine.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _AUTOCOMMIT = (
 
 
 def connection_of(executor: SessionOrConnection) -> Connection:
-    """Return the connection that ``executor`` works on, in a transaction of the caller's.
+    """Return the connection that ``executor`` uses, in the caller's transaction.
 
-    Sends nothing to the database, but for what a session sends to begin.
+    Sends nothing to the database, except what a session sends to begin.
 
     Args:
         executor: What the caller gave as its session.
 
     Raises:
-        ConfigError: it is no session or connection, or it commits every statement by itself.
+        ConfigError: it is not a session or connection, or it commits every statement by itself.
     """
     check_is_session(executor)
     connection = executor if isinstance(executor, Connection) else executor.connection()
@@ -42,13 +42,13 @@ def connection_of(executor: SessionOrConnection) -> Connection:
 
 
 def check_is_session(given: Any) -> None:
-    """Return if ``given`` is what mail can be enqueued on.
+    """Check that mail can be enqueued on ``given``.
 
     Args:
         given: What the caller gave as its session.
 
     Raises:
-        ConfigError: it is something else; the text says what to do instead.
+        ConfigError: it cannot; the text says what to do instead.
     """
     if isinstance(given, Connection | Session | scoped_session):
         return
@@ -60,10 +60,13 @@ def check_is_session(given: Any) -> None:
 
 
 def allows_notify(connection: Connection) -> bool:
-    """Return whether a NOTIFY may be part of the transaction; PostgreSQL prepares none with one.
+    """Return whether a NOTIFY may be part of the transaction.
+
+    A two-phase transaction may not have one
+    (https://www.postgresql.org/docs/current/sql-prepare-transaction.html).
 
     Args:
-        connection: A connection in a transaction. (https://www.postgresql.org/docs/current/sql-prepare-transaction.html)
+        connection: A connection in a transaction.
     """
     return not isinstance(connection.get_transaction(), TwoPhaseTransaction)
 

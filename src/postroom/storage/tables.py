@@ -1,11 +1,11 @@
 """The tables. Nothing outside ``storage/`` names one.
 
-Core tables under their own ``MetaData``, so that an application can merge them into its own
-Alembic history or leave them to ours.
+They are Core tables with their own ``MetaData``: an application can merge them into its own Alembic
+history, or leave them to ours.
 
-The id of a deleted message or recipient is never given to another one: a worker, a log or a
-Message-ID may still name it. PostgreSQL's sequences keep to that by themselves, SQLite only in
-tables made with AUTOINCREMENT. (Nothing names an attempt, and there it would cost 1 us a mail.)
+The id of a deleted message or recipient is never reused: a worker, a log or a Message-ID may still
+name it. PostgreSQL's sequences guarantee that; SQLite does so only in tables with AUTOINCREMENT.
+(Nothing names an attempt, and there it would cost 1 us for each mail.)
 """
 
 from __future__ import annotations
@@ -39,27 +39,27 @@ from sqlalchemy.types import TypeDecorator
 
 PREFIX = "postroom_"
 
-#: SQLite counts rows by itself only in a column of exactly the type INTEGER.
+#: SQLite assigns ids only in a column of exactly the type INTEGER.
 _Id = BigInteger().with_variant(Integer(), "sqlite")
 
 _Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 
-#: One blob chunk, and the most that is read or written of an attachment at a time.
+#: Size of a blob chunk, and the most of an attachment that is read or written at a time.
 CHUNK_BYTES = 256 * 1024
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware datetime, stored as UTC on databases that keep no zone."""
+    """An aware datetime, stored as UTC on databases without time zones."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuse naive datetimes; hand the driver UTC."""
+        """Refuse naive datetimes; give the driver UTC."""
         if value is None:
             return None
         if value.tzinfo is None:
-            raise ValueError(f"expected a datetime with a time zone, got: {value!r}")
+            raise ValueError(f"a datetime must have a time zone: {value!r}")
         return value.astimezone(UTC)
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
@@ -72,7 +72,20 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tables:
-    """The tables of one outbox, in one schema."""
+    """The tables of one outbox, in one database schema.
+
+    Attributes:
+        metadata: Has all of them.
+        message: Content and options; immutable once enqueued.
+        recipient: Who a message goes to, and the outcome.
+        queue: One row for each recipient that is not finished.
+        attempt: One row for each delivery attempt.
+        blob: Hash and size of each attachment's content.
+        blob_chunk: The content, in chunks of 256 KiB.
+        attachment: Which message has which blob, under what name.
+        suppression: Addresses that get no mail.
+        worker: Heartbeats of workers.
+    """
 
     metadata: MetaData
     message: Table
@@ -88,7 +101,7 @@ class Tables:
 
 @cache
 def tables(schema: str | None = None) -> Tables:
-    """Return the tables in ``schema`` (the connection's default where None)."""
+    """Return the tables in ``schema`` (None for the connection's default)."""
     metadata = MetaData(schema=schema)
     return Tables(
         metadata=metadata,
@@ -105,14 +118,14 @@ def tables(schema: str | None = None) -> Tables:
 
 
 def _message(metadata: MetaData) -> Table:
-    """Immutable once enqueued. A templated field's literal column is NULL."""
+    """Immutable once enqueued. The literal column of a templated field is NULL."""
     return Table(
         PREFIX + "message",
         metadata,
         Column("id", _Id, primary_key=True, autoincrement=True),
         Column("idempotency_key", String(255), unique=True),
         Column("content_hash", String(64), nullable=False),
-        # Random; Message-IDs are derived from it, so that a retry carries the same one.
+        # Random; Message-IDs are derived from it, so that a retry has the same Message-ID.
         Column("message_id_seed", String(32), nullable=False),
         Column("sender", Text, nullable=False),
         Column("envelope_sender", Text),
@@ -128,7 +141,7 @@ def _message(metadata: MetaData) -> Table:
         Column("relay", String(64)),
         Column("shared", Boolean, nullable=False),
         Column("on_doubt", String(8), nullable=False),
-        # Seconds between tries, where the message brings a schedule of its own.
+        # Seconds between tries, if the message has a schedule of its own.
         Column("retry_delays_s", _Json),
         Column("scheduled_at", UtcDateTime),
         Column("expires_at", UtcDateTime),
@@ -139,10 +152,10 @@ def _message(metadata: MetaData) -> Table:
 
 
 def _recipient(metadata: MetaData) -> Table:
-    """Who a message goes to, and what became of it.
+    """Who a message goes to, and the outcome.
 
-    No foreign key to the message: both are inserted by one transaction, a message is pruned after
-    its recipients, and the check was a third of an enqueue on PostgreSQL.
+    No foreign key to the message: one transaction inserts both, a message is pruned after its
+    recipients, and the check was a third of an enqueue on PostgreSQL.
     """
     return Table(
         PREFIX + "recipient",
@@ -170,12 +183,12 @@ def _recipient(metadata: MetaData) -> Table:
 
 
 def _queue(metadata: MetaData) -> Table:
-    """Narrow and hot: a row per recipient still to be worked on, gone when it ends.
+    """Narrow and hot: one row for each recipient that is not finished.
 
-    ``due_at`` is both "when next" and "lease until", in seconds since the epoch by the
-    database's clock. ``token`` is set while a worker holds the row. No foreign keys: every
-    statement that touches this table names the recipient it means, and the checks would cost
-    as much as the work.
+    ``due_at`` is both "when to try next" and "leased until", in seconds since the epoch by the
+    database's clock. ``lease_token`` is set while a worker holds the row. No foreign keys: every
+    statement on this table names the recipient it means, and the checks would cost as much as the
+    work itself.
     """
     return Table(
         PREFIX + "queue",
@@ -185,7 +198,7 @@ def _queue(metadata: MetaData) -> Table:
         Column("lane", SmallInteger, nullable=False),
         Column("due_at", Double, nullable=False),
         Column("lease_token", BigInteger),
-        # Claims since the last outcome; a row claimed too often without one is poison.
+        # Claims since the last outcome; a row claimed too often without one is set aside.
         Column("claim_count", SmallInteger, nullable=False, server_default="0"),
         # Deferrals that count against the retry schedule.
         Column("try_count", SmallInteger, nullable=False, server_default="0"),

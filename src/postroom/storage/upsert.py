@@ -18,5 +18,5 @@ def upsert(executor: SessionOrConnection, table: Table) -> Upsert:
 
 
 def upsert_on(dialect: Dialect, table: Table) -> Upsert:
-    """Return the same, for a statement that is kept."""
+    """Return the same, for a statement that is cached."""
     return sqlite.insert(table) if dialect.name == "sqlite" else postgresql.insert(table)

@@ -1,4 +1,4 @@
-"""Users of the application as recipients: their ids, looked up in its own tables."""
+"""Users of the application as recipients: ids are looked up in the application's own table."""
 
 from __future__ import annotations
 
@@ -12,57 +12,64 @@ from sqlalchemy.exc import NoInspectionAvailable
 from sqlalchemy.orm import Mapper
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from postroom.batching import batched
 from postroom.errors import ConfigError, InvalidAddress, RecipientError
 from postroom.message.address import Address
 from postroom.message.validation import as_tuple
-from postroom.storage.engine import SessionOrConnection
+from postroom.storage.engine import MAX_BOUND_VALUES, SessionOrConnection
 from postroom.text import and_more, shorten_repr
 
-#: Bound values in one statement; asyncpg and PostgreSQL's protocol stop at 32,767.
-_IDS_A_SELECT = 10_000
-
-_MOST_NAMED = 20
+_MAX_NAMED = 20
 
 
 @dataclass(frozen=True, slots=True)
 class UserLookup:
-    """Where user ids become addresses: a SELECT of id, email and, where there is one, name."""
+    """Looks up users' addresses by id.
+
+    Attributes:
+        statement: A SELECT of id, email and, optionally, name.
+    """
 
     statement: Select[Any]
 
     @classmethod
     def of(cls, source: type[Any] | Select[Any]) -> UserLookup:
-        """Read ``source``: a mapped class with an ``email``, or ``select(User.id, User.email)``.
+        """Return the lookup for what was given as ``Outbox(users=...)``.
 
-        A mapped class gives its one-column primary key, its attribute ``email`` and, where it has
-        one, ``name``. A select gives two columns or three, in this order.
+        Args:
+            source: A mapped class with a one-column primary key, an attribute ``email`` and,
+                optionally, ``name``; or a select of two or three columns: id, email and name.
 
         Raises:
             ConfigError: it is neither.
         """
         if isinstance(source, Select):
-            return cls(_checked(source))
+            return cls(_check_columns(source))
         try:
             mapper = inspect(source)
         except NoInspectionAvailable:
             mapper = None
         if not isinstance(mapper, Mapper):
             raise ConfigError(
-                "expected users to be a mapped class or select(User.id, User.email), "
-                f"got: {shorten_repr(source)}"
+                "users must be a mapped class or select(User.id, User.email), "
+                f"not {shorten_repr(source)}"
             )
         return cls(_select_of(mapper))
 
     def find(self, executor: SessionOrConnection, ids: Iterable[Any]) -> dict[Any, Address]:
         """Return the address of each of ``ids``, in their order; one SELECT for each 10,000.
 
-        With a `Session`, users that are still pending are flushed first, as by any query.
+        With a `Session`, pending users are flushed first, as by any query.
+
+        Args:
+            executor: The caller's session or connection.
+            ids: Users' ids; texts are converted if the column holds integers or UUIDs.
 
         Raises:
             RecipientError: one error that names every id that does not exist, and every user
                 without an address or with a wrong one.
         """
-        wanted = self._wanted(ids)
+        wanted = self._unique(ids)
         rows = {row[0]: row for row in self._rows(executor, wanted)}
         found: dict[Any, Address] = {}
         wrong: list[str] = []
@@ -77,18 +84,17 @@ class UserLookup:
 
     def _rows(self, executor: SessionOrConnection, ids: Sequence[Any]) -> Iterator[Any]:
         column = self.statement.selected_columns[0]
-        for start in range(0, len(ids), _IDS_A_SELECT):
-            some = ids[start : start + _IDS_A_SELECT]
-            yield from executor.execute(self.statement.where(column.in_(some)))
+        for batch in batched(ids, MAX_BOUND_VALUES):
+            yield from executor.execute(self.statement.where(column.in_(batch)))
 
-    def _wanted(self, ids: Iterable[Any]) -> list[Any]:
-        """Return the ids once each, as the column holds them: Flask-Login hands out texts."""
+    def _unique(self, ids: Iterable[Any]) -> list[Any]:
+        """Return each id once, as the column holds it: Flask-Login returns ids as texts."""
         kind = _python_type(self.statement.selected_columns[0].type)
         return list(dict.fromkeys(_converted(one, kind) for one in as_tuple(ids, "users")))
 
 
 def _python_type(column: TypeEngine[Any]) -> type:
-    """Return what the column's values are in Python; ``object`` where only it can tell."""
+    """Return the Python type of the column's values; ``object`` if it is unknown."""
     try:
         return object if isinstance(column, TypeDecorator) else column.python_type
     except NotImplementedError:
@@ -103,18 +109,17 @@ def _converted(one: Any, kind: type) -> Any:
             pass
     if kind in (int, UUID, str) and (not isinstance(one, kind) or isinstance(one, bool)):
         raise RecipientError(
-            f"expected users to be ids like those of the table ({kind.__name__}), got: "
-            f"{shorten_repr(one)}"
+            f"user_ids must be ids of the users' table ({kind.__name__}), not {shorten_repr(one)}"
         )
     return one
 
 
-def _checked(statement: Select[Any]) -> Select[Any]:
+def _check_columns(statement: Select[Any]) -> Select[Any]:
     columns = len(statement.selected_columns)
     if columns not in (2, 3):
         raise ConfigError(
-            "expected users to select an id, an email and perhaps a name, "
-            f"got: {columns} columns; write select(User.id, User.email)"
+            "users must select an id, an email and, optionally, a name, "
+            f"not {columns} columns; write select(User.id, User.email)"
         )
     return statement
 
@@ -122,13 +127,13 @@ def _checked(statement: Select[Any]) -> Select[Any]:
 def _select_of(mapper: Mapper[Any]) -> Any:
     if len(mapper.primary_key) != 1:
         raise ConfigError(
-            f"expected {mapper.class_.__name__} to have a primary key of one column, "
-            f"got: {len(mapper.primary_key)}; give select(User.id, User.email) instead"
+            f"{mapper.class_.__name__} must have a primary key of one column, "
+            f"not {len(mapper.primary_key)}; pass select(User.id, User.email) instead"
         )
     if "email" not in mapper.all_orm_descriptors:
         raise ConfigError(
-            f"expected {mapper.class_.__name__} to have an attribute 'email', got: none; "
-            "give select(User.id, User.mail) with your own names instead"
+            f"{mapper.class_.__name__} has no attribute 'email'; "
+            "pass select(User.id, User.mail) with your own names instead"
         )
     has_name = "name" in mapper.all_orm_descriptors and "name" not in mapper.relationships
     key = mapper.get_property_by_column(mapper.primary_key[0]).key
@@ -139,9 +144,9 @@ def _select_of(mapper: Mapper[Any]) -> Any:
 
 def _address(one: Any, row: Any | None) -> Address:
     if row is None:
-        raise RecipientError(f"expected user {shorten_repr(one)} to exist, got: no such user")
+        raise RecipientError(f"there is no user {shorten_repr(one)}")
     if not row[1]:
-        raise RecipientError(f"expected user {shorten_repr(one)} to have an address, got: none")
+        raise RecipientError(f"user {shorten_repr(one)} has no address")
     try:
         address = Address(row[1])
         name = row[2] if len(row) > 2 else None
@@ -151,4 +156,4 @@ def _address(one: Any, row: Any | None) -> Address:
 
 
 def _summary(wrong: Sequence[str]) -> str:
-    return and_more(wrong, _MOST_NAMED, separator="\n")
+    return and_more(wrong, _MAX_NAMED, separator="\n")

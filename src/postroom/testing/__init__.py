@@ -1,4 +1,4 @@
-"""Testing: relays and fixtures for the tests of applications, and of Postroom itself."""
+"""Testing: a scripted relay and pytest fixtures, for applications' tests and for Postroom's own."""
 
 from postroom.testing.deliver import DeliverMail, DeliveryResult, ReceivedMail
 from postroom.testing.enqueued_mail import EnqueuedMail

@@ -1,4 +1,4 @@
-"""What a ``FaultyRelay`` accepted: in memory, and in a file that outlives a crash."""
+"""What a `FaultyRelay` accepted: in memory, and optionally in a file that survives a crash."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """One transaction that was answered 2xx, or would have been had the connection not dropped.
+    """One transaction that was answered 2xx, or would have been if the connection had not dropped.
 
-    ``content`` is without dot-stuffing and terminator. ``recipients`` are those that stood.
-    Parameters are the text after the address, such as ``SIZE=100`` or ``NOTIFY=FAILURE``.
+    Attributes:
+        sender: The reverse-path.
+        recipients: The accepted recipients.
+        content: The mail, without dot-stuffing and terminator.
+        mail_parameters: The text after the address in MAIL, such as ``SIZE=100``.
+        rcpt_parameters: The text after the address in each RCPT, such as ``NOTIFY=FAILURE``.
+        connection: The number of the connection that carried it, counted from 1.
     """
 
     sender: str
@@ -28,10 +33,12 @@ class Accepted:
 
 
 class AcceptedLog:
-    """Takes what is accepted. Thread-safe.
+    """Collects what is accepted. Thread-safe.
 
-    With a ``path`` each entry is appended to that file before it is answered, and synced to disk
-    unless ``syncs`` is false: it then outlives a process, but not a machine.
+    Args:
+        path: A file that each entry is appended to before the mail is answered.
+        syncs: Sync the file to disk after each entry. Without that, an entry survives a crash of
+            the process, but not of the machine.
     """
 
     def __init__(self, path: Path | None = None, *, syncs: bool = True) -> None:
@@ -49,7 +56,7 @@ class AcceptedLog:
             return list(self._accepted)
 
     def add(self, accepted: Accepted) -> None:
-        """Keep one more; it is in the file when this returns."""
+        """Add an entry; it is in the file when this returns."""
         if self._file is not None:
             os.write(self._file, _line(accepted))
             if self._syncs:
@@ -59,16 +66,20 @@ class AcceptedLog:
             self._changed.notify_all()
 
     def wait_for(self, count: int, timeout_s: float) -> list[Accepted]:
-        """Wait until at least ``count`` were accepted; return them.
+        """Wait until at least ``count`` mails were accepted; return them all.
+
+        Args:
+            count: How many.
+            timeout_s: Seconds to wait.
 
         Raises:
-            TimeoutError: they were not in time.
+            TimeoutError: they were not accepted in time.
         """
         with self._changed:
             if not self._changed.wait_for(lambda: len(self._accepted) >= count, timeout_s):
                 raise TimeoutError(
-                    f"expected {count} mails to be accepted within {timeout_s} s, "
-                    f"got: {len(self._accepted)}"
+                    f"only {len(self._accepted)} of {count} mails were accepted "
+                    f"within {timeout_s:g} s"
                 )
             return list(self._accepted)
 
@@ -80,7 +91,11 @@ class AcceptedLog:
 
 
 def read_journal(path: Path) -> list[Accepted]:
-    """Return what a journal's file holds; an unfinished last line is left out."""
+    """Return the entries in the file of a `FaultyRelay`; an unfinished last line is left out.
+
+    Args:
+        path: The file that was given as ``journal``.
+    """
     lines = path.read_bytes().split(b"\n")[:-1]
     return [_accepted(line) for line in lines]
 

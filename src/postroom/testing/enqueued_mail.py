@@ -1,4 +1,4 @@
-"""A mail that a test has enqueued, parsed from the bytes that would go out."""
+"""A mail that a test has enqueued: parsed content, and whether its transaction was committed."""
 
 from __future__ import annotations
 
@@ -17,62 +17,70 @@ from postroom.storage.queries import MessageStatus
 from postroom.testing.outbox_copy import OutboxCopy
 from postroom.testing.received_mail import ParsedMail, ReceivedAttachment
 
+#: The event for a new savepoint does not have its name; the statement does.
+_SAVEPOINT = re.compile(
+    r"(SAVEPOINT|ROLLBACK TO SAVEPOINT|RELEASE SAVEPOINT)\s+(\S+)", re.IGNORECASE
+)
+
 
 class EnqueuedMail:
     """One message and its recipients.
 
-    Subject, bodies and attachments are those of the first recipient's copy, which are everybody's
-    unless recipients bring variables of their own; see `copy_for`. A mail whose transaction has
-    been rolled back keeps what was looked at before, and nothing else.
+    Subject, bodies and attachments are those of the first recipient's copy. All copies are the
+    same, unless recipients have variables of their own; see `copy_for`. After a rollback only what
+    was read before is left.
+
+    Attributes:
+        id: The message's id.
     """
 
-    def __init__(self, mirror: OutboxCopy, message_id: int, deed: TrackedAction) -> None:
+    def __init__(self, copy: OutboxCopy, message_id: int, action: TrackedAction) -> None:
         self.id = message_id
-        self._mirror = mirror
-        self._deed = deed
-        self._letters: dict[str, ParsedMail] = {}
+        self._copy = copy
+        self._action = action
+        self._parsed: dict[str, ParsedMail] = {}
 
     @property
     def is_committed(self) -> bool:
-        """Whether the transaction it was enqueued in has been committed, and not only a savepoint.
+        """Whether the transaction, and not only a savepoint, has been committed.
 
-        It stays false in tests that roll everything back at their end.
+        Always false in tests that roll everything back at their end.
         """
-        return self._deed.is_committed
+        return self._action.is_committed
 
     @cached_property
     def recipients(self) -> tuple[str, ...]:
-        """Every address it is for, as it was written."""
+        """The addresses of all recipients, as they were written."""
         return tuple(one.address for one in self._as_enqueued.recipients)
 
     @property
     def to(self) -> tuple[str, ...]:
-        """The addresses in To; with a copy each these are all."""
-        return self._of_kind(RecipientType.TO)
+        """The addresses in To; if everyone gets a copy of their own, these are all."""
+        return self._of_type(RecipientType.TO)
 
     @property
     def cc(self) -> tuple[str, ...]:
         """The addresses in Cc."""
-        return self._of_kind(RecipientType.CC)
+        return self._of_type(RecipientType.CC)
 
     @property
     def bcc(self) -> tuple[str, ...]:
-        """The addresses that no header names."""
-        return self._of_kind(RecipientType.BCC)
+        """The addresses that are in no header."""
+        return self._of_type(RecipientType.BCC)
 
     @property
     def sender(self) -> str:
-        """Who it is from, as people read it."""
+        """The sender, as readers see it."""
         return self._as_enqueued.sender
 
     @property
     def idempotency_key(self) -> str | None:
-        """The key it was enqueued under."""
+        """The idempotency key, or None."""
         return self._as_enqueued.idempotency_key
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """Its tags."""
+        """The tags."""
         return self._as_enqueued.tags
 
     @property
@@ -82,23 +90,23 @@ class EnqueuedMail:
 
     @property
     def scheduled_at(self) -> datetime | None:
-        """When it may go out."""
+        """The earliest time to send it; None means now."""
         return self._as_enqueued.scheduled_at
 
     @property
     def expires_at(self) -> datetime | None:
-        """When it is too late to send it."""
+        """The latest time to send it; None means any."""
         return self._as_enqueued.expires_at
 
     @property
     def relay(self) -> str | None:
-        """The relay or route it asks for."""
+        """The relay or route it asks for, or None."""
         found: str | None = self._row.relay
         return found
 
     @property
     def is_shared(self) -> bool:
-        """Whether it is one mail with a shared To and Cc, instead of a copy each."""
+        """Whether all recipients get the same copy, with To and Cc."""
         return bool(self._row.shared)
 
     @property
@@ -108,102 +116,106 @@ class EnqueuedMail:
 
     @property
     def text(self) -> str:
-        """The text body, empty where there is none."""
+        """The text body; empty if there is none."""
         return self._first.text
 
     @property
     def html(self) -> str:
-        """The HTML body, empty where there is none."""
+        """The HTML body; empty if there is none."""
         return self._first.html
 
     @property
     def attachments(self) -> tuple[ReceivedAttachment, ...]:
-        """Its attachments and inline images."""
+        """Attachments and inline images."""
         return self._first.attachments
 
     def attachment(self, filename: str) -> bytes:
         """Return the content of one attachment.
 
+        Args:
+            filename: Its name.
+
         Raises:
-            AssertionError: there is none of that name.
+            AssertionError: there is no attachment of that name.
         """
         return self._first.attachment(filename)
 
     def copy_for(self, address: str) -> ParsedMail:
-        """Return the copy of one recipient, as it would go over the wire.
+        """Return one recipient's copy, as it is sent.
+
+        Args:
+            address: The recipient, in any spelling.
 
         Raises:
-            AssertionError: it is not for that address; those it is for are named.
+            AssertionError: the mail is not for that address; the text says whom it is for.
         """
         wanted = Address(address).dedup_key
         for one in self.recipients:
             if Address.from_stored(one).dedup_key == wanted:
-                return self._letter(one)
-        raise AssertionError(
-            f"expected a mail to {address}, got: one to {', '.join(self.recipients)}"
-        )
+                return self._parsed_copy(one)
+        raise AssertionError(f"the mail is not for {address}, but for {', '.join(self.recipients)}")
 
     def is_for(self, address: str) -> bool:
-        """Return whether it is for ``address``, however that is spelled."""
+        """Return whether the mail is for ``address``, in any spelling."""
         wanted = Address(address).dedup_key
         return any(Address.from_stored(one).dedup_key == wanted for one in self.recipients)
 
     def __repr__(self) -> str:
-        """Show what tells it from others."""
+        """Show subject and recipients."""
         whom = ", ".join(self.recipients[:3]) + (", …" if len(self.recipients) > 3 else "")
         return f"<mail {self.subject!r} to {whom}>"
 
     @property
     def _first(self) -> ParsedMail:
-        return self._letter(self.recipients[0])
+        return self._parsed_copy(self.recipients[0])
 
-    def _letter(self, address: str) -> ParsedMail:
-        if address not in self._letters:
-            self._letters[address] = self._mirror.letter(self.id, address)
-        return self._letters[address]
+    def _parsed_copy(self, address: str) -> ParsedMail:
+        if address not in self._parsed:
+            self._parsed[address] = self._copy.parsed_copy(self.id, address)
+        return self._parsed[address]
 
-    def _of_kind(self, kind: RecipientType) -> tuple[str, ...]:
+    def _of_type(self, type_: RecipientType) -> tuple[str, ...]:
         found = self._as_enqueued.recipients
-        return tuple(one.address for one in found if one.type is kind)
+        return tuple(one.address for one in found if one.type is type_)
 
     @cached_property
     def _as_enqueued(self) -> MessageStatus:
-        return self._mirror.status(self.id)
+        return self._copy.status(self.id)
 
     @cached_property
     def _row(self) -> Any:
-        return self._mirror.message(self.id)
-
-
-#: The events of savepoints tell no name when one is made; their statements do.
-_SAVEPOINT = re.compile(
-    r"(SAVEPOINT|ROLLBACK TO SAVEPOINT|RELEASE SAVEPOINT)\s+(\S+)", re.IGNORECASE
-)
+        return self._copy.message(self.id)
 
 
 @dataclass(slots=True)
 class TrackedAction:
-    """Something done on a connection; ``undo`` is called if that is rolled back."""
+    """Something done on a connection; ``undo`` is called if that is rolled back.
+
+    Attributes:
+        undo: Called after a rollback.
+        is_rolled_back: True after a rollback, also of a savepoint.
+        is_committed: True after the transaction was committed.
+    """
 
     undo: Callable[[], None]
-    stands: bool = True
+    is_rolled_back: bool = False
     is_committed: bool = False
 
 
 @dataclass(slots=True)
-class _Open:
+class _Transaction:
     """The transaction of one connection."""
 
-    deeds: list[TrackedAction] = field(default_factory=list)
-    #: Savepoints by name, each with how many deeds came before it.
+    actions: list[TrackedAction] = field(default_factory=list)
+    #: Number of actions before each savepoint, by the savepoint's name.
     savepoints: dict[str, int] = field(default_factory=dict)
 
 
 class TransactionTracker:
-    """Follows the transactions of every engine while it is watching."""
+    """Follows the transactions and savepoints of every engine, from `watch` to `stop`."""
 
     def __init__(self) -> None:
-        self._open: dict[Connection, _Open] = {}
+        self._transactions: dict[Connection, _Transaction] = {}
         self._listeners: tuple[tuple[str, Any], ...] = (
             ("commit", self._committed),
             ("rollback", self._rolled_back),
@@ -211,34 +223,39 @@ class TransactionTracker:
         )
 
     def watch(self) -> None:
-        """Begin to follow them."""
+        """Start following transactions."""
         for name, listener in self._listeners:
             event.listen(Engine, name, listener)
 
     def stop(self) -> None:
-        """Follow them no more."""
+        """Stop following transactions."""
         for name, listener in self._listeners:
             event.remove(Engine, name, listener)
-        self._open.clear()
+        self._transactions.clear()
 
     def done(self, connection: Connection, undo: Callable[[], None]) -> TrackedAction:
-        """Note that something was done in the transaction at hand."""
-        deed = TrackedAction(undo)
-        self._of(connection).deeds.append(deed)
-        return deed
+        """Note an action in the connection's current transaction.
 
-    def _of(self, connection: Connection) -> _Open:
-        return self._open.setdefault(connection, _Open())
+        Args:
+            connection: Where the action was done.
+            undo: Called if it is rolled back.
+        """
+        action = TrackedAction(undo)
+        self._of(connection).actions.append(action)
+        return action
+
+    def _of(self, connection: Connection) -> _Transaction:
+        return self._transactions.setdefault(connection, _Transaction())
 
     def _committed(self, connection: Connection) -> None:
-        for deed in self._ended(connection).deeds:
-            deed.is_committed = True
+        for action in self._end(connection).actions:
+            action.is_committed = True
 
     def _rolled_back(self, connection: Connection) -> None:
-        _undo(self._ended(connection).deeds)
+        _undo(self._end(connection).actions)
 
-    def _ended(self, connection: Connection) -> _Open:
-        return self._open.pop(connection, _Open())
+    def _end(self, connection: Connection) -> _Transaction:
+        return self._transactions.pop(connection, _Transaction())
 
     def _executed(self, connection: Connection, _: Any, statement: str, *__: Any) -> None:
         found = _SAVEPOINT.match(statement)
@@ -247,16 +264,16 @@ class TransactionTracker:
         verb, name = found[1].upper(), found[2]
         transaction = self._of(connection)
         if verb == "SAVEPOINT":
-            transaction.savepoints[name] = len(transaction.deeds)
+            transaction.savepoints[name] = len(transaction.actions)
             return
-        # One that was made before we watched came before everything.
+        # A savepoint from before we watched came before all actions.
         before = transaction.savepoints.pop(name, 0)
         if verb.startswith("ROLLBACK"):
-            undone, transaction.deeds = transaction.deeds[before:], transaction.deeds[:before]
+            undone, transaction.actions = transaction.actions[before:], transaction.actions[:before]
             _undo(undone)
 
 
-def _undo(deeds: list[TrackedAction]) -> None:
-    for deed in deeds:
-        deed.stands = False
-        deed.undo()
+def _undo(actions: list[TrackedAction]) -> None:
+    for action in actions:
+        action.is_rolled_back = True
+        action.undo()

@@ -1,10 +1,12 @@
-"""A scripted SMTP server for tests: it does the right thing until told otherwise.
+"""A scripted SMTP server for tests: it behaves correctly unless the script says otherwise.
 
-with FaultyRelay() as relay:
-relay.on(Phase.RCPT, "550 5.1.1 no such user", address="nobody@example.com")
-relay.on(Phase.DOT, Trouble.RESET, times=1)
-…  # send mail to relay.url
-assert [mail.recipients for mail in relay.accepted] == [("somebody@example.com",)]
+Example::
+
+    with FaultyRelay() as relay:
+        relay.on(Phase.RCPT, "550 5.1.1 no such user", address="nobody@example.com")
+        relay.on(Phase.DOT, Misbehavior.RESET, times=1)
+        ...  # send mail to relay.url
+        assert [mail.recipients for mail in relay.accepted] == [("somebody@example.com",)]
 """
 
 from __future__ import annotations
@@ -29,28 +31,37 @@ _JOIN_S = 5.0
 
 
 class FaultyRelay:
-    """A relay on a free loopback port, or on the Unix socket ``path``.
+    """A relay on a free loopback port, or on a Unix socket.
 
-    ``journal`` names a file that everything accepted is appended to before it is answered, and
-    synced to disk unless ``syncs`` is false; ``read_journal`` reads it back.
+    It listens from the start; `stop` or the end of a ``with`` block ends it.
+
+    Args:
+        options: What the relay supports, and how fast it is.
+        journal: A file that each accepted mail is appended to before it is answered; see
+            `read_journal`.
+        syncs: Sync that file to disk after each mail. Default: True.
+        path: A Unix socket to listen on, for LMTP. Default: a free port of 127.0.0.1.
+
+    Attributes:
+        options: Those options; new connections use what is set here.
+        connections: Number of connections accepted so far.
     """
 
     def __init__(
         self,
-        abilities: ServerOptions | None = None,
+        options: ServerOptions | None = None,
         *,
         journal: Path | None = None,
         syncs: bool = True,
         path: Path | None = None,
     ) -> None:
-        self.abilities = abilities or ServerOptions()
-        #: Connections accepted so far.
+        self.options = options or ServerOptions()
         self.connections = 0
         self._path = path
         self._script = Script()
-        self._journal = AcceptedLog(journal, syncs=syncs)
+        self._log = AcceptedLog(journal, syncs=syncs)
         self._stopped = threading.Event()
-        #: Threads that live, each with the conversation it leads; None: it accepts connections.
+        #: Running threads and their sessions; None for the thread that accepts connections.
         self._threads: dict[threading.Thread, ServerSession | None] = {}
         self._listener: socket.socket | None = None
         self._port = 0
@@ -58,38 +69,42 @@ class FaultyRelay:
 
     @property
     def url(self) -> str:
-        """Return the relay URL to reach it by.
+        """The relay URL of this server.
 
-        Where it speaks TLS add ``?ca=FILE``; where it has credentials the first are in it.
+        If it supports TLS, add ``?ca=FILE``. If it has credentials, the first are in the URL.
         """
-        abilities = self.abilities
+        options = self.options
         login = "".join(f"{quote(user)}:{quote(secret)}@" for user, secret in self._login())
         if self._path is not None:
             return f"lmtp://{login}{self._path}"
-        scheme = "lmtp" if abilities.is_lmtp else "smtp"
-        if abilities.tls is not None:
-            scheme += "s" if abilities.is_tls_from_start else ""
+        scheme = "lmtp" if options.is_lmtp else "smtp"
+        if options.tls is not None:
+            scheme += "s" if options.is_tls_from_start else ""
             return f"{scheme}://{login}127.0.0.1:{self._port}"
-        options = "tls=off&auth_over_clear=yes" if login else "tls=off"
-        return f"{scheme}://{login}127.0.0.1:{self._port}?{options}"
+        query = "tls=off&auth_over_clear=yes" if login else "tls=off"
+        return f"{scheme}://{login}127.0.0.1:{self._port}?{query}"
 
     @property
     def port(self) -> int:
-        """Return the port it listens on; 0 for a Unix socket."""
+        """The port; 0 for a Unix socket."""
         return self._port
 
     @property
     def accepted(self) -> list[Accepted]:
-        """Return what it has accepted so far, in order."""
-        return self._journal.accepted
+        """What it has accepted so far, in order."""
+        return self._log.accepted
 
     def wait_for(self, count: int, timeout_s: float = 10.0) -> list[Accepted]:
-        """Wait until it has accepted ``count`` mails; return them.
+        """Wait until the relay has accepted ``count`` mails; return all it has accepted.
+
+        Args:
+            count: How many.
+            timeout_s: Seconds to wait. Default: 10.
 
         Raises:
-            TimeoutError: it has not, in time.
+            TimeoutError: it did not accept that many in time.
         """
-        return self._journal.wait_for(count, timeout_s)
+        return self._log.wait_for(count, timeout_s)
 
     def on(
         self,
@@ -100,12 +115,17 @@ class FaultyRelay:
         times: int | None = None,
         after_accepting: bool = False,
     ) -> None:
-        """Script what happens in ``phase``: an answer such as ``"451 4.7.1 later"``, or a trouble.
+        """Add an entry to the script. The first entry that matches is used.
 
-        The first entry that fits is played; without any the right thing is done. ``address``
-        limits it to a sender (MAIL) or recipient, ``times`` to so many times. In ``Phase.DOT``
-        a trouble comes before the mail is accepted, or after it with ``after_accepting``. In
-        ``Phase.BODY`` it comes in the middle of the body, and an answer hangs up after it.
+        In ``Phase.BODY`` the entry applies in the middle of the body; after an answer there, the
+        relay closes the connection.
+
+        Args:
+            phase: The phase in which it applies.
+            action: A reply such as ``"451 4.7.1 later"``, or a misbehavior.
+            address: Only for this sender (in MAIL) or recipient. Default: for all.
+            times: How many times it applies. Default: always.
+            after_accepting: In ``Phase.DOT``, misbehave after the mail was accepted and not before.
         """
         self._script.add(
             ScriptEntry(
@@ -118,11 +138,11 @@ class FaultyRelay:
         )
 
     def behave(self) -> None:
-        """Forget the script: from here on do the right thing."""
+        """Clear the script: behave correctly from now on."""
         self._script.clear()
 
     def refuse(self) -> None:
-        """Stop listening: connections are refused until ``serve``. Those that stand go on."""
+        """Stop listening: new connections are refused until `serve`. Open connections continue."""
         if self._listener is not None:
             # Closing alone would not wake the thread that accepts.
             self._listener.shutdown(socket.SHUT_RDWR)
@@ -134,39 +154,39 @@ class FaultyRelay:
     def serve(self) -> None:
         """Listen again, on the same port."""
         if self._listener is None:
-            self._listener = self._listening()
+            self._listener = self._open_listener()
             self._start(threading.Thread(target=self._accept, args=(self._listener,)), None)
 
     def hang_up(self) -> None:
-        """Cut every connection that stands."""
-        for conversation in list(self._threads.values()):
-            if conversation is not None:
-                conversation.abort()
+        """Close every open connection."""
+        for session in list(self._threads.values()):
+            if session is not None:
+                session.abort()
 
     def stop(self) -> None:
-        """Stop listening, cut every connection, wait for the threads to end."""
+        """Stop listening, close every connection, and wait for the threads to end."""
         self._stopped.set()
         self.refuse()
         self.hang_up()
         for thread in list(self._threads):
             thread.join(_JOIN_S)
-        self._journal.close()
+        self._log.close()
 
     def __enter__(self) -> FaultyRelay:
         return self
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        exception_type: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
         self.stop()
 
     def _login(self) -> list[tuple[str, str]]:
-        return list(self.abilities.credentials.items())[:1]
+        return list(self.options.credentials.items())[:1]
 
-    def _listening(self) -> socket.socket:
+    def _open_listener(self) -> socket.socket:
         if self._path is not None:
             listener = socket.socket(socket.AF_UNIX)
             listener.bind(os.fspath(self._path))
@@ -181,27 +201,27 @@ class FaultyRelay:
     def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
-                connected, _ = listener.accept()
+                accepted_socket, _ = listener.accept()
             except OSError:
                 return  # refuse() closed the listener
-            self._converse(connected)
+            self._serve_connection(accepted_socket)
 
-    def _converse(self, connected: socket.socket) -> None:
-        if connected.family != socket.AF_UNIX:
-            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def _serve_connection(self, accepted_socket: socket.socket) -> None:
+        if accepted_socket.family != socket.AF_UNIX:
+            accepted_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.connections += 1
-        abilities = self.abilities
-        wire = ServerSocket(
-            connected, self._stopped, delay_s=abilities.delay_s, drip_s=abilities.drip_s
+        options = self.options
+        connection = ServerSocket(
+            accepted_socket, self._stopped, delay_s=options.delay_s, drip_s=options.drip_s
         )
-        conversation = ServerSession(wire, abilities, self._script, self._journal, self.connections)
-        self._start(threading.Thread(target=conversation.run), conversation)
+        session = ServerSession(connection, options, self._script, self._log, self.connections)
+        self._start(threading.Thread(target=session.run), session)
 
-    def _start(self, thread: threading.Thread, conversation: ServerSession | None) -> None:
+    def _start(self, thread: threading.Thread, session: ServerSession | None) -> None:
         thread.name = f"faulty-relay-{self._port}"
         thread.daemon = True
         for known in list(self._threads):
             if not known.is_alive():
                 self._threads.pop(known, None)
         thread.start()
-        self._threads[thread] = conversation
+        self._threads[thread] = session

@@ -1,4 +1,4 @@
-"""What stands in the outbox because of a test, and assertions about it that read well."""
+"""The mail that a test has enqueued, and assertions about it whose failures say what differs."""
 
 from __future__ import annotations
 
@@ -17,17 +17,166 @@ from postroom.text import and_more
 #: A text, or a pattern that is searched for.
 Expected: TypeAlias = str | re.Pattern[str]
 
-#: So much of a body is shown.
+#: How much of a body a failure shows.
 _SHOWN_CHARACTERS = 1_000
+
+_MOST_SHOWN = 5
+
+
+class OutboxMail(Sequence[EnqueuedMail]):
+    """The mails enqueued since the test began, oldest first, without what was rolled back.
+
+    It is always up to date. Mail that the test looks at counts as asserted.
+    """
+
+    def __init__(self, recorder: EnqueueRecorder) -> None:
+        self.recorder = recorder
+        self._seen: set[EnqueuedMail] = set()
+
+    def __len__(self) -> int:
+        """Return how many mails there are."""
+        return len(self.recorder.current)
+
+    @overload
+    def __getitem__(self, index: int) -> EnqueuedMail: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[EnqueuedMail]: ...
+
+    def __getitem__(self, index: int | slice) -> EnqueuedMail | list[EnqueuedMail]:
+        """Return one mail, or a list for a slice."""
+        found = self._mails()[index]
+        self._seen.update(found if isinstance(found, list) else [found])
+        return found
+
+    def __iter__(self) -> Iterator[EnqueuedMail]:
+        """Iterate over the mails."""
+        return iter(self[:])
+
+    def __repr__(self) -> str:
+        """Show the mails, as a failed assertion does."""
+        return repr(self._mails())
+
+    def to(self, address: str) -> list[EnqueuedMail]:
+        """Return the mails for ``address``, in any spelling."""
+        return [mail for mail in self if mail.is_for(address)]
+
+    def only(self) -> EnqueuedMail:
+        """Return the only mail.
+
+        Raises:
+            AssertionError: there is none, or more than one.
+        """
+        __tracebackhide__ = True
+        mails = self._mails()
+        if len(mails) != 1:
+            raise AssertionError(f"expected one mail, got: {_listed(mails)}")
+        return self[0]
+
+    def assert_enqueued(
+        self,
+        *,
+        to: str | None = None,
+        subject: Expected | None = None,
+        text: Expected | None = None,
+        html: Expected | None = None,
+        attachment: str | None = None,
+        sender: Expected | None = None,
+        idempotency_key: Expected | None = None,
+        tag: str | None = None,
+    ) -> EnqueuedMail:
+        """Assert that a mail matches, and return it; if several match, the last one.
+
+        A compiled pattern is searched for, in any argument that takes one.
+
+        Args:
+            to: One of its recipients, in any spelling.
+            subject: The whole subject.
+            text: A part of the text body.
+            html: A part of the HTML body.
+            attachment: The file name of an attachment.
+            sender: The whole sender, as in the From header.
+            idempotency_key: The whole key.
+            tag: One of its tags.
+
+        Raises:
+            AssertionError: no mail matches; the text shows how each one differs.
+        """
+        __tracebackhide__ = True
+        wanted = Expectation(
+            to=to,
+            subject=subject,
+            text=text,
+            html=html,
+            attachment=attachment,
+            sender=sender,
+            idempotency_key=idempotency_key,
+            tag=tag,
+        )
+        return self._matching(wanted)
+
+    def assert_nothing(self, *, to: str | None = None) -> None:
+        """Assert that no mail was enqueued.
+
+        Args:
+            to: Only consider mail for this address. Default: all mail.
+
+        Raises:
+            AssertionError: there is some; it is listed.
+        """
+        __tracebackhide__ = True
+        mails = [mail for mail in self._mails() if to is None or mail.is_for(to)]
+        if mails:
+            recipient = "" if to is None else f" to {to}"
+            raise AssertionError(f"expected no mail{recipient}, got: {_listed(mails)}")
+
+    def ignore(self) -> None:
+        """Count all mail so far as asserted."""
+        self._seen.update(self._mails())
+
+    def unasserted(self, after: int) -> list[EnqueuedMail]:
+        """Return the mail that nobody looked at, except the first ``after`` that were enqueued."""
+        mails = (one.mail for one in self.recorder.since(after))
+        return [mail for mail in mails if mail not in self._seen]
+
+    def _matching(self, wanted: Expectation) -> EnqueuedMail:
+        __tracebackhide__ = True
+        mails = self._mails()
+        matching = [mail for mail in mails if not wanted.differences(mail)]
+        if not matching:
+            raise AssertionError(_missing(wanted, mails))
+        self._seen.update(matching)
+        return matching[-1]
+
+    def _mails(self) -> list[EnqueuedMail]:
+        return [one.mail for one in self.recorder.current]
+
+
+def _listed(mails: Sequence[EnqueuedMail]) -> str:
+    if not mails:
+        return "none"
+    shown = [repr(mail) for mail in mails[:_MOST_SHOWN]]
+    named = and_more(shown, _MOST_SHOWN, count=len(mails), separator="\n  ")
+    return f"{len(mails)}:\n  {named}"
+
+
+def _missing(wanted: Expectation, mails: Sequence[EnqueuedMail]) -> str:
+    """Say how each mail differs, the most similar first."""
+    if not mails:
+        return f"expected {wanted}, got no mail at all"
+    differences = sorted(
+        ((mail, wanted.differences(mail)) for mail in mails), key=lambda pair: len(pair[1])
+    )
+    lines = [f"expected {wanted}, got {len(mails)} that differ:"]
+    for mail, found in differences[:_MOST_SHOWN]:
+        lines.append(repr(mail))
+        lines += [textwrap.indent(one, "  ") for one in found]
+    return "\n".join(lines)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expectation:
-    """Whom a mail is for and what is in it; None where it does not matter.
-
-    ``subject``, ``sender``, ``key`` and ``tag`` are compared whole, ``text`` and ``html`` are
-    looked for in the body; a pattern is searched for everywhere. ``attachment`` is a file name.
-    """
+    """What a mail should be; None for what does not matter. See `OutboxMail.assert_enqueued`."""
 
     to: str | None = None
     subject: Expected | None = None
@@ -39,14 +188,14 @@ class Expectation:
     tag: str | None = None
 
     def __str__(self) -> str:
-        """Say it in words."""
+        """Describe it in words."""
         given = ((one.name, getattr(self, one.name)) for one in fields(self) if one.name != "to")
-        said = [f"{name} {_shown(wanted)}" for name, wanted in given if wanted is not None]
-        whom = "" if self.to is None else f" to {self.to}"
-        return f"a mail{whom}" + (f" with {', '.join(said)}" if said else "")
+        texts = [f"{name} {_shown(wanted)}" for name, wanted in given if wanted is not None]
+        recipient = "" if self.to is None else f" to {self.to}"
+        return f"a mail{recipient}" + (f" with {', '.join(texts)}" if texts else "")
 
     def differences(self, mail: EnqueuedMail) -> list[str]:
-        """Return how ``mail`` differs, a few lines for each thing; nothing where it fits."""
+        """Return how ``mail`` differs, a few lines for each difference; nothing if it matches."""
         return list(self._differences(mail))
 
     def _differences(self, mail: EnqueuedMail) -> Iterator[str]:
@@ -96,141 +245,3 @@ def _within(what: str, wanted: Expected | None, got: str) -> Iterator[str]:
         return
     shown = got[:_SHOWN_CHARACTERS] + ("…" if len(got) > _SHOWN_CHARACTERS else "")
     yield f"its {what} does not contain it:\n{shown.rstrip()}" if got else f"it has no {what}"
-
-
-_MOST_SHOWN = 5
-
-
-class OutboxMail(Sequence[EnqueuedMail]):
-    """The mails enqueued since the test began, oldest first, without what was rolled back.
-
-    It is always up to date. Whatever is looked at counts as asserted.
-    """
-
-    def __init__(self, recording: EnqueueRecorder) -> None:
-        self.recording = recording
-        self._seen: set[EnqueuedMail] = set()
-
-    def __len__(self) -> int:
-        """Return how many there are."""
-        return len(self.recording.standing)
-
-    @overload
-    def __getitem__(self, index: int) -> EnqueuedMail: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[EnqueuedMail]: ...
-
-    def __getitem__(self, index: int | slice) -> EnqueuedMail | list[EnqueuedMail]:
-        """Return one of them, or some."""
-        found = self._mails()[index]
-        self._seen.update(found if isinstance(found, list) else [found])
-        return found
-
-    def __iter__(self) -> Iterator[EnqueuedMail]:
-        """Return each of them."""
-        return iter(self[:])
-
-    def __repr__(self) -> str:
-        """Show them, as a failed assertion does."""
-        return repr(self._mails())
-
-    def to(self, address: str) -> list[EnqueuedMail]:
-        """Return those that ``address`` gets."""
-        return [mail for mail in self if mail.is_for(address)]
-
-    def only(self) -> EnqueuedMail:
-        """Return the one mail there is.
-
-        Raises:
-            AssertionError: there is none, or more than one.
-        """
-        __tracebackhide__ = True
-        mails = self._mails()
-        if len(mails) != 1:
-            raise AssertionError(f"expected one mail, got: {_listed(mails)}")
-        return self[0]
-
-    def assert_enqueued(
-        self,
-        *,
-        to: str | None = None,
-        subject: Expected | None = None,
-        text: Expected | None = None,
-        html: Expected | None = None,
-        attachment: str | None = None,
-        sender: Expected | None = None,
-        idempotency_key: Expected | None = None,
-        tag: str | None = None,
-    ) -> EnqueuedMail:
-        """Assert that one mail is as described, and return it, the last where several are.
-
-        ``subject``, ``sender``, ``key`` and ``tag`` are compared whole; ``text`` and ``html`` have
-        to occur in the body; a compiled pattern is searched for. ``attachment`` is a file name.
-
-        Raises:
-            AssertionError: there is none; it shows how those there are differ.
-        """
-        __tracebackhide__ = True
-        wanted = Expectation(
-            to=to,
-            subject=subject,
-            text=text,
-            html=html,
-            attachment=attachment,
-            sender=sender,
-            idempotency_key=idempotency_key,
-            tag=tag,
-        )
-        mails = self._mails()
-        fitting = [mail for mail in mails if not wanted.differences(mail)]
-        if not fitting:
-            raise AssertionError(_missing(wanted, mails))
-        self._seen.update(fitting)
-        return fitting[-1]
-
-    def assert_nothing(self, *, to: str | None = None) -> None:
-        """Assert that no mail was enqueued, or none to an address.
-
-        Raises:
-            AssertionError: there is some; it is listed.
-        """
-        __tracebackhide__ = True
-        mails = [mail for mail in self._mails() if to is None or mail.is_for(to)]
-        if mails:
-            whom = "" if to is None else f" to {to}"
-            raise AssertionError(f"expected no mail{whom}, got: {_listed(mails)}")
-
-    def ignore(self) -> None:
-        """Say that the mail so far is none of this test's business."""
-        self._seen.update(self._mails())
-
-    def unasserted(self, after: int) -> list[EnqueuedMail]:
-        """Return what nobody has looked at, of all that came after the first ``after``."""
-        mails = (one.mail for one in self.recording.since(after))
-        return [mail for mail in mails if mail not in self._seen]
-
-    def _mails(self) -> list[EnqueuedMail]:
-        return [one.mail for one in self.recording.standing]
-
-
-def _listed(mails: Sequence[EnqueuedMail]) -> str:
-    if not mails:
-        return "none"
-    shown = [repr(mail) for mail in mails[:_MOST_SHOWN]]
-    named = and_more(shown, _MOST_SHOWN, count=len(mails), separator="\n  ")
-    return f"{len(mails)}:\n  {named}"
-
-
-def _missing(wanted: Expectation, mails: Sequence[EnqueuedMail]) -> str:
-    """Say how each mail differs, the nearest first."""
-    if not mails:
-        return f"expected {wanted}, got: no mail at all"
-    differences = sorted(
-        ((mail, wanted.differences(mail)) for mail in mails), key=lambda pair: len(pair[1])
-    )
-    lines = [f"expected {wanted}, got {len(mails)} that differ:"]
-    for mail, found in differences[:_MOST_SHOWN]:
-        lines.append(repr(mail))
-        lines += [textwrap.indent(one, "  ") for one in found]
-    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Recording while a test runs, and judging a test that does not look at what it enqueues."""
+"""The parts of the pytest plugin that need the rest of Postroom: recording, and the strict mode."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ _FOLDER: pytest.StashKey[Path] = pytest.StashKey()
 
 @contextmanager
 def recording_for(item: pytest.Item) -> Iterator[OutboxMail]:
-    """Record what is enqueued meanwhile; where somebody does already, that is shared."""
+    """Record what is enqueued in the block; share a recording that already runs for ``item``."""
     known = item.stash.get(_MAIL, None)
     if known is not None:
         yield known
         return
     with tempfile.TemporaryDirectory(dir=_folder(item.config)) as folder:
-        recording = EnqueueRecorder(_folder(item.config) / "blank.sqlite", Path(folder))
-        recording.start()
-        item.stash[_MAIL] = OutboxMail(recording)
+        recorder = EnqueueRecorder(_folder(item.config) / "blank.sqlite", Path(folder))
+        recorder.start()
+        item.stash[_MAIL] = OutboxMail(recorder)
         try:
             yield item.stash[_MAIL]
         finally:
             del item.stash[_MAIL]
-            recording.stop()
+            recorder.stop()
 
 
 def _folder(config: pytest.Config) -> Path:
-    """Return a folder for this run, with an empty outbox in it."""
+    """Return the temporary folder of this run, with an empty outbox in it."""
     if _FOLDER not in config.stash:
         folder = tempfile.TemporaryDirectory(prefix="postroom-")
         config.add_cleanup(folder.cleanup)
@@ -46,9 +46,9 @@ def _folder(config: pytest.Config) -> Path:
 
 
 class StrictPlugin:
-    """Fails a test that enqueues mail while it runs, and never looks at it.
+    """Fails a test that enqueues mail and does not look at it.
 
-    What fixtures enqueue before the test is theirs.
+    Mail that fixtures enqueue before the test begins does not count.
     """
 
     @pytest.hookimpl(wrapper=True)
@@ -59,16 +59,16 @@ class StrictPlugin:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
-        """Judge before fixtures roll everything back."""
+        """Check right after the test, before fixtures roll anything back."""
         mail = item.stash[_MAIL]
-        before = mail.recording.count
+        before = mail.recorder.count
         result = yield
-        unseen = mail.unasserted(after=before)
-        if unseen:
-            listed = "".join(f"\n  {one!r}" for one in unseen)
+        unasserted = mail.unasserted(after=before)
+        if unasserted:
+            listed = "".join(f"\n  {one!r}" for one in unasserted)
             pytest.fail(
-                f"expected a test to look at the mail it enqueues, got: {listed}\n"
-                "assert it with the fixture outbox_mail, or say outbox_mail.ignore()",
+                f"the test did not look at the mail it enqueued: {listed}\n"
+                "assert it with the fixture outbox_mail, or call outbox_mail.ignore()",
                 pytrace=False,
             )
         return result

@@ -11,7 +11,13 @@ from functools import cached_property
 
 @dataclass(frozen=True, slots=True)
 class ReceivedAttachment:
-    """One attachment of a mail."""
+    """One attachment of a mail.
+
+    Attributes:
+        filename: Its name.
+        content_type: Its media type, such as ``application/pdf``.
+        content: Its bytes, decoded.
+    """
 
     filename: str
     content_type: str
@@ -19,14 +25,18 @@ class ReceivedAttachment:
 
 
 class ParsedMail:
-    """One copy of a mail. ``raw`` are its bytes, ``message`` is what the standard library reads."""
+    """One copy of a mail.
+
+    Attributes:
+        raw: The bytes as they are sent.
+    """
 
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
 
     @cached_property
     def message(self) -> EmailMessage:
-        """The mail, parsed."""
+        """The mail as the standard library parses it."""
         try:
             read = message_from_string(self.raw.decode(), policy=SMTPUTF8)
         except UnicodeDecodeError:
@@ -41,17 +51,17 @@ class ParsedMail:
 
     @property
     def text(self) -> str:
-        """The text body, empty where there is none; lines end with a line feed."""
+        """The text body, with LF line ends; empty if there is none."""
         return self._body("plain")
 
     @property
     def html(self) -> str:
-        """The HTML body, empty where there is none; lines end with a line feed."""
+        """The HTML body, with LF line ends; empty if there is none."""
         return self._body("html")
 
     @property
     def attachments(self) -> tuple[ReceivedAttachment, ...]:
-        """Every part that has a file name: attachments and inline images."""
+        """Every part with a file name: attachments and inline images."""
         return tuple(
             ReceivedAttachment(name, part.get_content_type(), _content(part))
             for part in self.message.walk()
@@ -61,13 +71,16 @@ class ParsedMail:
     def attachment(self, filename: str) -> bytes:
         """Return the content of one attachment.
 
+        Args:
+            filename: Its name.
+
         Raises:
-            AssertionError: there is none of that name; those that are there are named.
+            AssertionError: there is no attachment of that name; the text lists the others.
         """
         found = {one.filename: one.content for one in self.attachments}
         if filename not in found:
             raise AssertionError(
-                f"expected an attachment {filename!r}, got: {', '.join(found) or 'none'}"
+                f"there is no attachment {filename!r}; there are: {', '.join(found) or 'none'}"
             )
         return found[filename]
 

@@ -1,4 +1,4 @@
-"""What a ``FaultyRelay`` does instead of the right thing, and when."""
+"""The script of a `FaultyRelay`: what it does instead of behaving correctly, and when."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from postroom.states import Phase
 
 
 class Misbehavior(StrEnum):
-    """Ways to fail that are not an answer."""
+    """Ways to fail other than by a reply."""
 
     #: Answer 554, and close the connection.
     REFUSE = "refuse"
@@ -31,7 +31,15 @@ class Misbehavior(StrEnum):
 
 @dataclass(slots=True, kw_only=True)
 class ScriptEntry:
-    """One entry of a script: an answer such as ``"550 5.1.1 unknown"``, or a trouble."""
+    """One entry of a script; see `FaultyRelay.on`.
+
+    Attributes:
+        phase: The phase in which it applies.
+        action: A reply such as ``"550 5.1.1 unknown"``, or a misbehavior.
+        address: Only for this address; None for all.
+        after_accepting: Misbehave after the mail was accepted and not before.
+        times: How many more times it applies; None means always.
+    """
 
     phase: Phase
     action: str | Misbehavior
@@ -42,24 +50,29 @@ class ScriptEntry:
 
 
 class Script:
-    """Entries in the order they were written; the first that fits is played. Thread-safe."""
+    """Entries in the order they were added; the first that matches is used. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._entries: list[ScriptEntry] = []
 
     def add(self, entry: ScriptEntry) -> None:
-        """Add one at the end."""
+        """Add an entry at the end."""
         with self._lock:
             self._entries.append(entry)
 
     def clear(self) -> None:
-        """Forget every entry."""
+        """Remove every entry."""
         with self._lock:
             self._entries.clear()
 
     def next(self, phase: Phase, addresses: Collection[str] = ()) -> ScriptEntry | None:
-        """Return what to do in ``phase``, for one of ``addresses``; None: the right thing."""
+        """Return the entry that applies; None to behave correctly.
+
+        Args:
+            phase: The current phase.
+            addresses: The sender (in MAIL) or the recipients concerned.
+        """
         if not self._entries:
             return None
         with self._lock:

@@ -1,4 +1,4 @@
-"""The socket of one connection to a ``FaultyRelay``: lines in, answers out, and every trouble."""
+"""One connection of a `FaultyRelay`: reads lines, sends replies, and misbehaves on request."""
 
 from __future__ import annotations
 
@@ -18,92 +18,101 @@ _ENDLESS = b"250-and another line\r\n" * 1000
 
 
 class SessionEnded(Exception):
-    """The conversation has ended."""
+    """The session has ended."""
 
 
 class ServerSocket:
-    """Answers are held back until the client waits for them, as pipelining wants it."""
+    """Reads and writes SMTP lines.
+
+    Replies are held back until the client waits for them, as pipelining requires.
+
+    Args:
+        connection: The accepted socket.
+        stopped: Set when the relay stops.
+        delay_s: Seconds before each write.
+        drip_s: Seconds between two bytes of `Misbehavior.DRIP`.
+    """
 
     def __init__(
-        self, connected: socket.socket, stopped: threading.Event, *, delay_s: float, drip_s: float
+        self, connection: socket.socket, stopped: threading.Event, *, delay_s: float, drip_s: float
     ) -> None:
-        self._socket = connected
+        self._socket = connection
         self._stopped = stopped
         self._delay_s = delay_s
         self._drip_s = drip_s
-        self._heard = bytearray()
-        self._unsaid: list[bytes] = []
+        self._received = bytearray()
+        self._pending: list[bytes] = []
 
     @property
     def is_encrypted(self) -> bool:
-        """Return whether TLS is spoken."""
+        """Whether TLS is used."""
         return isinstance(self._socket, ssl.SSLSocket)
 
-    def line(self) -> str:
-        """Return the next line that the client says; say first what it may wait for."""
-        while (end := self._heard.find(b"\n")) < 0:
-            self._hear()
-        line = self._heard[:end].decode("utf-8", "replace").rstrip("\r")
-        del self._heard[: end + 1]
+    def read_line(self) -> str:
+        """Return the client's next line; first send what it may be waiting for."""
+        while (end := self._received.find(b"\n")) < 0:
+            self._receive()
+        line = self._received[:end].decode("utf-8", "replace").rstrip("\r")
+        del self._received[: end + 1]
         return line
 
-    def begin_content(self) -> None:
+    def wait_for_content(self) -> None:
         """Wait for the first bytes of a body."""
-        while not self._heard:
-            self._hear()
+        while not self._received:
+            self._receive()
 
-    def content(self) -> bytes:
+    def read_content(self) -> bytes:
         """Return a body up to its final dot, without dot-stuffing."""
         searched = 0
-        while not self._heard.startswith(b".\r\n"):
-            end = self._heard.find(b"\r\n.\r\n", searched)
+        while not self._received.startswith(b".\r\n"):
+            end = self._received.find(b"\r\n.\r\n", searched)
             if end >= 0:
-                content = bytes(self._heard[: end + 2])
-                del self._heard[: end + 5]
+                content = bytes(self._received[: end + 2])
+                del self._received[: end + 5]
                 return content[content.startswith(b"..") :].replace(b"\r\n..", b"\r\n.")
-            searched = max(len(self._heard) - 4, 0)
-            self._hear()
-        del self._heard[:3]
+            searched = max(len(self._received) - 4, 0)
+            self._receive()
+        del self._received[:3]
         return b""
 
     def drop_lines(self) -> int:
-        """Forget what the client has said and nobody has read; return how many lines it was."""
-        count = self._heard.count(b"\n")
-        self._heard.clear()
+        """Discard what has arrived and was not read; return how many lines it was."""
+        count = self._received.count(b"\n")
+        self._received.clear()
         return count
 
-    def say(self, answer: str) -> None:
-        """Answer with ``answer``: a code and its text, of several lines where it has line ends."""
+    def reply(self, answer: str) -> None:
+        """Answer with a code and text; a text with line ends becomes a multi-line reply."""
         code, first, *rest = answer[:3], *answer[4:].split("\n")
         lines = [first, *rest]
         for line in lines[:-1]:
-            self._unsaid.append(f"{code}-{line}\r\n".encode())
-        self._unsaid.append(f"{code} {lines[-1]}\r\n".encode())
+            self._pending.append(f"{code}-{line}\r\n".encode())
+        self._pending.append(f"{code} {lines[-1]}\r\n".encode())
 
     def flush(self) -> None:
-        """Say now what was held back."""
-        if self._unsaid:
+        """Send the replies that were held back."""
+        if self._pending:
             if self._delay_s:
                 self._stopped.wait(self._delay_s)
-            self._socket.sendall(b"".join(self._unsaid))
-            self._unsaid.clear()
+            self._socket.sendall(b"".join(self._pending))
+            self._pending.clear()
 
     def encrypt(self, context: ssl.SSLContext) -> None:
-        """Speak TLS from here on; what came before it is dropped."""
+        """Use TLS from now on; what arrived before is dropped."""
         self.flush()
-        self._heard.clear()
+        self._received.clear()
         self._socket = context.wrap_socket(self._socket, server_side=True)
 
-    def misbehave(self, trouble: Misbehavior) -> None:
-        """Fail in the way of ``trouble``; return only where one can go on after it.
+    def misbehave(self, misbehavior: Misbehavior) -> None:
+        """Fail in the given way; return only if the session can continue.
 
         Raises:
-            Over: one cannot.
+            SessionEnded: it cannot.
         """
-        if trouble is Misbehavior.REFUSE:
-            self.say("554 5.3.2 no service here")
+        if misbehavior is Misbehavior.REFUSE:
+            self.reply("554 5.3.2 no service here")
         self.flush()
-        match trouble:
+        match misbehavior:
             case Misbehavior.RESET:
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             case Misbehavior.CLOSE | Misbehavior.REFUSE:
@@ -121,7 +130,7 @@ class ServerSocket:
         raise SessionEnded
 
     def abort(self) -> None:
-        """End the conversation from another thread."""
+        """End the session, from another thread."""
         with contextlib.suppress(OSError):  # it has ended already
             self._socket.shutdown(socket.SHUT_RDWR)
 
@@ -129,12 +138,12 @@ class ServerSocket:
         """Close the socket."""
         self._socket.close()
 
-    def _hear(self) -> None:
+    def _receive(self) -> None:
         self.flush()
         received = self._socket.recv(_READ_BYTES)
         if not received:
             raise SessionEnded
-        self._heard += received
+        self._received += received
 
     def _drip(self) -> None:
         while not self._stopped.is_set():

@@ -1,1 +1,1 @@
-"""A small shop, its inbox and its mail: ``postroom demo``, and an example to read."""
+"""``postroom demo``: a small shop, its inbox and its mail; also an example to read."""

@@ -14,15 +14,14 @@ def demo(
         bool, typer.Option("--keep", help="Leave inbox and worker running until Ctrl-C.")
     ] = False,
 ) -> None:
-    """Run a small shop: its orders, its mail, and a relay that is not always kind.
+    """Run a small shop: its orders, its mail, and a relay that refuses some of it.
 
-    Needs nothing but a temporary folder, which is kept for you to look into.
+    Needs nothing but a temporary folder, which is kept so that you can look into it.
     """
     try:
         from postroom.cli.demo.story import run_demo
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"expected {error.name} to be installed for the demo's inbox, got: none; "
-            "run: pip install 'postroom[cli]'"
+            f"the demo's inbox needs {error.name}; run: pip install 'postroom[cli]'"
         ) from None
     run_demo(keep=keep)

@@ -1,4 +1,4 @@
-"""The shop: what an application does with Postroom. Each function runs in its caller's transaction.
+"""The shop: how an application uses Postroom. Each function runs in its caller's transaction.
 
 What it enqueues is sent if, and only if, that transaction commits.
 """
@@ -20,7 +20,7 @@ class Base(DeclarativeBase):
 
 
 class User(Base):
-    """A customer, or somebody who works here."""
+    """A customer or an employee."""
 
     __tablename__ = "user"
 
@@ -42,7 +42,7 @@ class CustomerOrder(Base):
     user: Mapped[User] = relationship()
 
 
-#: Seconds between tries: a person watches the demo. The default goes on for three days.
+#: Seconds between tries: a person watches the demo. The default schedule takes three days.
 RETRY_SOON = (1.0, 2.0, 4.0)
 
 _LINES = (
@@ -54,9 +54,9 @@ _LINES = (
 def place_order(
     session: Session, outbox: Outbox, user: User, order_number: str, also_to: str
 ) -> CustomerOrder:
-    """Place an order and confirm it, to its user and to an address given by hand.
+    """Place an order and send a confirmation to its user and to another address.
 
-    Where both are the same person, in whatever spelling, one copy is sent.
+    If both are the same address, in any spelling, one copy is sent.
     """
     order = CustomerOrder(user=user, order_number=order_number)
     session.add(order)
@@ -73,7 +73,7 @@ def place_order(
 
 
 def book_parcels(session: Session, outbox: Outbox, file: Path, receivers: Iterable[int]) -> None:
-    """Take tracking numbers from a CSV file; send the results, and tell the customers."""
+    """Read tracking numbers from a CSV file, send a report, and notify the customers."""
     with file.open(newline="", encoding="utf-8") as lines:
         results = [_book(session, line) for line in csv.DictReader(lines)]
     outbox.enqueue(
@@ -114,7 +114,7 @@ def _booked(order: CustomerOrder | None, tracking_number: str) -> str:
 
 
 def _customers(session: Session, results: Iterable[Mapping[str, str]]) -> Iterator[Recipient]:
-    """Yield the customers of what was shipped, each with the values for their copy alone."""
+    """Yield the customers of what was shipped, each with the variables of their own copy."""
     shipped = [line["order_number"] for line in results if line["result"] == "shipped"]
     orders = select(CustomerOrder).where(CustomerOrder.order_number.in_(shipped))
     for order in session.scalars(orders):

@@ -1,4 +1,4 @@
-"""The demo's story: an order is placed, parcels are booked, their mail is delivered and shown."""
+"""The demo's story: place an order, book parcels, deliver their mail and show the outcome."""
 
 from __future__ import annotations
 
@@ -31,7 +31,11 @@ _CUSTOMERS = {
 
 
 def run_demo(*, keep: bool) -> None:
-    """Do a day's business and show what became of its mail; with ``keep``, stay open after it."""
+    """Place an order, book parcels, deliver the mail and show its outcome.
+
+    Args:
+        keep: Leave inbox and worker running until Ctrl-C.
+    """
     folder = Path(tempfile.mkdtemp(prefix="postroom-demo-"))
     mails = folder / "inbox"
     mails.mkdir(mode=0o700)
@@ -91,7 +95,7 @@ def _show(engine: Engine, outbox: Outbox) -> None:
 
 
 def _write_settings(folder: Path, relay: str, engine: Engine) -> None:
-    """Leave a settings file, so that every command can be tried on what the demo made."""
+    """Write a settings file, so that every command can be tried on the demo's outbox."""
     url = engine.url.render_as_string(hide_password=False)
     chosen = {"database_url": url, "relay": relay, "sender": "shop@penandink.example"}
     (folder / "postroom.toml").write_text(settings_text(chosen), encoding="utf-8")

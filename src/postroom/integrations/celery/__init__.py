@@ -1,15 +1,15 @@
-"""Celery as the engine: its workers deliver, beat sweeps, its broker carries hints.
+"""Celery: its workers deliver, beat sweeps for due mail, and the broker carries wakeups.
 
-The database decides who sends what. Whatever the broker loses, repeats or delays costs time at
-the most.
+The database decides which worker sends what. Messages that the broker loses, repeats or delays cost
+time at most.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from postroom.integrations.celery.drainer import OutboxDrainer, TaskPublisher
-from postroom.integrations.celery.notifier import BackgroundNotifier
+from postroom.integrations.celery.drainer import OutboxDrainer
+from postroom.integrations.celery.notifier import BackgroundNotifier, TaskPublisher
 from postroom.outbox import Outbox
 
 try:
@@ -27,7 +27,7 @@ __all__ = ["TASK", "setup"]
 #: The task's name, for routes and schedules.
 TASK = "postroom.deliver"
 
-#: Beyond the budget a drain may take its grace, and Celery's limits must not cut that short.
+#: A drain may exceed its budget by the shutdown grace, and Celery's limits must not cut that short.
 _BEYOND_BUDGET_S = 90.0
 
 
@@ -38,54 +38,61 @@ def setup(
     queue: str | None = None,
     budget_s: float = 10.0,
     sweep_s: float = 10.0,
-    hints: bool = True,
+    wakeups: bool = True,
 ) -> Any:
     """Let Celery's workers deliver what is in ``outbox``; return the task ``postroom.deliver``.
 
-    Call it where the application is made, in whatever enqueues, works or runs beat. The task
-    drains what is due, for ``budget_s`` seconds at the most, and calls itself again where
-    more is left. Beat calls it every ``sweep_s`` seconds; that is also how late a retry may be.
-    With ``hints`` each commit that enqueued something sends one message without content.
-    ``queue`` is Celery's where the task should have one of its own.
+    Call it where the Celery application is created, in every process that enqueues, works or runs
+    beat. The task delivers what is due, and calls itself again if its time was not enough.
+
+    Args:
+        app: The Celery application.
+        outbox: The outbox to deliver from.
+        queue: Celery's queue for the task. Default: Celery's default queue.
+        budget_s: The most seconds that one task delivers for. Default: 10.
+        sweep_s: Seconds between two calls by beat, which is also how late a retry may be. Default:
+            10.
+        wakeups: Send one message, without content, after each commit that enqueued something.
+            Without them, mail waits for the next sweep. Default: True.
     """
-    shift = OutboxDrainer(outbox, budget_s)
+    drainer = OutboxDrainer(outbox, budget_s)
 
     @app.task(**_options(budget_s))  # type: ignore[untyped-decorator]
     def deliver() -> None:
         """Deliver what is due in the outbox."""
-        if not shift.drain():
+        if not drainer.drain():
             notifier.notify()
 
     options = {} if queue is None else {"queue": queue}
     notifier = BackgroundNotifier(lambda: TaskPublisher(app, deliver, options).send)
-    if hints:
+    if wakeups:
         outbox.add_wakeup(notifier.notify)
     app.add_periodic_task(sweep_s, app.signature(TASK), name=TASK, **options)
-    _end_in_order(shift, outbox)
+    _stop_with_celery(drainer, outbox)
     return deliver
 
 
 def _options(budget_s: float) -> dict[str, Any]:
-    """Return the task's own options, which hold whatever the application's defaults are."""
+    """Return the task's own options, which override the application's defaults."""
     return {
         "name": TASK,
-        # Of this application, and no other in the process.
+        # Registered with this application only, not with others in the process.
         "shared": False,
         "ignore_result": True,
-        # A message that a dead worker had is not missed.
+        # A message that is lost with its worker does not matter: beat sends another.
         "acks_late": False,
-        # A limit below the budget would kill workers in the midst of sending.
+        # A limit below the budget would kill workers while they send.
         "soft_time_limit": budget_s + _BEYOND_BUDGET_S,
         "time_limit": budget_s + _BEYOND_BUDGET_S + 10.0,
         "max_retries": 0,
     }
 
 
-def _end_in_order(shift: OutboxDrainer, outbox: Outbox) -> None:
-    """Stop soon when Celery stops, and take leave of relays when a process of it ends."""
+def _stop_with_celery(drainer: OutboxDrainer, outbox: Outbox) -> None:
+    """Stop draining when Celery stops, and close relay connections when a process of it ends."""
 
     def stop(**_: object) -> None:
-        shift.stop()
+        drainer.stop()
 
     def close(**_: object) -> None:
         outbox.close()

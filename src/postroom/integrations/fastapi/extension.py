@@ -1,4 +1,4 @@
-"""The outbox of an ASGI application: bound to each request, delivering while it lives."""
+"""The outbox of an ASGI application: bound to each request, delivering while it runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,12 @@ from postroom.typing import AsyncSessionLike
 
 
 class BoundOutbox:
-    """The outbox on a `Session`. Nothing here commits; the methods are those of `Outbox`."""
+    """An outbox on one `Session`; the methods are those of `Outbox`. None of them commits.
+
+    Attributes:
+        outbox: The outbox.
+        session: The session.
+    """
 
     def __init__(self, outbox: Outbox, session: SessionOrConnection) -> None:
         self.outbox = outbox
@@ -32,20 +37,25 @@ class BoundOutbox:
         message: Message,
         **addressing: Unpack[RecipientArguments],
     ) -> Receipt:
-        """Write ``message`` in the session's transaction; raises what `Outbox.enqueue` does."""
+        """Enqueue ``message`` in the session's transaction, like `Outbox.enqueue`."""
         return self.outbox.enqueue(self.session, message, **addressing)
 
     def status(self, message: int | Receipt) -> MessageStatus:
-        """Return where a message and each of its recipients stand."""
+        """Return the status of a message and of each recipient."""
         return self.outbox.status(self.session, message)
 
     def cancel(self, message: int | Receipt) -> CancelResult:
-        """Cancel a message for every recipient who is not being sent to already."""
+        """Cancel a message for every recipient that it is not being sent to."""
         return self.outbox.cancel(self.session, message)
 
 
 class AsyncBoundOutbox:
-    """The outbox on an `AsyncSession`; the same as `Mail`, awaited."""
+    """An outbox on one `AsyncSession`; like `BoundOutbox`, but awaited.
+
+    Attributes:
+        outbox: The outbox.
+        session: The session.
+    """
 
     def __init__(self, outbox: Outbox, session: AsyncSessionLike) -> None:
         self.outbox = outbox
@@ -56,26 +66,30 @@ class AsyncBoundOutbox:
         message: Message,
         **addressing: Unpack[RecipientArguments],
     ) -> Receipt:
-        """Write ``message`` in the session's transaction; raises what `Outbox.enqueue` does."""
+        """Enqueue ``message`` in the session's transaction, like `Outbox.enqueue`."""
         return await self.outbox.aenqueue(self.session, message, **addressing)
 
     async def status(self, message: int | Receipt) -> MessageStatus:
-        """Return where a message and each of its recipients stand."""
+        """Return the status of a message and of each recipient."""
         found: MessageStatus = await self.session.run_sync(self.outbox.status, message)
         return found
 
     async def cancel(self, message: int | Receipt) -> CancelResult:
-        """Cancel a message for every recipient who is not being sent to already."""
+        """Cancel a message for every recipient that it is not being sent to."""
         done: CancelResult = await self.session.run_sync(self.outbox.cancel, message)
         return done
 
 
 class Postroom:
-    """Binds ``outbox`` to what ``get_session`` gives, the application's own dependency.
+    """Connects an outbox to an application's sessions and lifespan.
 
-    Depend on ``dependency``: it is an `AsyncBoundOutbox` where the session is an `AsyncSession`,
-    and a `BoundOutbox` where it is a `Session`. ``worker`` says whether this process delivers as
-    well; None: what the setting ``in_process_worker`` says.
+    Depend on `dependency`: it is an `AsyncBoundOutbox` if the session is an `AsyncSession`, and a
+    `BoundOutbox` if it is a `Session`.
+
+    Args:
+        outbox: The outbox.
+        get_session: The application's dependency that returns the request's session.
+        worker: Whether this process delivers as well. Default: the setting ``in_process_worker``.
     """
 
     def __init__(
@@ -87,30 +101,33 @@ class Postroom:
     ) -> None:
         self.outbox = outbox
         self._worker = worker
-        self._bound = self._dependency(get_session)
+        self._bound_dependency = self._dependency(get_session)
 
     @property
     def dependency(self) -> Callable[..., Any]:
         """The dependency: the outbox on the request's session.
 
         Raises:
-            ConfigError: it is not known where sessions come from.
+            ConfigError: ``get_session`` was not given.
         """
-        if self._bound is None:
+        if self._bound_dependency is None:
             raise ConfigError(
-                "expected to know the dependency that gives a request its session, got: none; "
-                "make it with Postroom(outbox, get_session)"
+                "Postroom does not know where a request's session comes from; "
+                "create it with Postroom(outbox, get_session)"
             )
-        return self._bound
+        return self._bound_dependency
 
     def bind(self, session: Any) -> Any:
-        """Return the outbox on ``session``: an `AsyncBoundOutbox` or a `Mail`."""
-        kind = AsyncBoundOutbox if hasattr(session, "run_sync") else BoundOutbox
-        return kind(self.outbox, session)
+        """Return the outbox on ``session``: an `AsyncBoundOutbox` or a `BoundOutbox`."""
+        bound_class = AsyncBoundOutbox if hasattr(session, "run_sync") else BoundOutbox
+        return bound_class(self.outbox, session)
 
     @asynccontextmanager
     async def lifespan(self, app: Any) -> AsyncIterator[None]:
-        """Deliver while ``app`` lives: ``FastAPI(lifespan=postroom.lifespan)``.
+        """Deliver while ``app`` runs: ``FastAPI(lifespan=postroom.lifespan)``.
+
+        Args:
+            app: The application, as Starlette passes it.
 
         Raises:
             SchemaError: the tables are missing, too old or too new.
@@ -121,17 +138,17 @@ class Postroom:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Deliver within an ``async with`` block; for a lifespan of the application's own.
+        """Deliver within an ``async with`` block, for an application with a lifespan of its own.
 
         Raises what `lifespan` raises.
         """
-        is_wanted = self._worker
-        if is_wanted is None:
-            is_wanted = Settings.load().in_process_worker
-        if not is_wanted:
+        delivers = self._worker
+        if delivers is None:
+            delivers = Settings.load().in_process_worker
+        if not delivers:
             yield
             return
-        # Both wait for the database or for a relay, and others have the loop meanwhile.
+        # Both wait for the database or for a relay, which must not block the event loop.
         await asyncio.to_thread(self.outbox.start)
         try:
             yield
@@ -142,7 +159,7 @@ class Postroom:
         if get_session is None:
             return None
 
-        async def bound(session: Any = Depends(get_session)) -> Any:  # noqa: B008 - read there
+        async def outbox_dependency(session: Any = Depends(get_session)) -> Any:  # noqa: B008 - FastAPI reads it
             return self.bind(session)
 
-        return bound
+        return outbox_dependency

@@ -1,4 +1,4 @@
-"""The extension: an outbox for each application it is initialised with."""
+"""The extension: an outbox for each application that it is initialised with."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from postroom.relays.routing import Relays, RoutingTable
 from postroom.storage.enqueue_request import ExplicitRecipients, Receipt, RecipientArguments
 from postroom.typing import UsersLike
 
-#: What the extra ``cli`` brings that the command imports.
+#: Packages of the extra ``cli`` that the command imports.
 _BROUGHT_BY_EXTRA = {"rich", "typer"}
 
 
 @click.command(
     "postroom",
     short_help="The outbox: deliver, look, decide.",
-    # All of it is for the command itself, --help included.
+    # Every argument is for Postroom's own command, --help included.
     context_settings={"ignore_unknown_options": True, "help_option_names": []},
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @with_appcontext
 def postroom(arguments: Sequence[str]) -> None:
-    """Run a command of Postroom's with the application's settings and database."""
+    """Run a command of Postroom with the application's settings and database."""
     try:
         from postroom.cli.app import run
     except ModuleNotFoundError as error:
@@ -58,7 +58,7 @@ def postroom(arguments: Sequence[str]) -> None:
             "templates": folders_of(current_app, state.settings),
         }
     )
-    # The environment, because some commands start processes of their own.
+    # In the environment, because some commands start processes.
     os.environ.update(variables(settings))
     sys.exit(run(arguments))
 
@@ -66,17 +66,21 @@ def postroom(arguments: Sequence[str]) -> None:
 class Postroom:
     """The outbox of the current application, on the session of the current request.
 
-    ``db`` is Flask-SQLAlchemy's. Without it give an ``engine``, and a ``session`` to enqueue on: a
-    `scoped_session`, or a function that returns the current session. ``users`` is a mapped class
-    with an ``email``, or ``select(User.id, User.email)``. ``user_id`` returns the id of who is
-    signed in; without it Flask-Login is asked. ``relay`` is for what no setting can say, such as
-    a relay with a token callable; otherwise settings say it (`POSTROOM_…` or Flask-Mail's
-    `MAIL_…`).
+    One extension serves any number of applications. Arguments of `init_app` override those given
+    here.
 
-    One extension serves any number of applications. What `init_app` is given wins.
+    Args:
+        app: An application to initialise at once.
+        db: Flask-SQLAlchemy's object; without it pass ``engine`` and ``session``.
+        engine: The application's engine.
+        session: A `scoped_session`, or a function that returns the current session.
+        users: A mapped class with an ``email``, or ``select(User.id, User.email)``.
+        relay: A relay that settings cannot describe, such as one with a token callable. Default:
+            the settings `POSTROOM_…` or Flask-Mail's `MAIL_…`.
+        user_id: Returns the id of the signed-in user. Default: Flask-Login's.
 
     Raises:
-        ConfigError: a setting is unknown or does not fit.
+        ConfigError: a setting is unknown or invalid.
     """
 
     def __init__(
@@ -90,7 +94,7 @@ class Postroom:
         relay: Relays | RoutingTable | None = None,
         user_id: Callable[[], Any] | None = None,
     ) -> None:
-        self._parts = ExtensionOptions(
+        self._options = ExtensionOptions(
             db=db, engine=engine, session=session, users=users, relay=relay, user_id=user_id
         )
         if app is not None:
@@ -107,30 +111,37 @@ class Postroom:
     ) -> None:
         """Give ``app`` an outbox, and the commands ``flask postroom …``.
 
-        Each process that serves ``app`` delivers from its first request on, unless it is
-        testing or the setting ``in_process_worker`` is off.
+        Each process that serves ``app`` delivers from its first request on, unless the application
+        is testing or the setting ``in_process_worker`` is off.
+
+        Args:
+            app: The application.
+            db: Flask-SQLAlchemy's object.
+            engine: The application's engine.
+            session: A `scoped_session`, or a function that returns the current session.
+            users: A mapped class with an ``email``, or ``select(User.id, User.email)``.
 
         Raises:
-            ConfigError: a setting is unknown or does not fit, or ``app`` has an outbox already.
+            ConfigError: a setting is unknown or invalid, or ``app`` has an outbox already.
         """
         if EXTENSION in app.extensions:
             raise ConfigError(
-                f"expected the application {app.name} to have no outbox yet, got: one; "
+                f"the application {app.name} has an outbox already; "
                 "call init_app once for each application"
             )
-        given = ExtensionOptions(db=db, engine=engine, session=session, users=users)
-        state = AppState(app, self._parts.merged(given))
+        options = ExtensionOptions(db=db, engine=engine, session=session, users=users)
+        state = AppState(app, self._options.merged(options))
         app.extensions[EXTENSION] = state
         app.before_request(state.start_worker)
         app.cli.add_command(postroom)
 
     @property
     def outbox(self) -> Outbox:
-        """The current application's outbox, for everything that is not said here."""
+        """The current application's outbox, for its other methods."""
         return _current().outbox
 
     def outbox_of(self, app: Flask) -> Outbox:
-        """Return the outbox of ``app``, outside its context."""
+        """Return the outbox of ``app``, also outside its context."""
         return state_of(app).outbox
 
     def enqueue(
@@ -138,13 +149,13 @@ class Postroom:
         message: Message,
         **addressing: Unpack[RecipientArguments],
     ) -> Receipt:
-        """Write ``message`` in the transaction of the current session; see `Outbox.enqueue`.
+        """Enqueue ``message`` in the current session's transaction, like `Outbox.enqueue`.
 
-        Never commits. Templates are those of the application.
+        Never commits. Templates are the application's.
 
         Raises:
             MessageError: something cannot be sent; nothing was written.
-            IdempotencyConflict: the key stands for other content.
+            IdempotencyConflict: the key exists with other content.
         """
         state = _current()
         return state.outbox.enqueue(state.session, message, **addressing)
@@ -154,26 +165,33 @@ class Postroom:
         message: Message,
         **others: Unpack[ExplicitRecipients],
     ) -> Receipt:
-        """Write ``message`` to who is signed in, and to others where they are named.
+        """Enqueue ``message`` for the signed-in user, and for others if they are given.
 
         Raises:
-            RecipientError: nobody is signed in, or the user has no address.
+            RecipientError: no user is signed in, or the user has no address.
             MessageError: something else cannot be sent; nothing was written.
-            IdempotencyConflict: the key stands for other content.
+            IdempotencyConflict: the key exists with other content.
         """
         user_ids = [_current().user_id()]
         return self.enqueue(message, user_ids=user_ids, **others)
 
     def start(self, app: Flask) -> None:
-        """Deliver from this process, without waiting for a request; for a server's hooks.
+        """Deliver from this process without waiting for a request; for a server's hooks.
 
-        Returns at once; a database that cannot be used yet is tried again. It ends with the
-        process, or with `stop`.
+        Returns at once; if the database cannot be used yet, it is tried again. Ends with the
+        process or with `stop`.
+
+        Args:
+            app: The application.
         """
         state_of(app).serving.start()
 
     def stop(self, app: Flask) -> None:
-        """Finish what is on the wire, and deliver no more from this process."""
+        """Finish the mail that is being sent, and deliver no more from this process.
+
+        Args:
+            app: The application.
+        """
         state_of(app).serving.stop()
 
 

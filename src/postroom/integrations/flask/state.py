@@ -23,24 +23,6 @@ from postroom.relays.routing import Relays, RoutingTable
 from postroom.storage.engine import SessionOrConnection
 from postroom.typing import UsersLike
 
-
-def flask_login_user_id() -> Any:
-    """Return the id of Flask-Login's ``current_user``; None where nobody is signed in.
-
-    Raises:
-        ConfigError: Flask-Login is not installed.
-    """
-    try:
-        login = import_module("flask_login")
-    except ModuleNotFoundError:
-        raise ConfigError(
-            "expected to know who is signed in, got: neither user_id nor Flask-Login; "
-            "give Postroom(…, user_id=…) a function that returns the user's id"
-        ) from None
-    get_id = getattr(login.current_user, "get_id", None)
-    return None if get_id is None else get_id()
-
-
 EXTENSION = "postroom"
 
 #: Where the current session comes from.
@@ -48,22 +30,22 @@ Sessions: TypeAlias = scoped_session[Session] | Callable[[], Session]
 
 
 class Database(Protocol):
-    """Flask-SQLAlchemy's ``db``, as far as it is used here."""
+    """What is used of Flask-SQLAlchemy's ``db``."""
 
     @property
     def session(self) -> Any:
-        """Return its scoped session."""
+        """Its scoped session."""
         ...
 
     @property
     def engine(self) -> Engine:
-        """Return the current application's default engine."""
+        """The current application's default engine."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExtensionOptions:
-    """What an application gives; ``db``, or an engine and where sessions come from."""
+    """What an application passes to the extension; see `Postroom`."""
 
     db: Database | None = None
     engine: Engine | None = field(default=None, repr=False)  # its URL may hold a secret
@@ -73,27 +55,33 @@ class ExtensionOptions:
     user_id: Callable[[], Any] | None = None
 
     def merged(self, later: ExtensionOptions) -> ExtensionOptions:
-        """Return the same, with what ``later`` gives in its place."""
-        given = {one.name: getattr(later, one.name) for one in fields(later)}
-        return replace(self, **{name: part for name, part in given.items() if part is not None})
+        """Return these options, overridden by those that ``later`` sets."""
+        values = {one.name: getattr(later, one.name) for one in fields(later)}
+        return replace(self, **{name: value for name, value in values.items() if value is not None})
 
 
 class AppState:
-    """An application's outbox, made when it is first asked for: its models are complete then.
+    """An application's settings, and its outbox, which is created when it is first used.
+
+    By then the application's models are complete.
+
+    Args:
+        app: The application.
+        options: What was passed to the extension.
 
     Raises:
-        ConfigError: a setting is unknown or does not fit.
+        ConfigError: a setting is unknown or invalid.
     """
 
-    def __init__(self, app: Flask, parts: ExtensionOptions) -> None:
+    def __init__(self, app: Flask, options: ExtensionOptions) -> None:
         self._app = app
-        self._parts = parts
+        self._options = options
         self._lock = threading.RLock()
-        settings_of(app)  # for its errors: now, and not with the first mail
+        settings_of(app)  # raises errors now, and not with the first mail
 
     @cached_property
     def settings(self) -> Settings:
-        """The settings, as they are when they are first needed."""
+        """The settings, as they are when they are first used."""
         return settings_of(self._app)
 
     @property
@@ -104,33 +92,33 @@ class AppState:
 
     @property
     def session(self) -> SessionOrConnection:
-        """The session of whoever asks.
+        """The current session.
 
         Raises:
             ConfigError: the application has not said where sessions come from.
         """
-        db, given = self._parts.db, self._parts.session
-        if given is None and db is None:
+        db, session_source = self._options.db, self._options.session
+        if session_source is None and db is None:
             raise ConfigError(
-                "expected to know the current session, got: an engine alone; give "
-                "Postroom(…, session=…) a scoped_session or a function that returns the session"
+                "Postroom does not know the current session; pass Postroom(…, session=…) a "
+                "scoped_session or a function that returns the session"
             )
-        session: Any = db.session if given is None and db is not None else given
+        session: Any = db.session if session_source is None and db is not None else session_source
         return session if isinstance(session, scoped_session) else session()
 
     def user_id(self) -> Any:
-        """Return the id of who is signed in.
+        """Return the id of the signed-in user.
 
         Raises:
-            RecipientError: nobody is.
+            RecipientError: no user is signed in.
         """
-        user_id = (self._parts.user_id or flask_login_user_id)()
+        user_id = (self._options.user_id or flask_login_user_id)()
         if user_id is None:
-            raise RecipientError("expected somebody to be signed in, to write to them, got: nobody")
+            raise RecipientError("no user is signed in")
         return user_id
 
     def start_worker(self) -> None:
-        """Deliver from this process, where the application does so at all."""
+        """Deliver from this process, unless the application is testing or has turned that off."""
         if self.settings.in_process_worker and not self._app.testing:
             self.serving.start()
 
@@ -144,35 +132,51 @@ class AppState:
         is_suppressed = self._app.config.get("MAIL_SUPPRESS_SEND")
         return Outbox.from_settings(
             self.settings,
-            users=self._parts.users,
-            relay=None if is_suppressed else self._parts.relay,
+            users=self._options.users,
+            relay=None if is_suppressed else self._options.relay,
             engine=self._engine(),
             templates=templates_of(self._app, self.settings),
         )
 
     def _engine(self) -> Engine:
-        if self._parts.engine is not None:
-            return self._parts.engine
-        if self._parts.db is None:
+        if self._options.engine is not None:
+            return self._options.engine
+        if self._options.db is None:
             raise ConfigError(
-                "expected to know the application's database, got: none; "
-                "call Postroom.init_app(app, db), or give it an engine"
+                "Postroom does not know the application's database; "
+                "call Postroom.init_app(app, db), or pass it an engine"
             )
         with self._app.app_context():
-            return self._parts.db.engine
+            return self._options.db.engine
 
 
 def state_of(app: Flask) -> AppState:
     """Return what belongs to ``app``.
 
     Raises:
-        ConfigError: it was never given to ``Postroom.init_app``.
+        ConfigError: it was never passed to ``Postroom.init_app``.
     """
     state = app.extensions.get(EXTENSION)
     if state is None:
         raise ConfigError(
-            f"expected the application {app.name} to have an outbox, got: none; "
-            "call Postroom.init_app(app, db)"
+            f"the application {app.name} has no outbox; call Postroom.init_app(app, db)"
         )
     found: AppState = state
     return found
+
+
+def flask_login_user_id() -> Any:
+    """Return the id of Flask-Login's ``current_user``; None if no user is signed in.
+
+    Raises:
+        ConfigError: Flask-Login is not installed.
+    """
+    try:
+        login = import_module("flask_login")
+    except ModuleNotFoundError:
+        raise ConfigError(
+            "Postroom does not know who is signed in: Flask-Login is not installed; "
+            "pass Postroom(…, user_id=…) a function that returns the user's id"
+        ) from None
+    get_id = getattr(login.current_user, "get_id", None)
+    return None if get_id is None else get_id()

@@ -1,4 +1,4 @@
-"""An application's own templates in its mails: its folders, its context, its URLs in full."""
+"""An application's templates in its mails: its folders, its context, and absolute URLs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from postroom.message.templates import Templates
 def templates_of(app: Flask, settings: Settings) -> Templates:
     """Return the templates of ``app``, or those in the folders that its settings name.
 
-    They see what ``render_template`` would give them, and ``url_for`` gives URLs with scheme and
-    host: a mail is read elsewhere.
+    They see the same context as with ``render_template``, and ``url_for`` returns URLs with scheme
+    and host, because a mail is read elsewhere.
     """
     base = app.jinja_env.overlay()
     if settings.templates:
         base.loader = jinja2.FileSystemLoader([str(folder) for folder in settings.templates])
-    # Macros of an imported file see globals only, so it does not do to give it as context.
+    # As a global and not as context: macros of an imported file see globals only.
     base.globals = {**app.jinja_env.globals, "url_for": partial(_url_for, app)}
     return Templates(
         base, inline_css=settings.inline_css, ambient=partial(_context_processors, app)
@@ -31,7 +31,7 @@ def templates_of(app: Flask, settings: Settings) -> Templates:
 
 
 def folders_of(app: Flask, settings: Settings) -> list[str]:
-    """Return the folders that mails' templates are in, for the command, which has no ``app``."""
+    """Return the folders with templates, for the command, which has no ``app``."""
     if settings.templates:
         return [str(folder) for folder in settings.templates]
     loaders = [app.jinja_loader, *(part.jinja_loader for part in app.blueprints.values())]
@@ -49,10 +49,10 @@ def _url_for(app: Flask, endpoint: str, **values: Any) -> str:
 
 
 def _context_processors(app: Flask) -> dict[str, Any]:
-    """Return what the application's context processors give."""
+    """Return the values of the application's context processors."""
     context: dict[str, Any] = {}
     is_inside = has_app_context() and current_app == app
-    # Another context would have another ``g``.
+    # A new context would have another ``g``.
     with nullcontext() if is_inside else app.app_context():
         app.update_template_context(context)
     return context

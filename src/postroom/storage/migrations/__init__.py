@@ -1,7 +1,7 @@
-"""Our own Alembic history: brings the tables of an earlier version up to this one.
+"""Our own Alembic history: upgrades the tables of an earlier version to this one.
 
-Needs Alembic (the extra ``cli``), but no ``alembic.ini``. An application may take the tables
-into its own history instead; see `postroom.storage.schema.join`.
+Needs Alembic (the extra ``cli``), but no ``alembic.ini``. An application may put the tables into
+its own history instead; see `postroom.storage.schema.add_tables_to`.
 """
 
 from __future__ import annotations
@@ -22,14 +22,18 @@ _log = logging.getLogger("postroom.migrations")
 
 
 def upgrade(engine: Engine, schema: str | None = None) -> None:
-    """Make the tables, or bring them to this version, in one transaction of its own.
+    """Create the tables, or upgrade them to this version, in one transaction of its own.
 
-    Tables that are up to date, or that an application's own migrations made, are left alone.
-    A migration of large tables may take long: give it an engine without a deadline.
+    Tables that are up to date, or that an application's own migrations created, are left alone.
+
+    Args:
+        engine: The database. Migrating large tables may take long: use an engine without a
+            deadline.
+        schema: The database schema of the tables; None for the connection's default.
 
     Raises:
-        SchemaError: the tables are newer than this version, the application's and too old, or
-            lack a table or a column that no migration will bring.
+        SchemaError: the tables are newer than this version, or the application's and too old, or
+            lack a table or a column that no migration will create.
         ConfigError: the database cannot be reached or written, or Alembic is not installed.
     """
     alembic = _alembic()
@@ -42,16 +46,20 @@ def upgrade(engine: Engine, schema: str | None = None) -> None:
             return
         schemas.check_revision(before)
         alembic.command.upgrade(_config(alembic, connection, schema), "head")
-        schemas.check(connection, ours)  # the revision says what was done, not what still stands
+        schemas.check(connection, ours)  # the revision tells what ran, not what still exists
         _log.info("tables upgraded from %s to %s", before, schemas.REVISION)
 
 
 def check(engine: Engine, schema: str | None = None) -> None:
     """Compare every table, column and index in the database with what this version expects.
 
-    What the database has besides (an index of your own, say) is no difference. Tables that an
-    application's own migrations made follow its naming convention: of them, only the columns
-    are compared.
+    What the database has besides (an index of your own, say) is not a difference. Tables that an
+    application's own migrations created follow its naming convention: only their columns are
+    compared.
+
+    Args:
+        engine: The database.
+        schema: The database schema of the tables; None for the connection's default.
 
     Raises:
         SchemaError: the tables are missing, too old, too new, or differ; the text says where.
@@ -66,8 +74,7 @@ def check(engine: Engine, schema: str | None = None) -> None:
         found = _differences(alembic, connection, ours)
     if found:
         raise SchemaError(
-            f"expected Postroom's tables to be as version {schemas.REVISION} makes them, "
-            f"got: {'; '.join(found[:5])}"
+            f"Postroom's tables differ from revision {schemas.REVISION}: {'; '.join(found[:5])}"
         )
 
 
@@ -78,25 +85,28 @@ def _alembic() -> Any:
         import alembic.config  # noqa: PLC0415
         import alembic.migration  # noqa: PLC0415
     except ModuleNotFoundError:
-        raise ConfigError(
-            "expected Alembic to be installed, got: none; run: pip install 'postroom[cli]'"
-        ) from None
+        raise ConfigError("Alembic is not installed; run: pip install 'postroom[cli]'") from None
     return alembic
 
 
 def _config(alembic: Any, connection: Connection, schema: str | None) -> Any:
     config = alembic.config.Config()
-    # The option is subject to interpolation; a directory may be called anything.
+    # The option is interpolated, and a directory's name may have a percent sign.
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.attributes["connection"] = connection
     config.attributes["schema"] = schema
     return config
 
 
-def alembic_options(connection: Connection, ours: Tables) -> dict[str, Any]:
-    """Return how Alembic is to look at the database: at our tables alone, and at all of them."""
-    schema = ours.metadata.schema
-    names = {table.name for table in ours.metadata.tables.values()}
+def alembic_options(connection: Connection, tables: Tables) -> dict[str, Any]:
+    """Return how Alembic should look at the database: at all of our tables, and at no others.
+
+    Args:
+        connection: The connection that Alembic uses.
+        tables: The outbox's tables.
+    """
+    schema = tables.metadata.schema
+    names = {table.name for table in tables.metadata.tables.values()}
 
     def is_ours(name: str | None, kind: str, parents: Any) -> bool:
         if kind == "schema":
@@ -105,7 +115,7 @@ def alembic_options(connection: Connection, ours: Tables) -> dict[str, Any]:
 
     return {
         "connection": connection,
-        "target_metadata": ours.metadata,
+        "target_metadata": tables.metadata,
         "version_table": schemas.VERSION_TABLE,
         "version_table_schema": schema,
         "include_schemas": schema is not None,
@@ -114,20 +124,20 @@ def alembic_options(connection: Connection, ours: Tables) -> dict[str, Any]:
     }
 
 
-def _differences(alembic: Any, connection: Connection, ours: Tables) -> list[str]:
-    settings = alembic_options(connection, ours)
+def _differences(alembic: Any, connection: Connection, tables: Tables) -> list[str]:
+    settings = alembic_options(connection, tables)
     del settings["connection"], settings["target_metadata"]
     context = alembic.migration.MigrationContext.configure(connection, opts=settings)
-    found = alembic.autogenerate.compare_metadata(context, ours.metadata)
-    return [_said(difference) for difference in found if not _is_extra(difference)]
+    found = alembic.autogenerate.compare_metadata(context, tables.metadata)
+    return [_formatted(difference) for difference in found if not _is_extra(difference)]
 
 
 def _is_extra(difference: Any) -> bool:
     return isinstance(difference, tuple) and str(difference[0]).startswith("remove_")
 
 
-def _said(difference: Any) -> str:
-    """Alembic gives a tuple for an object, and a list of tuples for one column's changes."""
+def _formatted(difference: Any) -> str:
+    """Format what Alembic gives: a tuple for an object, a list of tuples for a column."""
     parts = difference[0] if isinstance(difference, list) else difference
     names = [getattr(part, "name", part) for part in parts[1:5]]
     return " ".join(str(part) for part in (parts[0], *names) if part is not None)

@@ -1,4 +1,4 @@
-"""What Alembic runs for every command of ours; the connection and its transaction are given."""
+"""What Alembic runs for every command of ours; the connection and its transaction are passed in."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from alembic import context
 from postroom.storage.migrations import alembic_options
 from postroom.storage.tables import tables
 
-_given = context.config.attributes
-context.configure(**alembic_options(_given["connection"], tables(_given["schema"])))
+_attributes = context.config.attributes
+context.configure(**alembic_options(_attributes["connection"], tables(_attributes["schema"])))
 with context.begin_transaction():
     context.run_migrations()

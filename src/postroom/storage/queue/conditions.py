@@ -1,4 +1,4 @@
-"""What the queue says about a recipient: whether it waits, and whether a worker holds it."""
+"""Conditions on the queue: whether a recipient is queued, due, unclaimed or held by a worker."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from postroom.storage.tables import Tables
 
 
 def is_leased(tables: Tables, dialect: Dialect) -> ColumnElement[bool]:
-    """Return the condition on a row of the queue: a worker holds it at this moment."""
+    """Return a condition on rows of the queue: a worker holds the row now."""
     queue = tables.queue.c
     return and_(queue.lease_token.is_not(None), queue.due_at > clock_sql(dialect))
 
 
 def is_unclaimed(tables: Tables, dialect: Dialect) -> ColumnElement[bool]:
-    """Return the condition on a row of the queue: nobody holds it, nor may have begun to send.
+    """Return a condition on rows of the queue: no worker holds the row, nor may have begun to send.
 
-    A worker that committed its intent to write the final dot may have done so, even where its
-    lease has run out: what became of that mail is for the next claim to say.
+    A worker that committed its intent to send may have written the final dot, even if its lease has
+    expired: the next claim decides what became of that mail.
     """
     queue = tables.queue.c
     return and_(
@@ -30,20 +30,20 @@ def is_unclaimed(tables: Tables, dialect: Dialect) -> ColumnElement[bool]:
 
 
 def is_queued(tables: Tables) -> ColumnElement[bool]:
-    """Return the condition on a recipient: it is in the queue, whoever holds it."""
+    """Return a condition on recipients: in the queue, whoever holds it."""
     queue = tables.queue.c
     return exists(select(queue.recipient_id).where(queue.recipient_id == tables.recipient.c.id))
 
 
 def is_due(tables: Tables, dialect: Dialect) -> ColumnElement[bool]:
-    """Return the condition on a recipient: a worker may claim it now."""
+    """Return a condition on recipients: a worker may claim it now."""
     queue = tables.queue.c
     row = select(queue.recipient_id).where(queue.recipient_id == tables.recipient.c.id)
     return exists(row.where(queue.due_at <= clock_sql(dialect)))
 
 
 def is_busy(tables: Tables, dialect: Dialect) -> ColumnElement[bool]:
-    """Return the condition on a recipient: it is in the queue and not free."""
+    """Return a condition on recipients: in the queue and not unclaimed."""
     queue = tables.queue.c
     row = select(queue.recipient_id).where(queue.recipient_id == tables.recipient.c.id)
     return exists(row.where(~is_unclaimed(tables, dialect)))

@@ -1,14 +1,14 @@
-"""The ledger on PostgreSQL: one statement a step, ``SKIP LOCKED`` between workers.
+"""The queue on PostgreSQL: one statement for each step, and ``SKIP LOCKED`` between workers.
 
-Rows go to the server as one JSON text: as arrays, the driver would spend longer on writing them
-down than the server on all the rest.
+Rows go to the server as one JSON text: as arrays, the driver would take longer to write them than
+the server needs for everything else.
 
 ``statement_timestamp()`` and not ``clock_timestamp()``: a volatile clock cannot be an index
 condition, and one statement should see one time.
 
-``= ANY(ARRAY(SELECT ...))`` and not a join: the planner cannot know the limit of a lane, takes a
-claim for a tenth of the queue, and would read all of it. Of an array that it cannot see it
-expects ten elements, whatever the statistics say, and looks each one up by the index.
+``= ANY(ARRAY(SELECT ...))`` and not a join: the planner cannot know the limit of a lane. It
+estimates a claim at a tenth of the queue, and would read all of it. For an array that it cannot see
+it expects ten elements, whatever the statistics say, and looks each one up in the index.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from sqlalchemy import Connection, Dialect
 
 from postroom.storage.queue.records import (
     LATEST_DUE_S,
-    MOST_STRAYS,
+    MAX_INVALID_ROWS,
     Claim,
     ClaimRequest,
     OutcomeRecord,
     claims_of,
-    fitted,
+    invalid_claims_of,
     named,
-    strays_of,
+    sanitize,
     without_repeats,
 )
 from postroom.storage.tables import Tables
 
 _NOW = "extract(epoch FROM statement_timestamp())::float8"
 
-#: The columns that count grow without end only by a defect: they stop short of their own end.
-_MOST = 32_000
+#: Counts grow this large only because of a bug: stop them before their column overflows.
+_MAX_COUNT = 32_000
 
 _DUE = """
     SELECT picked.recipient_id
@@ -49,40 +49,40 @@ _DUE = """
     ) AS picked
 """
 
-#: NaN comes after all numbers. Each part has an index to follow, whatever the planner believes.
-_STRAYS = f"""
+#: NaN sorts after all numbers. Each part can use the index, whatever the planner estimates.
+_INVALID_ROWS = f"""
     SELECT late.recipient_id
     FROM unnest(ARRAY[0, 1, 2]::smallint[]) AS known(lane)
     CROSS JOIN LATERAL (
         SELECT recipient_id FROM {{queue}} WHERE lane = known.lane AND due_at >= {LATEST_DUE_S}
-        ORDER BY due_at, recipient_id LIMIT {MOST_STRAYS} FOR UPDATE SKIP LOCKED
+        ORDER BY due_at, recipient_id LIMIT {MAX_INVALID_ROWS} FOR UPDATE SKIP LOCKED
     ) AS late
     UNION ALL
     SELECT recipient_id FROM (
         SELECT recipient_id FROM {{queue}}
         WHERE lane < 0 AND (due_at <= {{now}} OR due_at >= {LATEST_DUE_S})
-        ORDER BY lane, due_at, recipient_id LIMIT {MOST_STRAYS} FOR UPDATE SKIP LOCKED
+        ORDER BY lane, due_at, recipient_id LIMIT {MAX_INVALID_ROWS} FOR UPDATE SKIP LOCKED
     ) AS below
     UNION ALL
     SELECT recipient_id FROM (
         SELECT recipient_id FROM {{queue}}
         WHERE lane > 2 AND (due_at <= {{now}} OR due_at >= {LATEST_DUE_S})
-        ORDER BY lane, due_at, recipient_id LIMIT {MOST_STRAYS} FOR UPDATE SKIP LOCKED
+        ORDER BY lane, due_at, recipient_id LIMIT {MAX_INVALID_ROWS} FOR UPDATE SKIP LOCKED
     ) AS above
 """
 
-#: The token of a message comes with the first of its recipients in a row: a campaign has one.
+#: A message's seed comes with the first of its consecutive recipients: a campaign has one message.
 _CLAIM = f"""
 WITH due AS MATERIALIZED (%s), leased AS (
     UPDATE {{queue}} AS q
     SET due_at = {{now}} + %%(lease_s)s, lease_token = %%(lease_token)s,
-        claim_count = GREATEST(LEAST(q.claim_count, {_MOST}), 0) + 1
+        claim_count = GREATEST(LEAST(q.claim_count, {_MAX_COUNT}), 0) + 1
     WHERE q.recipient_id = ANY(ARRAY(SELECT recipient_id FROM due))
     RETURNING q.recipient_id, q.message_id, q.claim_count, q.try_count, q.send_intent, q.lane
 )
 SELECT leased.recipient_id, leased.message_id, r.address, r.name, r.variables::text,
        leased.claim_count, leased.try_count, leased.send_intent, s.reason, leased.lane, {{now}},
-       r.attempt_count, {{doubts}},
+       r.attempt_count, {{in_doubt_count}},
        CASE WHEN lag(leased.message_id) OVER (ORDER BY leased.recipient_id)
                  IS DISTINCT FROM leased.message_id
             THEN (SELECT m.message_id_seed FROM {{message}} AS m WHERE m.id = leased.message_id) END
@@ -117,9 +117,9 @@ _TRIED = """
            fault, duration_s, transcript
     FROM o WHERE relay IS NOT NULL AND """
 
-#: What is held is looked up in a hash: as a join, which IS TRUE prevents, the planner may take
-#: the few rows that it expects for each of ours again. Asking for it takes all of it, and so
-#: locks every row of the queue before the first recipient. Answers with what is not held any more.
+#: ``held`` is looked up in a hash. As a join, which IS TRUE prevents, the planner may scan the few
+#: rows that it expects once for each of ours. Building the hash reads all of ``held``, and so locks
+#: every row of the queue before the first recipient. Returns the claims that are lost.
 _RECORD = (
     _RESULTS
     + """ended AS (
@@ -147,9 +147,9 @@ SELECT recipient_id FROM o WHERE (recipient_id IN (SELECT recipient_id FROM held
 """
 )
 
-#: Of claims that are lost. Their recipients may be lost too, and others have come to have their
-#: ids: so the message is asked whether it still has the token that it had. (What has ended is
-#: counted so that the queue is locked before the recipients.)
+#: For lost claims. Their recipients may be gone too, and other recipients may have their ids: so
+#: the message must still have its seed. (``ended`` is counted so that the queue is locked before
+#: the recipients.)
 _LATE = (
     _RESULTS
     + """same AS MATERIALIZED (
@@ -196,13 +196,13 @@ _IS_EMPTY = "SELECT NOT EXISTS (SELECT 1 FROM {queue})"
 
 
 class PostgresqlQueue:
-    """See :class:`postroom.storage.queue.records.Ledger`."""
+    """Implements :class:`postroom.storage.queue.records.QueueStore` on PostgreSQL."""
 
     commit_delay_s = 0.0
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._claim = named(_CLAIM % _DUE, tables, dialect, now=_NOW)
-        self._claim_strays = named(_CLAIM % _STRAYS, tables, dialect, now=_NOW)
+        self._claim_invalid_rows = named(_CLAIM % _INVALID_ROWS, tables, dialect, now=_NOW)
         self._record = named(_RECORD, tables, dialect, now=_NOW)
         self._late = named(_LATE, tables, dialect, now=_NOW)
         self._intend = named(_INTEND, tables, dialect, now=_NOW)
@@ -210,30 +210,30 @@ class PostgresqlQueue:
         self._release = named(_RELEASE, tables, dialect, now=_NOW)
         self._is_empty = named(_IS_EMPTY, tables, dialect, now=_NOW)
 
-    def claim(self, connection: Connection, lease: ClaimRequest) -> list[Claim]:
-        """Lease what is due; one statement for all lanes."""
-        share = {"lanes": list(lease.limits), "limits": list(lease.limits.values())}
-        held = {"lease_s": lease.lease_s, "lease_token": lease.lease_token}
+    def claim(self, connection: Connection, request: ClaimRequest) -> list[Claim]:
+        """Claim due recipients; one statement for all lanes."""
+        share = {"lanes": list(request.limits), "limits": list(request.limits.values())}
+        held = {"lease_s": request.lease_s, "lease_token": request.lease_token}
         rows = connection.exec_driver_sql(self._claim, share | held).fetchall()
-        claims = claims_of(rows, lease.lease_token)
-        if lease.takes_strays:
-            strays = connection.exec_driver_sql(self._claim_strays, held).fetchall()
-            claims.extend(strays_of(strays, lease.lease_token))
+        claims = claims_of(rows, request.lease_token)
+        if request.takes_invalid_rows:
+            invalid = connection.exec_driver_sql(self._claim_invalid_rows, held).fetchall()
+            claims.extend(invalid_claims_of(invalid, request.lease_token))
         return claims
 
     def record(self, connection: Connection, results: Sequence[OutcomeRecord]) -> None:
-        """Write outcomes and attempts; one statement a batch, one more where a claim was lost."""
-        fitted(results)
+        """Write outcomes and attempts: one statement for each batch, two if a claim was lost."""
+        sanitize(results)
         for batch in without_repeats(results):
-            told = {"results": json.dumps(_rows(batch))}
-            lost = set(connection.exec_driver_sql(self._record, told).scalars())
+            parameters = {"results": json.dumps(_rows(batch))}
+            lost = set(connection.exec_driver_sql(self._record, parameters).scalars())
             if lost:
                 late = [result for result in batch if result.claim.recipient_id in lost]
-                told = {"results": json.dumps(_rows_of_messages(late))}
-                connection.exec_driver_sql(self._late, told)
+                parameters = {"results": json.dumps(_rows_of_messages(late))}
+                connection.exec_driver_sql(self._late, parameters)
 
     def mark_intent(self, connection: Connection, claims: Sequence[Claim]) -> set[int]:
-        """Mark intents; return the recipients still held."""
+        """Mark the intent to send; return the recipients still held."""
         return set(connection.exec_driver_sql(self._intend, _held(claims)).scalars())
 
     def renew(self, connection: Connection, claims: Sequence[Claim], lease_s: float) -> set[int]:
@@ -242,7 +242,7 @@ class PostgresqlQueue:
         return set(connection.exec_driver_sql(self._renew, held).scalars())
 
     def release(self, connection: Connection, claims: Sequence[Claim]) -> None:
-        """Give back what was not tried."""
+        """Give back claims that were not tried."""
         connection.exec_driver_sql(self._release, _held(claims))
 
     def is_empty(self, connection: Connection) -> bool:

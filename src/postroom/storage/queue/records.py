@@ -1,7 +1,7 @@
-"""The books of delivery: who is due, who holds whom, and what came of it.
+"""The values and the protocol of the queue store: who is due, who holds it, and what came of it.
 
-Values and the boundary; ``sqlite.py`` and ``postgresql.py`` hold the statements. Every call runs
-inside the caller's write transaction and commits nothing.
+``sqlite.py`` and ``postgresql.py`` have the statements. Every call runs in the caller's write
+transaction and commits nothing.
 """
 
 from __future__ import annotations
@@ -19,49 +19,78 @@ from postroom.states import Fault, Lane, Phase, RecipientState
 from postroom.storage.tables import Tables
 from postroom.text import UNWRITABLE
 
-#: No lane of ours, or no time that an application can ask for (the last is 9999-12-31, rounded),
-#: means that another program or a defect has written to the queue.
+#: Another lane, or a due time that no application can ask for (the last is 9999-12-31, rounded),
+#: means that another program or a bug has written to the queue.
 LANES = tuple(lane.rank for lane in Lane)
 LATEST_DUE_S = 253_402_387_200
 
-#: How many rows of the queue that make no sense are claimed at a time.
-MOST_STRAYS = 1_000
+#: How many invalid rows of the queue are claimed at a time.
+MAX_INVALID_ROWS = 1_000
 
-#: RFC 5321 section 4.5.3.1 has 256 for a path; a name is not held against it here.
-_LONGEST_ADDRESS = 320
+#: RFC 5321 section 4.5.3.1 allows 256 for a path. This is looser: the relay has the last word.
+_MAX_ADDRESS_CHARACTERS = 320
 
-#: What would end a command or a header field.
-
-_LONGEST_SHOWN = 200
+_SHOWN_CHARACTERS = 200
 
 _KEPT_REPLY_CHARACTERS = 2_000
 _KEPT_TRANSCRIPT_CHARACTERS = 20_000
 _KEPT_CODE_CHARACTERS = 12
 
-#: The longest pause, and the one instead of what is no time.
+#: The longest delay, and the one that replaces a delay that is not a number.
 _LONGEST_PAUSE_S = 1e9
 _LATER_S = 3600.0
 
-# Claims and results are not frozen, though nothing changes them: one of each is made for every
-# mail, and freezing makes that three times as dear.
+#: How many attempts of the recipient ``r`` ended in doubt; without attempts nothing is looked up.
+IN_DOUBT_COUNT = """CASE WHEN r.attempt_count = 0 THEN 0 ELSE (
+    SELECT count(*) FROM {attempt} AS a WHERE a.recipient_id = r.id AND a.outcome = 'in_doubt'
+    ) END"""
+
+_by_recipient = attrgetter("claim.recipient_id")
 
 
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")
+
+
+#: One for all rows: `json.loads` makes a new decoder each time it is called with options.
+_decode = json.JSONDecoder(parse_constant=_refuse).decode
+
+#: Index in the row, name and type of each column that is checked.
+_COLUMNS: tuple[tuple[int, str, type], ...] = (
+    (1, "queue.message_id", int),
+    (2, "recipient.address", str),
+    (3, "recipient.name", str),
+    (5, "queue.claim_count", int),
+    (6, "queue.try_count", int),
+    (11, "recipient.attempt_count", int),
+)
+
+
+# Claims and outcomes are not frozen: one of each is made for every mail, and making a frozen one
+# takes three times as long.
 @dataclass(slots=True, kw_only=True)
 class Claim:
-    """One recipient leased to a worker.
+    """One recipient that is leased to a worker.
 
-    ``claims`` counts leases since the last outcome, this one included; ``tries`` the deferrals
-    that count against the retry schedule. ``has_intent`` means that an earlier worker had
-    committed its intent to write the final dot and left no outcome. ``suppressed_because`` is
-    set where the address stands on the suppression list. ``lane`` is the lane's rank, and
-    ``claimed_at`` the database's clock, in seconds since the epoch. ``attempts`` counts all
-    attempts so far, ``doubts`` those among them that ended in doubt.
-
-    ``message_token`` is the random one of the message, None where that is gone: where ids begin
-    again (a restored backup, tables emptied under a worker), it still tells one mail from another.
-
-    ``unreadable_because`` says what is wrong with rows that make no claim one could act on: it
-    names the column. Such a claim is for setting aside; what could not be read of it is empty.
+    Attributes:
+        recipient_id: The recipient.
+        message_id: Its message; 0 if it cannot be read.
+        lease_token: Token of the lease. Writes on behalf of the claim are conditional on it.
+        lane: Rank of the lane.
+        claimed_at: When it was claimed, by the database's clock: seconds since the epoch.
+        address: The address, without a name.
+        name: The display name; may be empty.
+        variables: The recipient's template variables; None if there are none.
+        claim_count: Leases since the last outcome, this one included.
+        try_count: Deferrals that count against the retry schedule.
+        has_intent: True if an earlier worker committed its intent to send and left no outcome.
+        suppression_reason: Why the address is suppressed; None if it is not.
+        attempt_count: All attempts so far.
+        in_doubt_count: Those attempts that ended in doubt.
+        message_id_seed: The message's random seed, None if the message is gone. If ids are reused
+            (a restored backup, tables emptied under a worker), it still tells messages apart.
+        unreadable_because: Set if the rows cannot be acted on: names the wrong column. Such a claim
+            is to be set aside; fields that could not be read are empty.
     """
 
     recipient_id: int
@@ -84,10 +113,22 @@ class Claim:
 
 @dataclass(slots=True, kw_only=True)
 class OutcomeRecord:
-    """What came of one claim.
+    """The outcome of one claim, as it is written to the database.
 
-    ``due_in_s`` puts the recipient back into the queue; None ends the work on it. ``relay`` names
-    the relay that was spoken to (or could not be); None where there was no attempt to record.
+    Attributes:
+        claim: The claim.
+        state: The recipient's new state.
+        attempted_at: When the attempt began, in UTC.
+        due_in_s: Seconds until the recipient is due again; None ends the work on it.
+        counts_as_try: True if the deferral counts against the retry schedule.
+        fault: What the failure is blamed on; None if there was none.
+        reply_code: The relay's reply code, such as 550.
+        enhanced_status: The enhanced status code (RFC 3463), such as ``5.1.1``.
+        reply: The relay's reply, or another reason as text.
+        relay: The relay that was tried; None if there was no attempt to record.
+        phase: The phase of the SMTP session in which it ended.
+        duration_s: Seconds that the attempt took.
+        transcript: The SMTP session; None if it is not kept.
     """
 
     claim: Claim
@@ -107,61 +148,99 @@ class OutcomeRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimRequest:
-    """What a worker asks for: how many of each lane (by rank), for how long, under which token.
+    """What a worker asks for.
 
-    With ``takes_strays`` also the rows of the queue that make no sense: of a lane that is none,
-    or due at a time that is none. They come as claims that are unreadable.
+    Attributes:
+        limits: The most recipients to claim from each lane, by the lane's rank.
+        lease_s: Seconds that the claims are leased for.
+        lease_token: Token for the new leases.
+        takes_invalid_rows: Also claim rows of the queue with an unknown lane or an impossible due
+            time. They come as claims with ``unreadable_because``.
     """
 
     limits: Mapping[int, int]
     lease_s: float
     lease_token: int
-    takes_strays: bool = False
+    takes_invalid_rows: bool = False
 
 
 class QueueStore(Protocol):
-    """The statements of one database. All times are seconds by the database's clock.
+    """The queue's statements for one database. All times are seconds by the database's clock.
 
-    ``gather_s`` is how long a commit should wait for more outcomes while they come fast.
+    Attributes:
+        commit_delay_s: Seconds that a commit should wait for more outcomes while they come fast.
     """
 
     commit_delay_s: float
 
-    def claim(self, connection: Connection, lease: ClaimRequest) -> list[Claim]:
-        """Lease what is due, oldest first within a lane, skipping what others are leasing."""
+    def claim(self, connection: Connection, request: ClaimRequest) -> list[Claim]:
+        """Lease due recipients, oldest first in each lane; skip those that others are leasing now.
+
+        Args:
+            connection: A connection in a write transaction.
+            request: How many, for how long, and under which token.
+        """
         ...
 
     def record(self, connection: Connection, results: Sequence[OutcomeRecord]) -> None:
         """Write outcomes and attempts.
 
-        ``accepted`` is written whoever holds the claim by now; every other outcome only where
-        its token still holds. The attempt is written in any case: it happened. But nothing is
-        written about a recipient whose message is gone, whoever has its id by now.
+        ``accepted`` is written whoever holds the claim by now; every other outcome only if its
+        token is still valid. The attempt is always written, because it happened. But nothing is
+        written about a recipient whose message is gone, even if another recipient has its id by
+        now.
 
-        Rows are locked by recipient, those of the queue before the recipients themselves: a
-        decision that waits for one of them never waits in a circle.
+        Rows are locked by recipient, those of the queue before the recipients themselves: an action
+        that waits for one of them never waits in a circle.
+
+        Args:
+            connection: A connection in a write transaction.
+            results: The outcomes. Texts in them are cut and cleaned in place.
         """
         ...
 
     def mark_intent(self, connection: Connection, claims: Sequence[Claim]) -> set[int]:
-        """Mark that the final dot is about to be written; return the recipients still held."""
+        """Mark that the final dot is about to be written; return the recipients still held.
+
+        Args:
+            connection: A connection in a write transaction.
+            claims: The claims that are about to be sent.
+        """
         ...
 
     def renew(self, connection: Connection, claims: Sequence[Claim], lease_s: float) -> set[int]:
-        """Extend leases that still hold; return the recipients they hold."""
+        """Extend leases that are still valid; return the recipients still held.
+
+        Args:
+            connection: A connection in a write transaction.
+            claims: The claims to extend.
+            lease_s: Seconds from now.
+        """
         ...
 
     def release(self, connection: Connection, claims: Sequence[Claim]) -> None:
-        """Give back what was claimed and not tried, due now, as if it had not been claimed."""
+        """Give back claims that were not tried: due now, as if they had not been claimed.
+
+        Args:
+            connection: A connection in a write transaction.
+            claims: The claims to give back.
+        """
         ...
 
     def is_empty(self, connection: Connection) -> bool:
-        """Return whether nothing is left in the queue, due or not."""
+        """Return whether the queue has no rows, due or not."""
         ...
 
 
 def named(sql: str, tables: Tables, dialect: Dialect, **more: str) -> str:
-    """Return ``sql`` with the tables' names in it, quoted where the schema's name needs it."""
+    """Return ``sql`` with the tables' names filled in, quoted if the schema's name needs it.
+
+    Args:
+        sql: A statement with placeholders such as ``{queue}``.
+        tables: The outbox's tables.
+        dialect: SQLite's or PostgreSQL's.
+        more: Further placeholders.
+    """
     quoted = dialect.identifier_preparer.format_table
     return sql.format(
         message=quoted(tables.message),
@@ -169,7 +248,7 @@ def named(sql: str, tables: Tables, dialect: Dialect, **more: str) -> str:
         queue=quoted(tables.queue),
         attempt=quoted(tables.attempt),
         suppression=quoted(tables.suppression),
-        doubts=DOUBTS.format(attempt=quoted(tables.attempt)),
+        in_doubt_count=IN_DOUBT_COUNT.format(attempt=quoted(tables.attempt)),
         **more,
     )
 
@@ -177,90 +256,73 @@ def named(sql: str, tables: Tables, dialect: Dialect, **more: str) -> str:
 def without_repeats(results: Iterable[OutcomeRecord]) -> Iterator[list[OutcomeRecord]]:
     """Split results so that each id means one thing in a batch; sort each batch by recipient.
 
-    A lease that ran out may have been claimed again by the same worker: both outcomes can wait
-    for the same commit, and one statement must not update one row twice. A message may have the
-    id of an earlier one, and both be in hand.
+    After a lease expired, the same worker may have claimed the recipient again. Then both outcomes
+    may wait for the same commit, and one statement must not update a row twice. Likewise, a message
+    may have the id of an earlier one.
     """
     batch: list[OutcomeRecord] = []
     seen: set[int] = set()
-    tokens: dict[int, str | None] = {}
+    seeds: dict[int, str | None] = {}
     for result in results:
         claim = result.claim
-        token = tokens.setdefault(claim.message_id, claim.message_id_seed)
-        if claim.recipient_id in seen or token != claim.message_id_seed:
+        seed = seeds.setdefault(claim.message_id, claim.message_id_seed)
+        if claim.recipient_id in seen or seed != claim.message_id_seed:
             yield sorted(batch, key=_by_recipient)
             batch, seen = [], set()
-            tokens = {claim.message_id: claim.message_id_seed}
+            seeds = {claim.message_id: claim.message_id_seed}
         batch.append(result)
         seen.add(claim.recipient_id)
     if batch:
         yield sorted(batch, key=_by_recipient)
 
 
-_by_recipient = attrgetter("claim.recipient_id")
+def claims_of(rows: Iterable[Sequence[Any]], lease_token: int) -> list[Claim]:
+    """Return the claims of rows as the databases return them, however invalid one of them is.
 
-
-#: How many attempts of the recipient ``r`` ended in doubt; one that has none is not looked for.
-DOUBTS = """CASE WHEN r.attempt_count = 0 THEN 0 ELSE (
-    SELECT count(*) FROM {attempt} AS a WHERE a.recipient_id = r.id AND a.outcome = 'in_doubt'
-    ) END"""
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is not JSON")
-
-
-#: One for all rows: `json.loads` makes a decoder anew where it is given options.
-_decode = json.JSONDecoder(parse_constant=_refuse).decode
-
-
-def claims_of(rows: Iterable[Sequence[Any]], token: int) -> list[Claim]:
-    """Return the claims of rows as the databases give them, however odd one of them is.
-
-    Columns: recipient, message, address (None where there is no such recipient), name, variables
-    as text, claims, tries, intent, why the address is suppressed, lane, the database's clock,
-    attempts, how many of them ended in doubt, and the message's token, which only the first of
-    its recipients in a row needs to bring. A text that is none comes as bytes.
+    Columns: recipient id, message id, address (None if there is no such recipient), name, variables
+    as text, claim count, try count, intent, suppression reason, lane, the database's clock, attempt
+    count, in-doubt count, and the message's seed, which only the first of the message's consecutive
+    rows has to bring. A text that is not UTF-8 comes as bytes.
     """
     claims: list[Claim] = []
-    message_tokens: dict[Any, str] = {}
+    seeds: dict[Any, str] = {}
     for row in rows:
-        message_token = row[13]
-        if type(message_token) is str:
-            message_tokens[row[1]] = message_token
+        seed = row[13]
+        if type(seed) is str:
+            seeds[row[1]] = seed
         else:
-            message_token = message_tokens.get(row[1])
-        claims.append(_claim(row, token, message_token))
+            seed = seeds.get(row[1])
+        claims.append(_claim(row, lease_token, seed))
     return claims
 
 
-# For every mail: the types are compared as they are.
-def _claim(row: Sequence[Any], token: int, message_token: str | None) -> Claim:
+# Runs for every mail: comparing types with ``is`` is faster than `isinstance`.
+def _claim(row: Sequence[Any], lease_token: int, seed: str | None) -> Claim:
     recipient_id, message_id, address, name, variables, claims, tries = row[:7]
-    intent, reason, lane, at, attempts, doubts, _ = row[7:]
+    intent, reason, lane, at, attempts, in_doubt_count, _ = row[7:]
     try:
         is_sound = (
             type(address) is type(name) is str
             and type(message_id) is type(claims) is type(tries) is type(attempts) is int
             and "@" in address
-            and len(address) <= _LONGEST_ADDRESS
+            and len(address) <= _MAX_ADDRESS_CHARACTERS
             and (address.isprintable() or not UNWRITABLE.search(address))
             and (not name or name.isprintable() or not UNWRITABLE.search(name))
             and (reason is None or type(reason) is str)
             and lane in LANES
         )
-        known = None if variables is None else _decode(variables)
+        decoded = None if variables is None else _decode(variables)
     except Exception:
-        is_sound, known = False, None
-    if not is_sound or not (known is None or type(known) is dict):
-        return _unreadable(row, token, _complaint(row), message_token)
+        is_sound, decoded = False, None
+    if not is_sound or not (decoded is None or type(decoded) is dict):
+        return _unreadable(row, lease_token, _complaint(row), seed)
     return Claim(
         recipient_id=recipient_id,
         message_id=message_id,
-        lease_token=token,
+        lease_token=lease_token,
         address=address,
         name=name,
-        variables=known,
+        variables=decoded,
         claim_count=claims,
         try_count=tries,
         has_intent=bool(intent),
@@ -268,107 +330,98 @@ def _claim(row: Sequence[Any], token: int, message_token: str | None) -> Claim:
         lane=lane,
         claimed_at=at,
         attempt_count=attempts,
-        in_doubt_count=doubts,
-        message_id_seed=message_token,
+        in_doubt_count=in_doubt_count,
+        message_id_seed=seed,
     )
 
 
-def strays_of(rows: Iterable[Sequence[Any]], token: int) -> list[Claim]:
-    """Return the claims of rows, as `claims_of` has them, whose place in the queue makes no sense.
+def invalid_claims_of(rows: Iterable[Sequence[Any]], lease_token: int) -> list[Claim]:
+    """Return the claims of rows, as for `claims_of`, whose lane or due time is invalid.
 
-    Which of the two it is that is wrong, lane or due time, is told by the lane.
+    If the lane is valid, it is the due time.
     """
     return [
         _unreadable(
-            row, token, _lane_complaint(row) or "queue.due_at is no time, or too late a one"
+            row,
+            lease_token,
+            _lane_complaint(row) or "queue.due_at is not a time, or is too far in the future",
         )
         for row in rows
     ]
 
 
 def _unreadable(
-    row: Sequence[Any], token: int, because: str, message_token: str | None = None
+    row: Sequence[Any], lease_token: int, reason: str, seed: str | None = None
 ) -> Claim:
     recipient_id, message_id, address, _, _, claims, _, intent, _, lane, at = row[:11]
     return Claim(
         recipient_id=recipient_id,
         message_id=message_id if type(message_id) is int else 0,
-        lease_token=token,
-        address="" if address is None else _shown(address),
+        lease_token=lease_token,
+        address="" if address is None else _as_text(address),
         name="",
         variables=None,
         claim_count=claims if type(claims) is int else 1,
         try_count=0,
         has_intent=bool(intent),
         suppression_reason=None,
-        unreadable_because=because,
-        message_id_seed=message_token,
+        unreadable_because=reason,
+        message_id_seed=seed,
         lane=lane if lane in LANES else Lane.NORMAL.rank,
         claimed_at=at,
     )
 
 
-#: Where in a row which column is, and what it should be.
-_COLUMNS: tuple[tuple[int, str, type], ...] = (
-    (1, "queue.message_id", int),
-    (2, "recipient.address", str),
-    (3, "recipient.name", str),
-    (5, "queue.claim_count", int),
-    (6, "queue.try_count", int),
-    (11, "recipient.attempt_count", int),
-)
-
-
 def _complaint(row: Sequence[Any]) -> str:
     """Say which column of a row is wrong."""
     if row[2] is None:
-        return "its row in the queue names no recipient of that message"
-    for place, column, kind in _COLUMNS:
-        if type(row[place]) is not kind:
-            return f"{column} is {_quoted(row[place])}"
-    if "@" not in row[2] or len(row[2]) > _LONGEST_ADDRESS or UNWRITABLE.search(row[2]):
-        return f"recipient.address is {_quoted(row[2])}, which is no address"
+        return "its row in the queue does not name a recipient of that message"
+    for index, column, kind in _COLUMNS:
+        if type(row[index]) is not kind:
+            return f"{column} is {_shorten(row[index])}"
+    if "@" not in row[2] or len(row[2]) > _MAX_ADDRESS_CHARACTERS or UNWRITABLE.search(row[2]):
+        return f"recipient.address is {_shorten(row[2])}, which is not an address"
     if UNWRITABLE.search(row[3]):
-        return f"recipient.name is {_quoted(row[3])}, with characters that no header may have"
+        return f"recipient.name is {_shorten(row[3])}, with characters that no header allows"
     if row[8] is not None and type(row[8]) is not str:
-        return f"suppression.reason is {_quoted(row[8])}"
+        return f"suppression.reason is {_shorten(row[8])}"
     return _lane_complaint(row) or (
-        f"recipient.variables is {_quoted(row[4])}, which is no JSON object that can be read"
+        f"recipient.variables is {_shorten(row[4])}, which is not a JSON object"
     )
 
 
 def _lane_complaint(row: Sequence[Any]) -> str:
-    return "" if row[9] in LANES else f"queue.lane is {_quoted(row[9])}, which is no lane"
+    return "" if row[9] in LANES else f"queue.lane is {_shorten(row[9])}, which is not a lane"
 
 
-def _quoted(value: object) -> str:
+def _shorten(value: object) -> str:
     text = ascii(value)
-    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "..."
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."
 
 
-def _shown(value: object) -> str:
+def _as_text(value: object) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
-def fitted(results: Iterable[OutcomeRecord]) -> None:
-    """Make results such as every database keeps: no NUL, no lone surrogate, no excess.
+def sanitize(results: Iterable[OutcomeRecord]) -> None:
+    """Make outcomes storable in every database: no NUL, no lone surrogate, no overlong text.
 
-    Relays, templates and errors make the texts up. Every result passes here, and nowhere else.
+    Relays, templates and errors produce these texts. Every outcome passes here, and nowhere else.
     """
     for result in results:
         reply, transcript, code = result.reply, result.transcript, result.enhanced_status
         if reply is not None:
-            result.reply = storable(reply, _KEPT_REPLY_CHARACTERS)
+            result.reply = sanitized_text(reply, _KEPT_REPLY_CHARACTERS)
         if transcript:
-            result.transcript = storable(transcript, _KEPT_TRANSCRIPT_CHARACTERS)
+            result.transcript = sanitized_text(transcript, _KEPT_TRANSCRIPT_CHARACTERS)
         if code is not None and len(code) > _KEPT_CODE_CHARACTERS:
             result.enhanced_status = None
         if result.due_in_s is not None and not result.due_in_s < _LONGEST_PAUSE_S:
             result.due_in_s = _LATER_S
 
 
-def storable(text: str, longest: int) -> str:
-    """Return ``text``, whoever made it up, as every database can keep it."""
+def sanitized_text(text: str, max_characters: int) -> str:
+    """Return ``text`` as every database can store it, cut after ``max_characters``."""
     if "\0" in text or not text.isascii():
         text = text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
-    return text[:longest]
+    return text[:max_characters]

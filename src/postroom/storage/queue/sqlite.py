@@ -1,8 +1,8 @@
-"""The ledger on SQLite: one writer at a time, so plain statements under ``BEGIN IMMEDIATE``.
+"""The queue on SQLite: one writer at a time, so plain statements under ``BEGIN IMMEDIATE``.
 
-Statements are qmark text run many times over by the driver, never row by row through the ORM. Each
-step of such a statement lets go of the interpreter, and has to get it back from the senders: what
-a list of ids or one row of JSON can say is a single step.
+Statements are qmark text that the driver runs many times, never row by row through the ORM. Each
+step of such a statement releases the GIL and has to get it back from the senders. A list of ids or
+one row of JSON is a single step.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from sqlalchemy import Connection, Dialect
 from postroom.states import RecipientState
 from postroom.storage.queue.records import (
     LATEST_DUE_S,
-    MOST_STRAYS,
+    MAX_INVALID_ROWS,
     Claim,
     ClaimRequest,
     OutcomeRecord,
     claims_of,
-    fitted,
+    invalid_claims_of,
     named,
-    strays_of,
+    sanitize,
     without_repeats,
 )
 from postroom.storage.tables import Tables
@@ -50,7 +50,7 @@ _DUE_AT_ONCE = (
     """
 SELECT json_group_array(json_array(
     q.recipient_id, q.message_id, r.address, r.name, r.variables, q.claim_count + 1,
-    q.try_count, q.send_intent, s.reason, q.lane, {now}, r.attempt_count, {doubts},
+    q.try_count, q.send_intent, s.reason, q.lane, {now}, r.attempt_count, {in_doubt_count},
     m.message_id_seed))
 """
     + _DUE
@@ -58,7 +58,7 @@ SELECT json_group_array(json_array(
 
 
 def _as_is(column: str) -> str:
-    """Return a column of any type as the driver can always fetch it: texts as their bytes."""
+    """Return a column of any type so that the driver can always fetch it: texts as bytes."""
     return f"CASE typeof({column}) WHEN 'text' THEN CAST({column} AS BLOB) ELSE {column} END"
 
 
@@ -68,15 +68,15 @@ _ONE_BY_ONE = "SELECT " + ", ".join(
         *map(_as_is, ("q.claim_count", "q.try_count", "q.send_intent", "s.reason", "q.lane")),
         "{now}",
         _as_is("r.attempt_count"),
-        "{doubts}",
+        "{in_doubt_count}",
         _as_is("m.message_id_seed"),
     ]
 )
 
 _DUE_ONE_BY_ONE = _ONE_BY_ONE + _DUE
 
-#: In SQLite any column may hold anything: what is no number comes after all numbers.
-_STRAYS = _ONE_BY_ONE + _CLAIMED % (
+#: In SQLite any column may hold anything: what is not a number sorts after all numbers.
+_INVALID_ROWS = _ONE_BY_ONE + _CLAIMED % (
     f"(lane IN (0, 1, 2) AND due_at >= {LATEST_DUE_S}) OR ((lane < 0 OR (lane > 0 AND lane < 1) "
     "OR (lane > 1 AND lane < 2) OR lane > 2) "
     f"AND (due_at <= {{now}} OR due_at >= {LATEST_DUE_S}))"
@@ -92,7 +92,7 @@ UPDATE {recipient} SET state = ?, attempt_count = attempt_count + ?, reply_code 
     enhanced_status = ?, reply = ?, fault = ?, updated_at = ?
 WHERE id = ?"""
 
-#: Where the claim is still held, as it nearly always is.
+#: If the claim is still held, as it nearly always is.
 _STATED_BY_HOLDER = (
     _STATED
     + """ AND EXISTS (
@@ -100,9 +100,9 @@ _STATED_BY_HOLDER = (
 """
 )
 
-#: Of claims as ``[[recipient, token, message, message token], ...]``, those that are lost, and
-#: whether their recipients are still of the messages that were claimed: otherwise others have
-#: come to have their ids.
+#: Of claims as ``[[recipient, lease token, message, seed], ...]``, those that are lost, and whether
+#: their recipients still belong to the messages that were claimed: otherwise other recipients have
+#: their ids now.
 _LOST = """
 SELECT json_group_array(json_array(json_extract(c.value, '$[0]'), EXISTS (
     SELECT 1 FROM {recipient} AS r JOIN {message} AS m ON m.id = r.message_id
@@ -117,7 +117,7 @@ WHERE NOT EXISTS (
 
 _SENT = "DELETE FROM {queue} WHERE recipient_id IN (SELECT value FROM json_each(?))"
 
-#: Of all other outcomes that end the work.
+#: For all other outcomes that end the work.
 _ENDED = "DELETE FROM {queue} WHERE recipient_id = ? AND lease_token = ?"
 
 _AGAIN = """
@@ -146,14 +146,14 @@ _IS_EMPTY = "SELECT NOT EXISTS (SELECT 1 FROM {queue})"
 
 
 class SqliteQueue:
-    """See :class:`postroom.storage.queue.records.Ledger`."""
+    """Implements :class:`postroom.storage.queue.records.QueueStore` on SQLite."""
 
     commit_delay_s = 0.001
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._due_at_once = named(_DUE_AT_ONCE, tables, dialect, now=_NOW)
         self._due_one_by_one = named(_DUE_ONE_BY_ONE, tables, dialect, now=_NOW)
-        self._strays = named(_STRAYS, tables, dialect, now=_NOW)
+        self._invalid_rows = named(_INVALID_ROWS, tables, dialect, now=_NOW)
         self._lease = named(_LEASE, tables, dialect, now=_NOW)
         self._stated = named(_STATED, tables, dialect, now=_NOW)
         self._stated_by_holder = named(_STATED_BY_HOLDER, tables, dialect, now=_NOW)
@@ -167,36 +167,36 @@ class SqliteQueue:
         self._release = named(_RELEASE, tables, dialect, now=_NOW)
         self._is_empty = named(_IS_EMPTY, tables, dialect, now=_NOW)
 
-    def claim(self, connection: Connection, lease: ClaimRequest) -> list[Claim]:
-        """Lease what is due; the write lock keeps others away between the two statements."""
+    def claim(self, connection: Connection, request: ClaimRequest) -> list[Claim]:
+        """Claim due recipients; the write lock keeps others away between the statements."""
         claims = [
             claim
-            for lane, limit in lease.limits.items()
-            for claim in self._due_in_lane(connection, lane, limit, lease.lease_token)
+            for lane, limit in request.limits.items()
+            for claim in self._due_in_lane(connection, lane, limit, request.lease_token)
         ]
-        if lease.takes_strays:
-            rows = _rows(connection, self._strays, (MOST_STRAYS,))
-            claims.extend(strays_of(rows, lease.lease_token))
+        if request.takes_invalid_rows:
+            rows = _rows(connection, self._invalid_rows, (MAX_INVALID_ROWS,))
+            claims.extend(invalid_claims_of(rows, request.lease_token))
         if claims:
             ids = json.dumps([claim.recipient_id for claim in claims])
-            connection.exec_driver_sql(self._lease, (lease.lease_s, lease.lease_token, ids))
+            connection.exec_driver_sql(self._lease, (request.lease_s, request.lease_token, ids))
         return claims
 
     def _due_in_lane(
-        self, connection: Connection, lane: int, limit: int, token: int
+        self, connection: Connection, lane: int, limit: int, lease_token: int
     ) -> list[Claim]:
         try:
             due = connection.exec_driver_sql(self._due_at_once, (lane, limit)).scalar_one()
             rows = sorted(json.loads(due))
         except Exception:
-            # One row is enough for that: a text that is none, a blob, a number that is none.
-            # Where the fault is the database's, this fails as well.
+            # One invalid row is enough: a text that is not UTF-8, a blob, a number that is not
+            # finite. If the cause is the database itself, this fails as well.
             rows = _rows(connection, self._due_one_by_one, (lane, limit))
-        return claims_of(rows, token)
+        return claims_of(rows, lease_token)
 
     def record(self, connection: Connection, results: Sequence[OutcomeRecord]) -> None:
-        """Write outcomes and attempts; recipients first, while the queue still has the tokens."""
-        fitted(results)
+        """Write outcomes and attempts; recipients first, while the queue has their tokens."""
+        sanitize(results)
         for batch in without_repeats(results):
             by_holders = [(*_stated(result), result.claim.lease_token) for result in batch]
             held = connection.exec_driver_sql(self._stated_by_holder, by_holders).rowcount
@@ -234,7 +234,7 @@ class SqliteQueue:
             )
 
     def _late(self, connection: Connection, results: list[OutcomeRecord]) -> list[OutcomeRecord]:
-        """Write what was accepted under claims that are lost; drop results about others' ids."""
+        """Write ``accepted`` outcomes of lost claims; drop outcomes of reused ids."""
         claims = [
             (claim.recipient_id, claim.lease_token, claim.message_id, claim.message_id_seed)
             for claim in [result.claim for result in results]
@@ -247,7 +247,7 @@ class SqliteQueue:
         return known
 
     def mark_intent(self, connection: Connection, claims: Sequence[Claim]) -> set[int]:
-        """Mark intents; return the recipients still held."""
+        """Mark the intent to send; return the recipients still held."""
         return {
             claim.recipient_id
             for claim in claims
@@ -263,7 +263,7 @@ class SqliteQueue:
         }
 
     def release(self, connection: Connection, claims: Sequence[Claim]) -> None:
-        """Give back what was not tried."""
+        """Give back claims that were not tried."""
         _many(connection, self._release, [_held(claim) for claim in claims])
 
     def is_empty(self, connection: Connection) -> bool:
@@ -272,7 +272,7 @@ class SqliteQueue:
 
 
 def _rows(connection: Connection, sql: str, values: tuple[object, ...]) -> list[list[Any]]:
-    """Return rows of `_ONE_BY_ONE` with their texts, and as bytes what is no text."""
+    """Return rows of `_ONE_BY_ONE`: texts decoded, and what is not UTF-8 as bytes."""
     found = connection.exec_driver_sql(sql, values).fetchall()
     return [[_text(value) for value in row] for row in sorted(found, key=lambda row: row[0])]
 
@@ -295,7 +295,7 @@ def _held(claim: Claim) -> tuple[int, int]:
     return (claim.recipient_id, claim.lease_token)
 
 
-# ``_value_``: on Python 3.11 looking ``value`` up runs two functions, here three times a mail.
+# ``_value_``: on Python 3.11 reading ``value`` calls two functions, here three times for each mail.
 def _stated(result: OutcomeRecord) -> tuple[object, ...]:
     return (
         result.state._value_,
@@ -326,5 +326,5 @@ def _attempt(result: OutcomeRecord) -> tuple[object, ...]:
 
 
 def _stored(at: datetime) -> str:
-    """Return ``at``, which is in UTC, as SQLAlchemy's DateTime keeps it on SQLite."""
+    """Return ``at``, which is in UTC, as SQLAlchemy's DateTime stores it on SQLite."""
     return at.isoformat(" ", "microseconds")[:-6]

@@ -1,1 +1,1 @@
-"""The migrations, one a file; what they say is never changed after a release."""
+"""The migrations, one file each; a migration never changes after its release."""

@@ -19,7 +19,7 @@ _TIME = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
-    """Make every table."""
+    """Create every table."""
     # The only schema that our own history is about; see env.py.
     schema = op.get_context().version_table_schema
     _messages(schema)

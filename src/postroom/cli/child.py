@@ -1,4 +1,4 @@
-"""One process of ``postroom worker --processes N``: it goes when its parent goes.
+"""One process of ``postroom worker --processes N``; it ends when its parent does.
 
 The parent holds the other end of our standard input, and writes nothing to it.
 """
@@ -14,8 +14,8 @@ from postroom.cli.app import run
 
 
 def _follow_parent() -> None:
-    """Stop gently once the parent is gone, however it went."""
-    # Not by sys.stdin: its lock, held by a thread, would break the end of the interpreter.
+    """Stop gracefully as soon as the parent is gone, for whatever reason."""
+    # Not with sys.stdin: a thread that holds its lock would break the interpreter's shutdown.
     while os.read(0, 1):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
