@@ -125,12 +125,12 @@ def test_a_recipient_never_leads_a_file_elsewhere(
 
 def test_a_folder_that_cannot_be_written_is_the_relays_fault(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RelayError, match="to be writable"):
+    with pytest.raises(RelayError, match="cannot be written"):
         FileSink(tmp_path / "file" / "mail")
     session = DryRunTransport(FileSink(tmp_path / "mail"))
     (tmp_path / "mail").rmdir()
     session.send_envelope(ENVELOPE)
-    with pytest.raises(RelayError, match="to be writable") as raised:
+    with pytest.raises(RelayError, match="cannot be written") as raised:
         session.send_content([b"Subject: Hi\r\n\r\n"])
     assert raised.value.phase is Phase.BODY
     assert not raised.value.in_doubt
