@@ -211,7 +211,7 @@ class Sender:
 
     def _cut_to_size(self, transaction: Transaction, session: Transport) -> Transaction | None:
         """Return the part of ``transaction`` that the relay takes at once; put back the rest."""
-        most = self._limits.most_recipients(session.max_recipients)
+        most = self._limits.max_recipients(session.max_recipients)
         job = transaction.job
         if most is None or len(job.claims) <= most:
             return transaction

@@ -214,7 +214,7 @@ class SenderPool:
         self._connecting += 1
         try:
             yield
-            self.limit.let_in(self._standing + 1)
+            self.limit.accepted(self._standing + 1)
         finally:
             with self._lock:
                 self._connecting -= 1
@@ -232,7 +232,7 @@ class SenderPool:
         if standing:
             self.limit.refused(standing)
         else:
-            self.limit.forget()
+            self.limit.reset()
         return standing > 0
 
     @property
