@@ -1,39 +1,46 @@
-"""How long to wait after a failure: twice as long after each further one, up to a limit."""
+"""Exponential backoff: after each further failure the pause doubles, up to a limit.
+
+The only place that computes such pauses.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-#: Enough to reach any limit; a float cannot hold 2 to the power of a few thousand failures.
-_MOST_DOUBLINGS = 32
+#: Enough to reach any limit. 2.0**1024 is an OverflowError.
+_MAX_DOUBLINGS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
     """Exponential backoff without randomness.
 
-    Args:
+    Attributes:
         first_s: The pause after the first failure, in seconds.
-        longest_s: No pause is longer, in seconds.
+        longest_s: The longest pause, in seconds.
     """
 
     first_s: float
     longest_s: float
 
     def pause_s(self, failures: int) -> float:
-        """Return the pause in seconds after ``failures`` failures in a row; 0 after none."""
+        """Return the pause in seconds; 0 after no failure.
+
+        Args:
+            failures: How many failures there were in a row.
+        """
         if failures < 1:
             return 0.0
-        return min(self.first_s * 2.0 ** min(failures - 1, _MOST_DOUBLINGS), self.longest_s)
+        return min(self.first_s * 2.0 ** min(failures - 1, _MAX_DOUBLINGS), self.longest_s)
 
 
 class SharedBackoff:
-    """One pause for many tasks that fail for one reason: failures during it count once.
+    """A backoff that many tasks share: failures during one pause count as one.
 
     Args:
         backoff: How long the pauses are.
-        clock: Monotonic, in seconds.
+        clock: A monotonic clock, in seconds.
     """
 
     def __init__(self, backoff: Backoff, *, clock: Callable[[], float]) -> None:
@@ -43,7 +50,7 @@ class SharedBackoff:
         self._until = 0.0
 
     def failed(self) -> float:
-        """Count a failure; return the pause in seconds, longer only if the last one is over."""
+        """Count a failure; return the pause in seconds, which grows only when the last is over."""
         now = self._clock()
         if now >= self._until:
             self._failures += 1
@@ -51,5 +58,5 @@ class SharedBackoff:
         return self._backoff.pause_s(self._failures)
 
     def succeeded(self) -> None:
-        """Begin with the first pause again."""
+        """Start with the first pause again."""
         self._failures, self._until = 0, 0.0

@@ -1,4 +1,7 @@
-"""Time for local waits: monotonic, and running on while the machine is suspended."""
+"""The clocks: the wall clock for records, and a monotonic one for waits and leases.
+
+The monotonic clock also runs while the machine is suspended.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,13 @@ from functools import partial
 
 
 def utc_now() -> datetime:
-    """Return the wall clock, for records that people read."""
+    """Return the current time, aware and in UTC, for records."""
     return datetime.now(UTC)
 
 
-#: The local clock of this machine, in seconds. A suspended machine or a stopped process cannot
-#: hold it back: a lease goes on running out while a laptop sleeps. Not a function written in
-#: Python: it is asked several times for each mail.
+#: Seconds since some fixed time. It also runs while the machine is suspended or the process is
+#: stopped, so a lease expires while a laptop sleeps. It is called several times for each mail, so
+#: it is not a Python function.
 monotonic: Callable[[], float] = (
     partial(time.clock_gettime, time.CLOCK_BOOTTIME)
     if hasattr(time, "CLOCK_BOOTTIME")

@@ -69,7 +69,7 @@ def test_the_null_reverse_path_is_not_the_default() -> None:
         ({"sender": "shop"}, InvalidAddress, "there is no @"),
         ({"sender": 7}, MessageError, "a str or an Address"),
         ({"subject": "a\r\nBcc: x@y.example"}, InvalidHeader, "one line"),
-        ({"subject": None}, InvalidHeader, "the subject to be text"),
+        ({"subject": None}, InvalidHeader, "the subject must be text"),
         ({"text": "a\0b"}, MessageError, "without NUL"),
         ({"html": "\ud800"}, MessageError, "lone surrogates"),
         ({"text": b"bytes"}, MessageError, "a str or a Template, got: bytes"),

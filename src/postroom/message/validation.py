@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from postroom.checks import LONGEST_S
+from postroom.checks import MAX_SECONDS
 from postroom.errors import InvalidAddress, InvalidHeader, MessageError
 from postroom.message.address import Address, parse_all, parse_list
 from postroom.message.envelope import DsnOptions
@@ -124,9 +124,9 @@ def checked_delays(values: Iterable[float] | None) -> tuple[float, ...] | None:
     delays = as_tuple(values, "retry_delays_s")
     for delay in delays:
         is_number = isinstance(delay, int | float) and not isinstance(delay, bool)
-        if not is_number or not 0 <= delay <= LONGEST_S:
+        if not is_number or not 0 <= delay <= MAX_SECONDS:
             raise MessageError(
-                f"expected retry_delays_s to be seconds of 0 or more, up to {LONGEST_S:.0f}, "
+                f"expected retry_delays_s to be seconds of 0 or more, up to {MAX_SECONDS:.0f}, "
                 f"got: {shorten_repr(delay)}"
             )
     return tuple(map(float, delays))
