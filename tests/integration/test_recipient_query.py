@@ -238,7 +238,7 @@ def test_those_of_a_query_do_not_see_each_other(
 
 @pytest.mark.parametrize("kind", ["cc", "bcc"])
 def test_a_query_is_only_for_to(session: Session, users: None, kind: str) -> None:
-    with pytest.raises(MessageError, match=f"expected {kind} to be a list"):
+    with pytest.raises(MessageError, match=f"{kind} must be a list"):
         place(session, to=["a@example.com"], **{kind: select(User.email)})
 
 

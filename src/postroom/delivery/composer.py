@@ -87,7 +87,7 @@ class Payload:
     size_bytes: int
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the wire form; see :class:`postroom.message.envelope.Payload`."""
+        """Yield the bytes that are sent, without the final dot; the last line ends with CRLF."""
         chunks = self.tail.chunks()
         yield self.head + next(chunks)
         yield from chunks

@@ -12,7 +12,7 @@ from typing import Any
 import idna
 
 from postroom.errors import InvalidAddress
-from postroom.message.headers import unpasted
+from postroom.message.headers import clean_pasted
 from postroom.text import and_more, check_line, shorten_repr
 
 _LABELS = re.compile(
@@ -119,7 +119,7 @@ class Address:
         if reason := _objection(self.local, self.domain):
             raise _invalid(self.addr_spec, reason)
         if self.name != "":
-            name = check_line(unpasted(self.name), "a display name", InvalidAddress).strip(" ")
+            name = check_line(clean_pasted(self.name), "a display name", InvalidAddress).strip(" ")
             object.__setattr__(self, "name", name)
 
     @classmethod
@@ -129,7 +129,7 @@ class Address:
         Raises:
             InvalidAddress: it is not exactly one address.
         """
-        text = check_line(unpasted(text), "an address", InvalidAddress).strip(" ")
+        text = check_line(clean_pasted(text), "an address", InvalidAddress).strip(" ")
         if text.endswith(">"):
             name, opening, addr_spec = text[:-1].rpartition("<")
             if not opening or not name.strip(" "):
