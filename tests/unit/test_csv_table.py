@@ -116,13 +116,13 @@ def test_a_mapping_that_lacks_a_column_leaves_it_empty() -> None:
     ],
 )
 def test_a_row_unlike_the_first_is_refused(rows: Rows) -> None:
-    with pytest.raises(AttachmentError, match="must (be|have)"):
+    with pytest.raises(AttachmentError, match=r"must (be|have)"):
         written(rows)
 
 
 @pytest.mark.parametrize("rows", ["text", b"bytes", {"a": [1]}, 7, [object()]])
 def test_what_holds_no_rows_is_refused(rows: Rows) -> None:
-    with pytest.raises(AttachmentError, match="must (be|have)"):
+    with pytest.raises(AttachmentError, match=r"must (be|have)"):
         written(rows)
 
 

@@ -45,15 +45,14 @@ def make_draft(
 ) -> Draft:
     """Return the draft of ``message``.
 
-    If there is only HTML, its text is added. The draft is for separate copies; replace ``to``,
-    ``cc`` and ``shared`` for a shared one.
+    HTML alone gets its text. The draft is for separate copies; replace ``to``, ``cc`` and ``shared``
+    for a shared one.
 
     Args:
         message: The message.
         context: The sender, templates, seed and date to use.
         parts: The stored attachments of the message.
-        has_variables: Recipients have variables: templates are frozen and rendered at delivery.
-            Otherwise they are rendered now.
+        has_variables: Freeze templates for delivery, because recipients have variables.
 
     Raises:
         MessageError: There is no sender, a template fails, or its output cannot be sent.

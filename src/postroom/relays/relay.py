@@ -111,7 +111,8 @@ class Relay:
         scheme: ``smtp``, ``smtps`` (TLS from the start) or ``lmtp``; ``null``, ``file`` or
             ``console`` for a dry run.
         host: The host name or IP address; empty for a Unix socket and a dry run.
-        port: The TCP port.
+        port: The TCP port; in a URL by default 587 with a user name, 25 without, 465 for ``smtps``,
+            24 for ``lmtp``.
         path: The path of a Unix socket (LMTP), or the folder of ``file://``.
         username: The user name for the login; None: no login.
         password: The password for the login.
@@ -174,9 +175,8 @@ class Relay:
     ) -> Relay:
         """Read a relay URL such as ``smtp://user:password@host:587?tls=required&connections=4``.
 
-        ``smtps://`` begins with TLS; ``lmtp://host`` and ``lmtp:///path/of/socket`` use LMTP.
-        ``null://``, ``file:///path/of/folder`` and ``console://`` are dry runs. The default port is
-        587 with a user name, 25 without, 465 for ``smtps`` and 24 for ``lmtp``.
+        ``smtps://`` begins with TLS; ``lmtp://host`` and ``lmtp:///path/of/socket`` use LMTP;
+        ``null://``, ``file:///path/of/folder`` and ``console://`` are dry runs.
 
         Args:
             url: The URL. User name and password are percent-encoded.
@@ -185,8 +185,7 @@ class Relay:
             token: Returns an OAuth2 access token.
 
         Raises:
-            ConfigError: The URL cannot be read, an option is unknown, or the parts contradict each
-                other.
+            ConfigError: The URL cannot be read, or an option is unknown or does not fit.
         """
         parts = relay_url.split(url)
         is_dry_run = parts.scheme in relay_url.DRY_SCHEMES
