@@ -92,7 +92,7 @@ def check_line(
     if found := UNWRITABLE.search(value):
         character = f"U+{ord(found[0]):04X}"
         raise error(
-            f"{what} must be one line of printable text, not {shorten_repr(value)}; remove "
-            f"{character} at position {found.start()}"
+            f"expected {what} to be one line of printable text, got: {shorten_repr(value)} "
+            f"({character} at position {found.start()}; remove it)"
         )
     return value

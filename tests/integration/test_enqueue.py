@@ -334,7 +334,10 @@ def test_ten_thousand_addresses_of_which_three_are_wrong_name_the_three(engine: 
 
 @pytest.mark.parametrize("to", ["ann@example.com", 7, [7], [None], [["a@example.com"]]])
 def test_what_is_no_list_of_recipients_is_refused(engine: Engine, to: Any) -> None:
-    with Session(engine) as session, pytest.raises(MessageError, match="must be a list"):
+    with (
+        Session(engine) as session,
+        pytest.raises(MessageError, match=r"to be an address|must be a list"),
+    ):
         place(session, to=to)
 
 

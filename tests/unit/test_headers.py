@@ -48,8 +48,8 @@ def test_an_error_says_what_where_and_what_to_do() -> None:
         check_line("a\r\nBcc: eve@example.com", "a file name", AttachmentError)
 
     assert str(error.value) == (
-        "a file name must be one line of printable text, "
-        r"not 'a\r\nBcc: eve@example.com'; remove U+000D at position 1"
+        "expected a file name to be one line of printable text, "
+        r"got: 'a\r\nBcc: eve@example.com' (U+000D at position 1; remove it)"
     )
 
 

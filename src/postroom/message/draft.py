@@ -45,8 +45,8 @@ def make_draft(
 ) -> Draft:
     """Return the draft of ``message``.
 
-    HTML alone gets its text. The draft is for separate copies; replace ``to``, ``cc`` and ``shared``
-    for a shared one.
+    HTML alone gets its text. The draft is for separate copies; for a shared one, replace ``to``,
+    ``cc`` and ``shared``.
 
     Args:
         message: The message.

@@ -76,7 +76,7 @@ class Secret:
 class Timeouts:
     """How long each step may take, in seconds (RFC 5321 section 4.5.3.2).
 
-    Each is a deadline for the whole step; bytes that arrive meanwhile do not extend it.
+    Each is a deadline for the whole step; bytes that arrive in between do not extend it.
 
     Attributes:
         connect_s: Name resolution, TCP and TLS. Shorter than in the RFC, so that a relay that is

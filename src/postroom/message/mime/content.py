@@ -97,7 +97,7 @@ class Content:
     def tail(self) -> Iterator[bytes]:
         """Yield the other header lines, the blank line and the body, which ends with CRLF.
 
-        The pieces have at most 256 KiB. Attachments are read and encoded meanwhile. Each call
+        The pieces have at most 256 KiB. Attachments are read and encoded on the way. Each call
         yields the same bytes.
         """
         for segment in self.segments:

@@ -1,4 +1,4 @@
-"""Limits for rendering one message: seconds, steps and characters, counted meanwhile.
+"""Limits for rendering one message: seconds, steps and characters, counted while it runs.
 
 No template, whoever wrote it, takes more than its budget.
 """
@@ -123,7 +123,7 @@ class Meter:
         self.spend(characters // CHARACTERS_PER_STEP)
 
     def joined(self, pieces: Iterable[str]) -> str:
-        """Return ``pieces`` as one text, and check the clock meanwhile.
+        """Return ``pieces`` as one text, checking the clock after every 256 of them.
 
         Args:
             pieces: The pieces of the output.

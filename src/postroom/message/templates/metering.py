@@ -343,7 +343,7 @@ def _metered_maker(name: str, original: Callable[..., Any]) -> Callable[..., Any
 
 
 def _metered_reader(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a filter that iterates over its value, and counts meanwhile."""
+    """Return a filter that counts every item of its value."""
     first = _position(original)
 
     def metered(*arguments: Any, **options: Any) -> Any:
