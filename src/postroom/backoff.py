@@ -13,7 +13,7 @@ _MOST_STEPS = 32
 class Backoff:
     """Exponential backoff without randomness.
 
-    Args:
+    Attributes:
         first_s: The pause after the first failure, in seconds.
         longest_s: No pause is longer, in seconds.
         factor: How many times as long each further pause is.
@@ -24,7 +24,11 @@ class Backoff:
     factor: float = 2.0
 
     def pause_s(self, failures: int) -> float:
-        """Return the pause in seconds after ``failures`` failures in a row; 0 after none."""
+        """Return the pause in seconds; 0 after no failure.
+
+        Args:
+            failures: How many failures there were in a row.
+        """
         if failures < 1:
             return 0.0
         steps = min(failures - 1, _MOST_STEPS)
@@ -32,11 +36,11 @@ class Backoff:
 
 
 class SharedBackoff:
-    """One pause for many tasks that fail for one reason: failures during it count once.
+    """A backoff that many tasks share: failures during one pause count as one.
 
     Args:
         backoff: How long the pauses are.
-        clock: Monotonic, in seconds.
+        clock: A monotonic clock, in seconds.
     """
 
     def __init__(self, backoff: Backoff, *, clock: Callable[[], float]) -> None:
@@ -46,7 +50,7 @@ class SharedBackoff:
         self._until = 0.0
 
     def failed(self) -> float:
-        """Count a failure; return the pause in seconds, longer only if the last one is over."""
+        """Count a failure; return the pause in seconds, which grows only when the last is over."""
         now = self._clock()
         if now >= self._until:
             self._failures += 1
@@ -54,5 +58,5 @@ class SharedBackoff:
         return self._backoff.pause_s(self._failures)
 
     def succeeded(self) -> None:
-        """Begin with the first pause again."""
+        """Start with the first pause again."""
         self._failures, self._until = 0, 0.0

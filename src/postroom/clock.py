@@ -14,9 +14,9 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-#: The local clock of this machine, in seconds. A suspended machine or a stopped process cannot
-#: hold it back: a lease goes on running out while a laptop sleeps. Not a function written in
-#: Python: it is asked several times for each mail.
+#: Seconds since some fixed time. It also runs while the machine is suspended or the process is
+#: stopped, so a lease expires while a laptop sleeps. It is called several times for each mail, so
+#: it is not a Python function.
 monotonic: Callable[[], float] = (
     partial(time.clock_gettime, time.CLOCK_BOOTTIME)
     if hasattr(time, "CLOCK_BOOTTIME")

@@ -1,6 +1,6 @@
-"""Our log lines: they go through the application's logging, and never fail the mail they tell of.
+"""Logging through the application's own logging configuration; it never breaks a delivery.
 
-A filter, a handler or a record factory of the application's may raise, or use the name of a field.
+A filter, handler or record factory of the application may raise, or use the same field names.
 """
 
 from __future__ import annotations
@@ -9,17 +9,21 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-#: What every field of ours on a log record begins with: a record has names of its own, and so
-#: may the application's filters and factories.
+#: The prefix of our fields on a log record, so that they differ from the record's own fields and
+#: from those of the application.
 PREFIX = "postroom_"
 
-_SAID: list[str] = []
+#: The failure that has been reported; one report is enough.
+_REPORTED: list[str] = []
 
 
 class Log(logging.LoggerAdapter[logging.Logger]):
-    """The logger ``name``; ``extra`` is given without the prefix that its fields get.
+    """A logger that adds a prefix to its extra fields, and never raises.
 
-    An error inside the application's logging is said once, on standard error, and not raised.
+    An error in the application's logging is reported once, on standard error.
+
+    Args:
+        name: The name of the logger.
     """
 
     def __init__(self, name: str) -> None:
@@ -33,23 +37,31 @@ class Log(logging.LoggerAdapter[logging.Logger]):
         extra: Mapping[str, object] | None = None,
         **options: Any,
     ) -> None:
-        """Log at ``level``; ``options`` are those of `logging.Logger.log`."""
+        """Log a line; this never raises.
+
+        Args:
+            level: The level, as in `logging.Logger.log`.
+            msg: The text, with ``%s`` for each argument.
+            args: The arguments of the text.
+            extra: Fields for the record, without the prefix.
+            options: Further options of `logging.Logger.log`.
+        """
         try:
             if self.logger.isEnabledFor(level):
                 fields = {PREFIX + name: value for name, value in (extra or {}).items()}
-                # The place that logs is one call of ours away.
+                # The caller of the adapter is one frame further up.
                 self.logger.log(level, msg, *args, extra=fields, stacklevel=2, **options)
         except Exception as error:
-            _say_once(error)
+            _report_once(error)
 
 
-def _say_once(error: Exception) -> None:
-    """Say it where the application's logging has no part in it: on standard error, if anywhere."""
+def _report_once(error: Exception) -> None:
+    """Write to standard error, past the application's logging configuration."""
     last_resort = logging.lastResort
-    if _SAID or last_resort is None:
+    if _REPORTED or last_resort is None:
         return
-    text = "the application's logging failed, and lines of postroom's are missing: %s: %s"
-    _SAID.append(text)
+    text = "the application's logging failed, so log lines of postroom are missing: %s: %s"
+    _REPORTED.append(text)
     values = (type(error).__name__, error)
     trace = (type(error), error, error.__traceback__)
     record = logging.LogRecord("postroom", logging.ERROR, __file__, 0, text, values, trace)

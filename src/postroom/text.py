@@ -1,4 +1,7 @@
-"""Text that people read: errors, logs and terminals, whoever wrote what is quoted in it."""
+"""Text for errors, logs and terminals, made safe whoever wrote what it quotes.
+
+Nothing here raises because of what it is given, but ``check_line``, which refuses it.
+"""
 
 from __future__ import annotations
 
@@ -7,36 +10,35 @@ from collections.abc import Sequence
 
 from postroom.errors import InvalidHeader, PostroomError
 
-#: Controls, DEL and C1, the line and paragraph separators, and lone surrogates: what can stand in
-#: no header, no command and no log line.
+#: Characters that no header, command or log line may contain: control characters (C0, DEL, C1),
+#: line and paragraph separators, and lone surrogates.
 UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
-
-#: What a text of one line may have, where nothing else is said.
+#: The most characters of one line, unless a caller says otherwise.
 MAX_LINE = 10_000
 
 
 def shorten_repr(value: object) -> str:
-    """Return ``value`` as an error text may show it: escaped, and of bounded length; never raise.
+    """Return ``value`` for an error text: escaped, and shortened to about 100 characters.
 
     Args:
-        value: Whatever an application gave.
+        value: Any object, also one whose ``repr`` fails.
     """
     try:
         text = repr(value)
-    except Exception:  # what the error is about is more use than this one
+    except Exception:  # the error that is being written is more useful
         return f"a {type(value).__name__} whose repr fails"
     return text if len(text) <= 100 else f"{text[:80]}… ({len(text)} characters)"
 
 
 def and_more(texts: Sequence[str], most: int, *, count: int = 0, separator: str = "; ") -> str:
-    """Return the first ``most`` of ``texts`` in one text, and how many more there are.
+    """Return the first ``most`` of ``texts``, joined, and how many more there are.
 
     Args:
-        texts: What is named.
-        most: How many are shown.
-        count: How many there are, where ``texts`` are only the first of them.
-        separator: What stands between two of them.
+        texts: The texts, or the first of them.
+        most: How many to show.
+        count: How many there are in all, if ``texts`` are only the first.
+        separator: What to write between two of them.
     """
     shown = list(texts[:most])
     if (more := max(count, len(texts)) - len(shown)) > 0:
@@ -45,13 +47,13 @@ def and_more(texts: Sequence[str], most: int, *, count: int = 0, separator: str 
 
 
 def safe_for_terminal(text: str) -> str:
-    """Return ``text`` without what could steer a terminal.
+    """Return ``text`` without characters that control a terminal.
 
-    Replies and subjects come from strangers. Line ends stay; every other
-    character that is not printable becomes U+FFFD.
+    Replies and subjects come from strangers. Line ends stay; every other character that is not
+    printable becomes U+FFFD.
 
     Args:
-        text: Whoever's.
+        text: Any text.
     """
     if text.isprintable():
         return text
@@ -65,15 +67,21 @@ def check_line(
     *,
     longest: int = MAX_LINE,
 ) -> str:
-    """Return ``value`` if it can stand in one header line.
+    """Return ``value`` if it is one line of printable text, as a header needs it.
+
+    Args:
+        value: The value to check.
+        what: What an error calls it.
+        error: The class of the error.
+        longest: The largest number of characters.
 
     Raises:
-        error: it is no ``str``, has more than ``longest`` characters, or holds CR, LF, NUL, another
-            control character (C0, DEL, C1), a line or paragraph separator, or a lone surrogate. The
-            text calls it ``what``.
+        error: It is not a ``str``, has more than ``longest`` characters, or contains CR, LF, NUL,
+            another control character (C0, DEL, C1), a line or paragraph separator, or a lone
+            surrogate.
     """
     if not isinstance(value, str):
-        raise error(f"expected {what} to be text, got: {shorten_repr(value)}")
+        raise error(f"{what} must be text, not {shorten_repr(value)}")
     if len(value) > longest:
         raise error(
             f"{what} must have at most {longest:,} characters, not {len(value):,}: "

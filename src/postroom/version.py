@@ -1,4 +1,4 @@
-"""The version, in the one place that the build reads it from."""
+"""The version; the build reads it from here."""
 
 from __future__ import annotations
 

@@ -39,13 +39,13 @@ class SmtpClient:
         outcomes = []
         is_open = False
         for position, (envelope, content) in enumerate(mails):
-            following = mails[position + 1][0] if position + 1 < len(mails) else None
-            outcome, is_open = self._send(envelope, content, following, is_open=is_open)
+            next_envelope = mails[position + 1][0] if position + 1 < len(mails) else None
+            outcome, is_open = self._send(envelope, content, next_envelope, is_open=is_open)
             outcomes.append(outcome)
         return outcomes
 
     def _send(
-        self, envelope: Envelope, content: bytes, following: Envelope | None, *, is_open: bool
+        self, envelope: Envelope, content: bytes, next_envelope: Envelope | None, *, is_open: bool
     ) -> tuple[list[Outcome], bool]:
         decided: list[Outcome | None] = [None] * len(envelope.recipients)
         is_reused = is_open
@@ -59,18 +59,18 @@ class SmtpClient:
             replies = session.read_envelope_replies()
             decided = list(replies.outcomes())
             if any(outcome is not None and outcome.retry_immediately for outcome in decided):
-                return self._send(envelope, content, following, is_open=False)
+                return self._send(envelope, content, next_envelope, is_open=False)
             if not replies.is_ready_for_content:
                 return _all(decided), False
             session.send_content([content])
-            follows = following if session.accepts_more else None
-            final = iter(session.end_data(follows))
+            follows = next_envelope if session.accepts_more else None
+            answers = iter(session.end_data(follows))
             self.transcripts.append(session.transcript)
-            done = [outcome or classify(Phase.DOT, next(final)) for outcome in decided]
+            done = [outcome or classify(Phase.DOT, next(answers)) for outcome in decided]
             return done, follows is not None
         except RelayError as error:
             if is_reused and error.phase is Phase.MAIL:
-                return self._send(envelope, content, following, is_open=False)
+                return self._send(envelope, content, next_envelope, is_open=False)
             self.transcripts.append(error.transcript)
             broken = classify_error(error)
             return [outcome or broken for outcome in decided], False

@@ -129,8 +129,8 @@ def outcomes_at(relay: ScriptedRelay) -> list[Outcome]:
         decided = list(replies.outcomes())
         if replies.is_ready_for_content:
             session.send_content([b"hello\r\n"])
-            final = iter(session.end_data())
-            decided = [outcome or classify(Phase.DOT, next(final)) for outcome in decided]
+            answers = iter(session.end_data())
+            decided = [outcome or classify(Phase.DOT, next(answers)) for outcome in decided]
     except RelayError as error:
         broken = classify_error(error)
         decided = [outcome or broken for outcome in decided]

@@ -192,7 +192,7 @@ def test_an_error_of_the_application_s_own_comes_through() -> None:
 def test_what_was_read_once_cannot_be_enqueued_twice() -> None:
     attachment = Attachment.csv("a.csv", ([n] for n in range(2)))
     read(attachment)
-    with pytest.raises(AttachmentError, match=r"'a\.csv' to be unread, got: generator"):
+    with pytest.raises(AttachmentError, match=r"'a\.csv', a generator, was read by an earlier"):
         read(attachment)
 
 

@@ -178,7 +178,7 @@ def test_a_domains_rate_does_not_hold_up_other_domains(engine: Engine, first: Fa
 
 
 def test_a_rule_that_names_no_relay_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"one of the relays main, got: other"):
+    with pytest.raises(ConfigError, match="the relay other, which does not exist; known are: main"):
         RoutingTable.of({"main": "smtp://localhost?tls=off"}, by_lane={"bulk": "other"})
-    with pytest.raises(ConfigError, match="expected a lane to be one of"):
+    with pytest.raises(ConfigError, match="a lane must be one of"):
         RoutingTable.of({"main": "smtp://localhost?tls=off"}, by_lane={"slow": "main"})

@@ -42,23 +42,23 @@ def url(redis_server: Redis) -> str:
 
 
 @pytest.fixture
-def boards(url: str, clock: Clock) -> Iterator[list[RedisStore]]:
-    """Two processes' ways to one Redis."""
-    boards = [RedisStore(url, clock=clock) for _ in range(2)]
-    yield boards
-    for board in boards:
-        board.close()
+def stores(url: str, clock: Clock) -> Iterator[list[RedisStore]]:
+    """The stores of two processes with one Redis."""
+    stores = [RedisStore(url, clock=clock) for _ in range(2)]
+    yield stores
+    for store in stores:
+        store.close()
 
 
 @pytest.fixture
-def breakers(boards: list[RedisStore], clock: Clock) -> list[RedisCircuitBreaker]:
+def breakers(stores: list[RedisStore], clock: Clock) -> list[RedisCircuitBreaker]:
     """Two processes' breakers for one relay."""
     config = CircuitBreakerConfig(failure_threshold=3, reset_timeout_s=0.2, probe_timeout_s=30)
-    return [RedisCircuitBreaker("relay", board, clock=clock, config=config) for board in boards]
+    return [RedisCircuitBreaker("relay", store, clock=clock, config=config) for store in stores]
 
 
-def limiters(boards: list[RedisStore], clock: Clock, rate: str) -> list[RedisRateLimiter]:
-    return [RedisRateLimiter(Rate.parse(rate), "relay", board, clock=clock) for board in boards]
+def limiters(stores: list[RedisStore], clock: Clock, rate: str) -> list[RedisRateLimiter]:
+    return [RedisRateLimiter(Rate.parse(rate), "relay", store, clock=clock) for store in stores]
 
 
 def fail(breaker: RedisCircuitBreaker, times: int = 3) -> None:
@@ -66,14 +66,14 @@ def fail(breaker: RedisCircuitBreaker, times: int = 3) -> None:
         breaker.record(Fault.RELAY)
 
 
-def let_the_rest_end(url: str, clock: Clock) -> None:
+def let_the_pause_end(url: str, clock: Clock) -> None:
     with redis.Redis.from_url(url) as client:
-        wait_for(lambda: not client.exists("postroom:breaker:relay:rest"), "the end of the rest")
+        wait_for(lambda: not client.exists("postroom:breaker:relay:paused"), "the pause to end")
     clock.now += 5
 
 
-def test_workers_share_a_rate(boards: list[RedisStore], clock: Clock) -> None:
-    one, other = limiters(boards, clock, "5/h")
+def test_workers_share_a_rate(stores: list[RedisStore], clock: Clock) -> None:
+    one, other = limiters(stores, clock, "5/h")
     assert [
         one.try_acquire(),
         other.try_acquire(),
@@ -86,8 +86,8 @@ def test_workers_share_a_rate(boards: list[RedisStore], clock: Clock) -> None:
     assert 3000 < one.retry_after_s() <= 3600
 
 
-def test_a_window_that_is_over_allows_as_many_again(boards: list[RedisStore], clock: Clock) -> None:
-    one, other = limiters(boards, clock, "3/s")
+def test_a_window_that_is_over_allows_as_many_again(stores: list[RedisStore], clock: Clock) -> None:
+    one, other = limiters(stores, clock, "3/s")
     #: Between which two moments each mail was counted.
     taken: list[tuple[float, float]] = []
 
@@ -104,18 +104,18 @@ def test_a_window_that_is_over_allows_as_many_again(boards: list[RedisStore], cl
 
 
 def test_rates_of_different_relays_and_domains_are_counted_apart(
-    boards: list[RedisStore], clock: Clock
+    stores: list[RedisStore], clock: Clock
 ) -> None:
     relay = Relay.parse("smtp://user:secret@one.example.com?rate=2/h&domain_rate=1/h")
-    lines = ConnectionPool(clock=clock, board=boards[0])
-    other = ConnectionPool(clock=clock, board=boards[1])
-    assert lines.throttle(relay).try_acquire([])
+    one = ConnectionPool(clock=clock, store=stores[0])
+    other = ConnectionPool(clock=clock, store=stores[1])
+    assert one.throttle(relay).try_acquire([])
     assert other.throttle(Relay.parse("smtp://two.example.com?rate=1/h")).try_acquire([])
     assert other.throttle(relay).try_acquire([])
-    assert not lines.throttle(relay).try_acquire([])
+    assert not one.throttle(relay).try_acquire([])
 
 
-def test_what_one_worker_meets_lets_all_rest(
+def test_what_one_worker_meets_pauses_the_relay_for_all(
     breakers: list[RedisCircuitBreaker], clock: Clock
 ) -> None:
     one, other = breakers
@@ -126,22 +126,22 @@ def test_what_one_worker_meets_lets_all_rest(
     assert not other.allow_request()
 
 
-def test_after_the_rest_one_of_all_workers_probes(
+def test_after_the_pause_one_of_all_workers_probes(
     breakers: list[RedisCircuitBreaker], url: str, clock: Clock
 ) -> None:
     one, other = breakers
     fail(one)
-    let_the_rest_end(url, clock)
+    let_the_pause_end(url, clock)
     assert [one.allow_request(), one.allow_request(), other.allow_request()] == [True, False, False]
 
 
-def test_a_probe_that_works_sets_all_free(
+def test_a_probe_that_works_lets_all_workers_use_the_relay(
     breakers: list[RedisCircuitBreaker], url: str, clock: Clock
 ) -> None:
     one, other = breakers
     fail(one)
     fail(other)
-    let_the_rest_end(url, clock)
+    let_the_pause_end(url, clock)
     assert other.allow_request()
     other.record(None)
     clock.now += 1.1
@@ -151,22 +151,20 @@ def test_a_probe_that_works_sets_all_free(
     assert not one.is_open
 
 
-def test_a_probe_that_fails_makes_the_next_rest_longer(
+def test_a_probe_that_fails_makes_the_next_pause_longer(
     breakers: list[RedisCircuitBreaker], url: str, clock: Clock
 ) -> None:
     one, other = breakers
     fail(one)
-    let_the_rest_end(url, clock)
+    let_the_pause_end(url, clock)
     assert other.allow_request()
     fail(other, 1)
     with redis.Redis.from_url(url) as client:
-        assert 200 < client.pttl("postroom:breaker:relay:rest") <= 400
-        assert client.get("postroom:breaker:relay:open") == b"2"
+        assert 200 < client.pttl("postroom:breaker:relay:paused") <= 400
+        assert client.get("postroom:breaker:relay:opened") == b"2"
 
 
-def test_a_mail_that_was_refused_for_its_own_sake_is_told_to_nobody(
-    breakers: list[RedisCircuitBreaker], url: str
-) -> None:
+def test_a_refused_mail_is_not_shared(breakers: list[RedisCircuitBreaker], url: str) -> None:
     for _ in range(10):
         breakers[0].record(Fault.RECIPIENT)
     with redis.Redis.from_url(url) as client:
@@ -175,13 +173,13 @@ def test_a_mail_that_was_refused_for_its_own_sake_is_told_to_nobody(
 
 def test_without_redis_each_process_keeps_the_rate_and_says_so_once(
     redis_server: Redis,
-    boards: list[RedisStore],
+    stores: list[RedisStore],
     breakers: list[RedisCircuitBreaker],
     clock: Clock,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "postroom.worker")
-    one, other = limiters(boards, clock, "4/h")
+    one, other = limiters(stores, clock, "4/h")
     assert one.try_acquire()
     redis_server.stop()
     try:
@@ -204,12 +202,12 @@ def test_a_redis_that_is_silent_holds_delivery_up_once_and_not_for_long(clock: C
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        board = RedisStore(f"redis://127.0.0.1:{silent.getsockname()[1]}/0", clock=clock)
-        (limiter,) = limiters([board], clock, "1000/s")
+        store = RedisStore(f"redis://127.0.0.1:{silent.getsockname()[1]}/0", clock=clock)
+        (limiter,) = limiters([store], clock, "1000/s")
         began = time.monotonic()
         assert all(limiter.try_acquire() for _ in range(100))
         assert time.monotonic() - began < 2
-        board.close()
+        store.close()
 
 
 def test_a_wrong_url_is_refused_without_showing_it() -> None:
@@ -252,9 +250,9 @@ def test_while_one_conversation_asks_redis_the_others_go_on(
     together = threading.Barrier(4, timeout=30)
     hit = RedisStore._hit
 
-    def slow(board: RedisStore, item: Any, name: str) -> float:
+    def slow(store: RedisStore, item: Any, name: str) -> float:
         together.wait()  # four ask at the same time, or none gets an answer
-        return hit(board, item, name)
+        return hit(store, item, name)
 
     monkeypatch.setattr(RedisStore, "_hit", slow)
     outbox = Outbox(

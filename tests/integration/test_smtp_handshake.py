@@ -56,12 +56,14 @@ def relay_at(relay: FaultyRelay, options: str = "") -> Relay:
 def test_a_relay_that_does_not_listen_is_named() -> None:
     with FaultyRelay() as relay:
         relay.refuse()
-        with pytest.raises(ConnectError, match=f"127.0.0.1:{relay.port}.*is the relay running"):
+        with pytest.raises(
+            ConnectError, match=f"127.0.0.1:{relay.port}.*check that the relay is running"
+        ):
             connect(relay_at(relay))
 
 
 def test_a_name_that_does_not_resolve_is_named() -> None:
-    with pytest.raises(ConnectError, match=r"relay\.invalid to resolve"):
+    with pytest.raises(ConnectError, match=r"relay\.invalid could not be resolved"):
         connect(Relay.parse("smtp://relay.invalid?tls=off"))
 
 
@@ -115,7 +117,7 @@ def test_we_connect_from_the_address_we_are_told() -> None:
 
 
 def test_an_address_of_the_wrong_family_cannot_be_used() -> None:
-    with pytest.raises(ConnectError, match="family of source=::1"):
+    with pytest.raises(ConnectError, match="same family as source=::1"):
         connect(Relay.parse("smtp://127.0.0.1:1?tls=off&source=::1"))
 
 
@@ -165,7 +167,7 @@ def test_tls_from_the_start(authority: Authority) -> None:
 def test_starttls_that_was_removed_on_the_way_is_not_done_without() -> None:
     with FaultyRelay() as relay:
         url = relay.url.replace("tls=off", "tls=required")
-        with pytest.raises(TLSError, match="to announce STARTTLS, got: none"):
+        with pytest.raises(TLSError, match="does not announce STARTTLS"):
             connect(Relay.parse(url))
         assert relay.accepted == []
 
@@ -173,7 +175,7 @@ def test_starttls_that_was_removed_on_the_way_is_not_done_without() -> None:
 def test_a_certificate_of_an_unknown_authority_is_refused(authority: Authority) -> None:
     with (
         FaultyRelay(ServerOptions(tls=authority.server())) as relay,
-        pytest.raises(TLSError, match=r"certificate for 127\.0\.0\.1.*ca=FILE"),
+        pytest.raises(TLSError, match=r"certificate of 127\.0\.0\.1.*ca=FILE"),
     ):
         connect(relay_at(relay))
 
@@ -181,7 +183,7 @@ def test_a_certificate_of_an_unknown_authority_is_refused(authority: Authority) 
 def test_a_certificate_for_another_name_is_refused(authority: Authority) -> None:
     with (
         FaultyRelay(ServerOptions(tls=authority.server("other.example"))) as relay,
-        pytest.raises(TLSError, match="certificate for"),
+        pytest.raises(TLSError, match="certificate of"),
     ):
         connect(relay_at(relay, f"ca={authority.file}"))
 
@@ -232,7 +234,7 @@ def test_opportunistic_tls_does_without_where_there_is_none() -> None:
 
 
 def test_a_port_that_begins_in_clear_text_is_explained() -> None:
-    with FaultyRelay() as relay, pytest.raises(TLSError, match="wants smtp://"):
+    with FaultyRelay() as relay, pytest.raises(TLSError, match="use smtp://"):
         connect(Relay.parse(f"smtps://127.0.0.1:{relay.port}"))
 
 
@@ -370,7 +372,7 @@ def test_credentials_do_not_go_to_a_relay_nobody_verified(authority: Authority) 
     options = ServerOptions(tls=authority.server(), credentials={"user": SECRET})
     with FaultyRelay(options) as relay:
         url = relay_at(relay, "tls=opportunistic&auth_over_clear=yes")
-        with pytest.raises(AuthError, match="expected TLS before") as refused:
+        with pytest.raises(AuthError, match="no credentials without TLS") as refused:
             connect(_careful(url))
         assert "AUTH ***" not in refused.value.transcript
         assert "> AUTH" not in refused.value.transcript
@@ -385,7 +387,7 @@ def _careful(relay: Relay) -> Relay:
 def test_a_relay_without_auth_is_told_apart_from_a_wrong_password() -> None:
     with FaultyRelay() as relay:
         url = relay.url.replace("smtp://", "smtp://user:secret@") + "&auth_over_clear=yes"
-        with pytest.raises(AuthError, match="got: no AUTH at all"):
+        with pytest.raises(AuthError, match="announces no AUTH"):
             connect(Relay.parse(url))
 
 

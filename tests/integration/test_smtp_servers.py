@@ -240,13 +240,13 @@ def test_too_many_recipients_go_in_several_transactions(server: Server) -> None:
     envelope, content = mail(*recipients, subject="five at most")
     session = connect(server.relay())
     session.send_envelope(envelope)
-    opening = session.read_envelope_replies()
+    replies = session.read_envelope_replies()
     session.send_content([content])
     session.end_data()
     session.quit()
-    assert opening.excess_recipients == (5, 6)
+    assert replies.excess_recipients == (5, 6)
     assert session.max_recipients == 5
-    assert states([outcome for outcome in opening.outcomes() if outcome]) == [DEFERRED, DEFERRED]
+    assert states([outcome for outcome in replies.outcomes() if outcome]) == [DEFERRED, DEFERRED]
 
 
 def test_an_address_in_another_script_is_written_to(server: Server) -> None:

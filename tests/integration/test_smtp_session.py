@@ -84,9 +84,9 @@ def test_the_next_mail_is_opened_with_the_final_dot_of_the_one_before() -> None:
         session.send_content([content])
         session.end_data(envelope)
         # Nothing more was written for the second one, and yet it is open.
-        opening = session.read_envelope_replies()
-        assert opening.is_ready_for_content
-        assert opening.mail is not None
+        replies = session.read_envelope_replies()
+        assert replies.is_ready_for_content
+        assert replies.mail is not None
         session.send_content([content])
         session.end_data()
     assert len(relay.accepted) == 2
@@ -155,10 +155,10 @@ def test_too_many_recipients_are_left_for_another_transaction_at_once(pipelining
     with FaultyRelay(options) as relay, connected(relay) as session:
         envelope, content = mail(*(f"{name}@example.com" for name in "abcde"))
         session.send_envelope(envelope)
-        opening = session.read_envelope_replies()
-        outcomes = opening.outcomes()
+        replies = session.read_envelope_replies()
+        outcomes = replies.outcomes()
         assert outcomes[:2] == (None, None)
-        assert opening.excess_recipients == (2, 3, 4)
+        assert replies.excess_recipients == (2, 3, 4)
         assert all(outcome is not None and outcome.retry_immediately for outcome in outcomes[2:])
         assert not any(outcome is not None and outcome.counts_as_try for outcome in outcomes)
         assert session.max_recipients == 2
@@ -175,10 +175,10 @@ def test_where_data_is_refused_for_their_number_those_who_stood_are_too_many_as_
         relay.on(Phase.RCPT, "552 too many recipients", address="d@example.com")
         relay.on(Phase.DATA, "554 Too many recipients")
         session.send_envelope(mail(*(f"{name}@example.com" for name in "abcd"))[0])
-        opening = session.read_envelope_replies()
-        assert opening.excess_recipients == (0, 1, 2, 3)
+        replies = session.read_envelope_replies()
+        assert replies.excess_recipients == (0, 1, 2, 3)
         assert all(
-            outcome is not None and outcome.retry_immediately for outcome in opening.outcomes()
+            outcome is not None and outcome.retry_immediately for outcome in replies.outcomes()
         )
         assert session.max_recipients == 2
         assert session.is_usable
@@ -281,11 +281,11 @@ def test_a_session_says_that_its_early_opening_was_refused() -> None:
         session.send_envelope(envelope)
         session.read_envelope_replies()
         session.send_content([content])
-        session.end_data(following=envelope)
-        opening = session.read_envelope_replies()
+        session.end_data(next_envelope=envelope)
+        replies = session.read_envelope_replies()
         assert session.refuses_early
         assert all(
-            outcome is not None and outcome.retry_immediately for outcome in opening.outcomes()
+            outcome is not None and outcome.retry_immediately for outcome in replies.outcomes()
         )
         assert not session.is_usable
         assert len(relay.accepted) == 1
@@ -367,9 +367,9 @@ def test_a_421_between_recipients_defers_those_it_leaves_unanswered() -> None:
         relay.on(Phase.RCPT, "550 5.1.1 unknown", address="a@example.com")
         relay.on(Phase.RCPT, "421 4.3.2 shutting down", address="b@example.com")
         session.send_envelope(mail("a@example.com", "b@example.com", "c@example.com")[0])
-        opening = session.read_envelope_replies()
-        assert not opening.is_ready_for_content
-        outcomes = [outcome for outcome in opening.outcomes() if outcome is not None]
+        replies = session.read_envelope_replies()
+        assert not replies.is_ready_for_content
+        outcomes = [outcome for outcome in replies.outcomes() if outcome is not None]
         assert states(outcomes) == [REJECTED, DEFERRED, DEFERRED]
         assert outcomes[2].fault is Fault.RELAY
         assert not session.is_usable
@@ -396,9 +396,9 @@ def test_a_relay_that_hangs_up_with_421_between_mails_costs_nothing() -> None:
         session.read_envelope_replies()
         session.send_content([b"\r\n"])
         session.end_data(mail("b@example.com")[0])
-        opening = session.read_envelope_replies()
-        assert opening.is_stale
-        [outcome] = opening.outcomes()
+        replies = session.read_envelope_replies()
+        assert replies.is_stale
+        [outcome] = replies.outcomes()
         assert outcome is not None
         assert outcome.retry_immediately
         assert outcome.fault is None

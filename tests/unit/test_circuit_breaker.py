@@ -1,4 +1,4 @@
-"""A relay that fails is left alone for a while."""
+"""A relay that fails repeatedly is not used for a while."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_whatever_shows_that_the_relay_works_starts_the_count_anew(
     assert breaker.allow_request()
 
 
-def test_after_its_timeout_one_probe_is_let_through(breaker: CircuitBreaker, clock: Clock) -> None:
+def test_after_a_while_one_probe_is_allowed(breaker: CircuitBreaker, clock: Clock) -> None:
     fail(breaker)
     assert breaker.retry_after_s() == 10
     clock.now += 9.9
@@ -79,20 +79,22 @@ def test_a_probe_that_works_closes_it(breaker: CircuitBreaker, clock: Clock) -> 
     assert breaker.retry_after_s() == 0
 
 
-def test_a_probe_that_fails_makes_the_next_timeout_longer_up_to_a_limit(
+def test_after_each_failed_probe_it_stays_open_longer_up_to_a_limit(
     breaker: CircuitBreaker, clock: Clock
 ) -> None:
     fail(breaker)
-    timeouts = []
+    waits = []
     for _ in range(4):
-        timeouts.append(breaker.retry_after_s())
+        waits.append(breaker.retry_after_s())
         clock.now += breaker.retry_after_s()
         assert breaker.allow_request()
         breaker.record(Fault.RELAY)
-    assert timeouts == [10, 20, 35, 35]
+    assert waits == [10, 20, 35, 35]
 
 
-def test_success_forgets_how_often_it_had_opened(breaker: CircuitBreaker, clock: Clock) -> None:
+def test_after_a_success_it_opens_for_the_shortest_time_again(
+    breaker: CircuitBreaker, clock: Clock
+) -> None:
     fail(breaker)
     clock.now += 10
     assert breaker.allow_request()
@@ -104,12 +106,23 @@ def test_success_forgets_how_often_it_had_opened(breaker: CircuitBreaker, clock:
     assert breaker.retry_after_s() == 10
 
 
+def test_a_relay_that_is_down_for_days_is_still_probed(
+    breaker: CircuitBreaker, clock: Clock
+) -> None:
+    fail(breaker)
+    for _ in range(1100):
+        clock.now += breaker.retry_after_s()
+        assert breaker.allow_request()
+        breaker.record(Fault.RELAY)
+    assert breaker.retry_after_s() == 35
+
+
 def test_senders_that_fail_together_open_it_once(breaker: CircuitBreaker) -> None:
     fail(breaker, 10)
     assert breaker.retry_after_s() == 10
 
 
-def test_a_probe_nobody_reports_on_does_not_close_the_way_forever(
+def test_a_probe_without_an_outcome_does_not_keep_it_open_forever(
     breaker: CircuitBreaker, clock: Clock
 ) -> None:
     fail(breaker)

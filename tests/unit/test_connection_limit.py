@@ -1,4 +1,4 @@
-"""How many connections a relay lets us have, and how one finds out that it takes more again."""
+"""How many connections a relay accepts, and how a worker finds out that it accepts more again."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def limit(clock: Clock) -> ConnectionLimit:
 
 
 def test_until_one_is_refused_the_url_decides(limit: ConnectionLimit, clock: Clock) -> None:
-    limit.let_in(3)
+    limit.accepted(3)
     clock.now = 10_000
     assert limit.current() == 8
 
 
-def test_a_refusal_leaves_as_many_as_stand(limit: ConnectionLimit) -> None:
+def test_a_refusal_leaves_as_many_as_are_open(limit: ConnectionLimit) -> None:
     limit.refused(3)
     assert limit.current() == 3
 
@@ -34,13 +34,13 @@ def test_one_is_always_left(limit: ConnectionLimit) -> None:
     assert limit.current() == 1
 
 
-def test_a_connection_that_was_let_in_after_all_counts(limit: ConnectionLimit) -> None:
+def test_a_connection_that_was_accepted_after_all_counts(limit: ConnectionLimit) -> None:
     limit.refused(1)
-    limit.let_in(2)
+    limit.accepted(2)
     assert limit.current() == 2
 
 
-def test_after_a_minute_one_more_is_asked_for(limit: ConnectionLimit, clock: Clock) -> None:
+def test_after_a_minute_one_more_is_tried(limit: ConnectionLimit, clock: Clock) -> None:
     limit.refused(3)
     clock.now = 59
     assert limit.current() == 3
@@ -62,13 +62,13 @@ def test_each_refusal_doubles_the_wait_up_to_ten_minutes(
     assert waits == [60, 120, 240, 480, 600, 600]
 
 
-def test_where_one_more_is_let_in_the_next_is_asked_for_soon(
+def test_when_one_more_is_accepted_the_next_is_tried_soon(
     limit: ConnectionLimit, clock: Clock
 ) -> None:
     limit.refused(3)
     for _ in range(5):
         clock.now += 60
-        limit.let_in(limit.current())
+        limit.accepted(limit.current())
     assert limit.current() == 8
 
 
@@ -79,7 +79,7 @@ def test_several_refused_at_once_are_one_refusal(limit: ConnectionLimit, clock: 
     assert limit.current() == 4
 
 
-def test_a_relay_that_was_away_gets_all_of_them_again(limit: ConnectionLimit) -> None:
+def test_a_relay_that_was_down_gets_all_of_them_again(limit: ConnectionLimit) -> None:
     limit.refused(1)
-    limit.forget()
+    limit.reset()
     assert limit.current() == 8

@@ -1,4 +1,4 @@
-"""What a process keeps of its relays between one worker and the next."""
+"""What a process keeps of its relays: connections, circuit breakers, rate limits."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def pool() -> Any:
     made.close()
 
 
-def test_a_connection_that_was_kept_is_used_again_for_the_same_relay_only(pool: Any) -> None:
+def test_a_released_connection_is_used_again_for_the_same_relay_only(pool: Any) -> None:
     first = pool.acquire(RELAY)
     pool.release(RELAY, first)
     assert pool.acquire(OTHER) is not first
@@ -38,7 +38,7 @@ def test_a_connection_that_was_kept_is_used_again_for_the_same_relay_only(pool: 
     assert pool.acquire(RELAY) is not first
 
 
-def test_a_connection_that_went_bad_meanwhile_is_left(pool: Any) -> None:
+def test_a_connection_that_broke_while_idle_is_not_used(pool: Any) -> None:
     first = pool.acquire(RELAY)
     pool.release(RELAY, first)
     first.is_usable = False
@@ -46,14 +46,14 @@ def test_a_connection_that_went_bad_meanwhile_is_left(pool: Any) -> None:
     assert first.has_quit
 
 
-def test_a_connection_of_no_use_is_not_kept(pool: Any) -> None:
+def test_an_unusable_connection_is_not_kept(pool: Any) -> None:
     first = pool.acquire(RELAY)
     first.is_usable = False
     pool.release(RELAY, first)
     assert first.has_quit
 
 
-def test_connections_that_nobody_came_back_for_are_ended(pool: Any) -> None:
+def test_stale_connections_are_closed(pool: Any) -> None:
     stale, fresh = Connection(), Connection()
     pool.release(RELAY, stale)
     pool.release(RELAY, fresh)
@@ -63,12 +63,12 @@ def test_connections_that_nobody_came_back_for_are_ended(pool: Any) -> None:
     assert pool.acquire(RELAY) is fresh
 
 
-def test_closing_takes_leave_of_everybody(pool: Any) -> None:
-    kept = [Connection(), Connection()]
-    for relay, one in zip((RELAY, OTHER), kept, strict=True):
+def test_closing_the_pool_sends_quit_on_every_connection(pool: Any) -> None:
+    idle = [Connection(), Connection()]
+    for relay, one in zip((RELAY, OTHER), idle, strict=True):
         pool.release(relay, one)
     pool.close()
-    assert all(one.has_quit for one in kept)
+    assert all(one.has_quit for one in idle)
 
 
 def test_breakers_and_rates_are_remembered(pool: Any) -> None:

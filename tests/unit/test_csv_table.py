@@ -23,7 +23,7 @@ from sqlalchemy import Connection, create_engine, text
 from postroom.errors import AttachmentError
 from postroom.message.attachment import Attachment
 from postroom.message.content_source import ReadOnce, WriterSource
-from postroom.message.csv_table import CsvStyle, Rows, table, write_csv
+from postroom.message.csv_table import CsvStyle, Rows, read_table, write_csv
 
 
 @dataclass
@@ -96,7 +96,7 @@ def test_columns_choose_and_order(rows: Rows) -> None:
 
 
 def test_a_column_that_is_not_there_is_named() -> None:
-    with pytest.raises(AttachmentError, match="among sku, amount, got: price"):
+    with pytest.raises(AttachmentError, match="some of sku, amount, not price"):
         written([Line("A-1", 2)], ["price"])
 
 
@@ -116,13 +116,13 @@ def test_a_mapping_that_lacks_a_column_leaves_it_empty() -> None:
     ],
 )
 def test_a_row_unlike_the_first_is_refused(rows: Rows) -> None:
-    with pytest.raises(AttachmentError, match="expected"):
+    with pytest.raises(AttachmentError, match=r"must (be|have)"):
         written(rows)
 
 
 @pytest.mark.parametrize("rows", ["text", b"bytes", {"a": [1]}, 7, [object()]])
 def test_what_holds_no_rows_is_refused(rows: Rows) -> None:
-    with pytest.raises(AttachmentError, match="expected"):
+    with pytest.raises(AttachmentError, match=r"must (be|have)"):
         written(rows)
 
 
@@ -134,7 +134,7 @@ def test_rows_are_read_one_at_a_time() -> None:
             read.append(number)
             yield (number,)
 
-    lines = table(rows()).rows
+    lines = read_table(rows()).rows
     next(lines)
     assert read == [0]
 

@@ -109,7 +109,7 @@ def test_a_rendered_subject_cannot_start_another_header() -> None:
 
 
 def test_a_body_that_renders_to_what_cannot_be_stored_is_refused() -> None:
-    with pytest.raises(MessageError, match="without NUL"):
+    with pytest.raises(MessageError, match="must not contain NUL"):
         draft(Message(text=Template.from_string("{{ a }}", a="\0")))
 
 

@@ -51,13 +51,13 @@ def test_a_dry_run_may_stand_in_a_route() -> None:
     ["null://relay.example", "null:///x", "file://", "file://folder/mail", "console://user:pw@"],
 )
 def test_a_dry_run_goes_nowhere_else(url: str) -> None:
-    with pytest.raises(ConfigError, match="expected a dry run to be"):
+    with pytest.raises(ConfigError, match="write the dry run as"):
         Relay.parse(url)
 
 
 @pytest.mark.parametrize("option", ["tls=off", "max_messages=5", "connect_timeout=1s"])
 def test_an_option_that_means_nothing_in_a_dry_run_is_refused(option: str) -> None:
-    with pytest.raises(ConfigError, match="expected the options of a dry run"):
+    with pytest.raises(ConfigError, match="a dry run has no option"):
         Relay.parse(f"null://?{option}")
 
 
@@ -125,12 +125,12 @@ def test_a_recipient_never_leads_a_file_elsewhere(
 
 def test_a_folder_that_cannot_be_written_is_the_relays_fault(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RelayError, match="to be writable"):
+    with pytest.raises(RelayError, match="cannot be written"):
         FileSink(tmp_path / "file" / "mail")
     session = DryRunTransport(FileSink(tmp_path / "mail"))
     (tmp_path / "mail").rmdir()
     session.send_envelope(ENVELOPE)
-    with pytest.raises(RelayError, match="to be writable") as raised:
+    with pytest.raises(RelayError, match="cannot be written") as raised:
         session.send_content([b"Subject: Hi\r\n\r\n"])
     assert raised.value.phase is Phase.BODY
     assert not raised.value.in_doubt

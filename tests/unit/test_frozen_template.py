@@ -126,7 +126,7 @@ def test_what_may_be_missing_may_be_missing() -> None:
 
 
 def test_what_must_not_be_missing_is_found_at_enqueue() -> None:
-    with pytest.raises(TemplateError, match=r"^<string>, line 2: .*'x.txt' to exist"):
+    with pytest.raises(TemplateError, match=r"^<string>, line 2: .*no template 'x.txt'"):
         source_of(Template.from_string("\n{% include 'x.txt' %}"))
 
 
@@ -140,7 +140,7 @@ def test_templates_that_include_each_other_are_frozen_once() -> None:
 
 def test_malformed_sources_are_found_at_enqueue() -> None:
     templates = folder(a_txt="{% include 'b.txt' %}", b_txt="\n{{ }")
-    with pytest.raises(TemplateError, match=r"^b\.txt, line 2: expected a valid template"):
+    with pytest.raises(TemplateError, match=r"^b\.txt, line 2: not a valid template"):
         source_of(Template("a.txt"), templates)
 
 
@@ -152,7 +152,7 @@ def test_an_unknown_filter_in_an_included_file_is_found_at_enqueue() -> None:
 
 def test_what_another_version_stored_and_this_one_cannot_read_is_a_template_error() -> None:
     stored = source_of(Template.from_string("x")).to_json() | {"sources": {"<string>": "{{ }"}}
-    with pytest.raises(TemplateError, match=r"^<string>, line 1: expected a valid template"):
+    with pytest.raises(TemplateError, match=r"^<string>, line 1: not a valid template"):
         FrozenTemplate.from_json(stored).render({})
 
 
@@ -179,7 +179,7 @@ def test_plain_globals_of_the_environment_are_frozen_for_macros_too() -> None:
 def test_a_global_function_of_the_application_is_refused() -> None:
     templates = folder(x_txt="{{ url_for('order') }}")
     templates.base.globals["url_for"] = lambda name: name
-    with pytest.raises(TemplateError, match=r"globals\['url_for'\] to be a string.*got: function"):
+    with pytest.raises(TemplateError, match=r"globals\['url_for'\] must be a string.*not function"):
         source_of(Template("x.txt"), templates)
 
 
@@ -195,14 +195,16 @@ def test_a_global_that_is_not_used_or_given_anew_does_not_matter() -> None:
 def test_filters_and_tests_of_the_application_are_refused(source: str, kind: str) -> None:
     templates = folder(x_txt=source)
     templates.base.filters["ours"] = templates.base.tests["ours"] = lambda value: value
-    with pytest.raises(TemplateError, match=rf"^x\.txt: expected only {kind} .*got: 'ours'"):
+    with pytest.raises(
+        TemplateError, match=rf"^x\.txt: workers do not have 'ours' among their {kind}"
+    ):
         source_of(Template("x.txt"), templates)
 
 
 def test_a_filter_that_replaces_jinjas_is_refused_too() -> None:
     templates = folder(x_txt="{{ 1|upper }}")
     templates.base.filters["upper"] = str
-    with pytest.raises(TemplateError, match="got: 'upper'"):
+    with pytest.raises(TemplateError, match="workers do not have 'upper'"):
         source_of(Template("x.txt"), templates)
 
 
@@ -212,7 +214,7 @@ def test_extensions_and_finalize_of_the_application_are_refused() -> None:
             Template.from_string("{% trans %}x{% endtrans %}"),
             Templates.of(jinja2.Environment(extensions=["jinja2.ext.i18n"])),
         )
-    with pytest.raises(TemplateError, match="without finalize"):
+    with pytest.raises(TemplateError, match="must not have finalize"):
         source_of(Template.from_string("x"), Templates.of(jinja2.Environment(finalize=str)))
 
 
@@ -265,15 +267,15 @@ def test_dictionaries_keep_their_order_where_the_database_does_not() -> None:
 @pytest.mark.parametrize(
     ("context", "where"),
     [
-        ({"order": SimpleNamespace()}, r"context\['order'\] to be a string.*got: SimpleNamespace"),
-        ({"order": {"lines": [1, object()]}}, r"context\['order'\]\['lines'\]\[1\] .*got: object"),
-        ({"rate": float("nan")}, r"context\['rate'\] .*got: nan"),
-        ({"tags": {"a"}}, r"context\['tags'\] .*got: set"),
-        ({"body": Markup("<b>")}, r"context\['body'\] .*got: markup.*\| safe"),
-        ({"prices": {1: "a"}}, r"keys of the template's context\['prices'\] .*got: 1"),
-        ({"x": {"$postroom": "date"}}, r"keys of the template's context\['x'\] to be strings"),
-        ({"name": "a\0b"}, r"context\['name'\] to be text, got: NUL or a lone surrogate"),
-        ({"name": "\ud800"}, r"context\['name'\] to be text, got: NUL or a lone surrogate"),
+        ({"order": SimpleNamespace()}, r"context\['order'\] must be a string.*not SimpleNamespace"),
+        ({"order": {"lines": [1, object()]}}, r"context\['order'\]\['lines'\]\[1\] .*not object"),
+        ({"rate": float("nan")}, r"context\['rate'\] .*not nan"),
+        ({"tags": {"a"}}, r"context\['tags'\] .*not set"),
+        ({"body": Markup("<b>")}, r"context\['body'\] .*not markup.*\| safe"),
+        ({"prices": {1: "a"}}, r"keys of the template's context\['prices'\] .*not 1"),
+        ({"x": {"$postroom": "date"}}, r"keys of the template's context\['x'\] must be strings"),
+        ({"name": "a\0b"}, r"context\['name'\] must be text without NUL and lone surrogates"),
+        ({"name": "\ud800"}, r"context\['name'\] must be text without NUL and lone surrogates"),
     ],
 )
 def test_what_is_not_plain_is_refused_with_the_way_to_it(
@@ -295,7 +297,7 @@ def test_a_circle_is_refused() -> None:
     [{"$postroom": "os"}, {"$postroom": "date", "value": "x"}, {"$postroom": [], "value": "1"}],
 )
 def test_a_tag_that_nobody_made_is_refused(tagged: dict[str, Any]) -> None:
-    with pytest.raises(TemplateError, match=r"expected '\$postroom' to tag one of datetime, date"):
+    with pytest.raises(TemplateError, match=r"'\$postroom' must name one of datetime, date"):
         source_of(Template.from_string("x")).render({"x": tagged})
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postroom.errors import AttachmentError, InvalidHeader
-from postroom.message.headers import check_header, unpasted
+from postroom.message.headers import check_header, clean_pasted
 from postroom.text import check_line
 
 UNWRITABLE = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, 0xD800)]
@@ -33,7 +33,7 @@ def test_printable_text_passes_as_it_is(text: str) -> None:
 def test_what_was_pasted_along_is_one_space_and_nothing_else_changes(
     pasted: str, seen: str
 ) -> None:
-    assert unpasted(pasted) == seen
+    assert clean_pasted(pasted) == seen
 
 
 @pytest.mark.parametrize("character", UNWRITABLE, ids=ascii)
@@ -55,7 +55,7 @@ def test_an_error_says_what_where_and_what_to_do() -> None:
 
 @pytest.mark.parametrize("value", [None, b"bytes", 7])
 def test_what_is_no_text_is_refused(value: object) -> None:
-    with pytest.raises(InvalidHeader, match="expected the subject to be text"):
+    with pytest.raises(InvalidHeader, match="the subject must be text"):
         check_line(value, "the subject")  # type: ignore[arg-type]
 
 

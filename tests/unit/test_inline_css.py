@@ -55,5 +55,5 @@ def test_it_is_done_for_each_recipient_where_they_bring_variables() -> None:
 
 def test_without_css_inline_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "css_inline", None)
-    with pytest.raises(ConfigError, match=r"install postroom\[css\]"):
+    with pytest.raises(ConfigError, match=r"postroom\[css\]"):
         html_text.inline_css("<p>")

@@ -16,7 +16,7 @@ from postroom.log import Log
 @pytest.fixture(autouse=True)
 def untouched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The record factory is afterwards as it was, and nothing has been said yet."""
-    monkeypatch.setattr(log_module, "_SAID", [])
+    monkeypatch.setattr(log_module, "_REPORTED", [])
     factory = logging.getLogRecordFactory()
     yield
     logging.setLogRecordFactory(factory)

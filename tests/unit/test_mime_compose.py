@@ -199,7 +199,7 @@ def test_a_message_may_say_how_it_came_about() -> None:
     ],
 )
 def test_a_header_that_may_occur_once_does(headers: tuple[tuple[str, str], ...]) -> None:
-    with pytest.raises(InvalidHeader, match="to be given once"):
+    with pytest.raises(InvalidHeader, match="may be given once"):
         compose(draft(headers=headers))
 
 
@@ -234,14 +234,14 @@ def test_lines_may_end_as_they_like(text: str) -> None:
 
 
 def test_a_lone_surrogate_in_a_body_is_an_error_of_ours() -> None:
-    with pytest.raises(MessageError, match=r"lone surrogates, got: '.ud800' at character 2"):
+    with pytest.raises(MessageError, match=r"a lone surrogate: '.ud800' at character 2"):
         compose(draft(text="ab\ud800"))
 
 
 def test_what_is_not_rendered_cannot_be_composed() -> None:
     message = draft(subject=object.__new__(FrozenTemplate))
 
-    with pytest.raises(TypeError, match="nothing left to render"):
+    with pytest.raises(TypeError, match="still has a template to render"):
         compose(message)
 
 

@@ -77,7 +77,7 @@ def test_domains_are_limited_each_on_its_own(clock: Clock) -> None:
 def test_a_domain_longest_unused_is_forgotten_and_not_another(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("postroom.relays.rate_limits._REMEMBERED_DOMAINS", 2)
+    monkeypatch.setattr("postroom.relays.rate_limits._MAX_DOMAINS", 2)
     domains = PerDomainLimiter(lambda _: SlidingWindowLimiter(Rate.parse("1/s"), clock=clock))
     for domain in ("a.example", "b.example", "a.example", "c.example"):
         domains.for_domain(domain).try_acquire()

@@ -55,7 +55,7 @@ class Willing:
             mail=good, recipients=(good,), data=go_on, accepted=1, is_ready_for_content=True
         )
 
-    def end_data(self, following: Envelope | None = None) -> tuple[Reply, ...]:
+    def end_data(self, next_envelope: Envelope | None = None) -> tuple[Reply, ...]:
         raise AssertionError("expected no dot behind a closed gate")
 
 
@@ -118,7 +118,7 @@ def test_a_lease_that_runs_out_at_the_gate_gives_back_the_mail_and_the_one_after
 class Accepting(Willing):
     """A connection to a relay that takes everything."""
 
-    def end_data(self, following: Envelope | None = None) -> tuple[Reply, ...]:
+    def end_data(self, next_envelope: Envelope | None = None) -> tuple[Reply, ...]:
         return (Reply(code=250),)
 
 
@@ -212,7 +212,7 @@ def test_an_error_while_the_outcome_is_made_lets_the_lease_run_out(
 
 def test_an_address_that_breaks_out_of_its_command_harms_nobody_else() -> None:
     class Accepting(Willing):
-        def end_data(self, following: Envelope | None = None) -> tuple[Reply, ...]:
+        def end_data(self, next_envelope: Envelope | None = None) -> tuple[Reply, ...]:
             return (Reply(code=250),)
 
     odd = transaction(2)

@@ -16,7 +16,7 @@ from tests.services.waiting import wait_for
 def test_a_machine_that_was_suspended_ends_a_wait_that_is_over_by_then(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(stream, "_LOOK_UP_S", 0.01)
+    monkeypatch.setattr(stream, "_MAX_WAIT_S", 0.01)
     clock = Clock()
     ended: list[BaseException] = []
     ours, theirs = socket.socketpair()

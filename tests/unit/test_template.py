@@ -97,12 +97,12 @@ def test_a_template_cannot_be_changed_afterwards() -> None:
 
 @pytest.mark.parametrize("name", ["", None, 7])
 def test_a_template_needs_a_name(name: str) -> None:
-    with pytest.raises(TemplateError, match="name to be a file name"):
+    with pytest.raises(TemplateError, match="name of a template must be a file name"):
         Template(name)
 
 
 def test_a_source_is_a_string() -> None:
-    with pytest.raises(TemplateError, match="source to be a string"):
+    with pytest.raises(TemplateError, match="source of a template must be a string"):
         Template.from_string(b"x")
 
 
@@ -120,7 +120,7 @@ def test_a_file_is_read_again_once_it_changed(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_utf8_is_an_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "latin.txt").write_bytes(b"Gr\xfc\xdfe")
-    with pytest.raises(TemplateError, match=r"expected latin\.txt to be readable, got: .*utf-8"):
+    with pytest.raises(TemplateError, match=r"latin\.txt cannot be read: .*utf-8"):
         text_of(Template("latin.txt"), Templates.of(tmp_path))
 
 
@@ -137,18 +137,18 @@ def test_a_template_outside_the_folders_cannot_be_named(tmp_path: Path) -> None:
     (tmp_path / "secret.txt").write_text("secret", encoding="utf-8")
     templates = Templates.of(tmp_path / "templates")
     for name in ("../secret.txt", str(tmp_path / "secret.txt")):
-        with pytest.raises(TemplateError, match="no such file"):
+        with pytest.raises(TemplateError, match="there is no template"):
             text_of(Template(name), templates)
 
 
 def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"existing folder, got: .*nowhere"):
+    with pytest.raises(ConfigError, match=r"nowhere.*does not exist"):
         Templates.of(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("source", [7, {"a": "b"}])
 def test_templates_are_a_folder_or_jinjas(source: str) -> None:
-    with pytest.raises(ConfigError, match="expected templates to be a folder"):
+    with pytest.raises(ConfigError, match="templates must be a folder"):
         Templates.of(source)
 
 
@@ -193,15 +193,15 @@ def test_an_environments_own_leniency_is_not_taken_over() -> None:
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        ("a\n{{ nobody }}", "x.txt, line 2: expected every variable to be given, got: 'nobody'"),
+        ("a\n{{ nobody }}", "x.txt, line 2: 'nobody' is undefined"),
         ("{{ order.total }}", "x.txt, line 1: .* has no attribute 'total'"),
-        ("{% if %}", "x.txt, line 1: expected a valid template, got: Expected an expression"),
+        ("{% if %}", "x.txt, line 1: not a valid template: Expected an expression"),
         ("a\nb\n{{ 1|nothing }}", "x.txt, line 3: .*No filter named 'nothing'"),
-        ("a\n{{ 1 / 0 }}", "x.txt, line 2: expected to render, got: ZeroDivisionError"),
-        ("\n{% include 'y.txt' %}", "x.txt, line 2: expected an existing template, got: y.txt"),
-        ("{% include ['y', 'z'] %}", "x.txt, line 1: expected an existing template.* y, z"),
-        ("{{ order.__class__ }}", "x.txt, line 1: expected what the sandbox allows.*__class__"),
-        ("{{ order.update({}) }}", "x.txt, line 1: expected what the sandbox allows"),
+        ("a\n{{ 1 / 0 }}", "x.txt, line 2: it cannot be rendered: ZeroDivisionError"),
+        ("\n{% include 'y.txt' %}", "x.txt, line 2: there is no template y.txt"),
+        ("{% include ['y', 'z'] %}", "x.txt, line 1: there is no template .* y, z"),
+        ("{{ order.__class__ }}", "x.txt, line 1: the sandbox does not allow it.*__class__"),
+        ("{{ order.update({}) }}", "x.txt, line 1: the sandbox does not allow it"),
         ("{% for n in range(10000000) %}{% endfor %}", "x.txt, line 1: .*Range too big"),
     ],
 )
@@ -232,12 +232,12 @@ def test_an_error_in_an_imported_macro_names_its_file() -> None:
 def test_an_error_in_a_string_names_the_line() -> None:
     with pytest.raises(TemplateError, match=r"^<string>, line 2: .*'nobody' is undefined"):
         text_of(Template.from_string("\n{{ nobody }}"))
-    with pytest.raises(TemplateError, match=r"^<string>, line 3: expected a valid template"):
+    with pytest.raises(TemplateError, match=r"^<string>, line 3: not a valid template"):
         text_of(Template.from_string("\n\n{% endif %}"))
 
 
 def test_a_missing_file_is_named_with_the_folders_looked_in(tmp_path: Path) -> None:
-    with pytest.raises(TemplateError, match=rf"'nope.txt' to be in {tmp_path}, got: no such file"):
+    with pytest.raises(TemplateError, match=rf"there is no template 'nope.txt' in {tmp_path}"):
         text_of(Template("nope.txt"), Templates.of(tmp_path))
 
 
@@ -270,9 +270,9 @@ def test_inline_images_become_their_content_ids() -> None:
 
 def test_an_inline_image_that_is_not_attached_is_an_error() -> None:
     template = Template.from_string('\n{{ inline("logo.png") }}')
-    with pytest.raises(TemplateError, match=r"line 2: .*inline\('logo.png'\).*has: photo.png"):
+    with pytest.raises(TemplateError, match=r"line 2: .*inline\('logo.png'\).*\(photo.png\)"):
         html_of(template, inline={"photo.png": "p"})
-    with pytest.raises(TemplateError, match=r"has: none at all"):
+    with pytest.raises(TemplateError, match=r"it has none"):
         html_of(template)
 
 

@@ -1,1 +1,1 @@
-"""config."""
+"""Settings: from the environment and a TOML file to checked values."""

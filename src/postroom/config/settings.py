@@ -1,6 +1,6 @@
-"""The settings: ``POSTROOM_*`` variables over a ``postroom.toml``, checked by name and type.
+"""All settings: from ``POSTROOM_*`` variables and ``postroom.toml``, checked by name and type.
 
-Whatever is wrong becomes a `ConfigError` that names the setting and never shows a secret.
+Whatever is wrong is a `ConfigError` that names the setting and never shows a secret.
 """
 
 from __future__ import annotations
@@ -36,45 +36,45 @@ from postroom.states import Lane, OnDoubt
 
 __all__ = ["PREFIX", "LogFormat", "LogLevel", "Settings"]
 
-#: Settings whose values never appear in a text.
+#: The settings whose values no error text shows.
 _SECRET = frozenset({"database_url", "redis_url", "relay"})
 
-_WORKER = WorkerConfig()
+_WORKER_DEFAULTS = WorkerConfig()
 
 
 class LogFormat(StrEnum):
-    """How a worker writes its log."""
+    """The format of a worker's log."""
 
-    #: One line for people.
+    #: Lines for people.
     TEXT = "text"
-    #: One JSON object a line, for machines.
+    #: One JSON object in each line, for programs.
     JSON = "json"
 
 
 class LogLevel(StrEnum):
-    """The least that is logged."""
+    """The lowest level that is logged."""
 
-    #: Every step of every conversation.
+    #: Every step of every SMTP session.
     DEBUG = "debug"
     #: What happened to each recipient.
     INFO = "info"
-    #: What someone may want to look at.
+    #: Problems that somebody may want to look at.
     WARNING = "warning"
-    #: What someone must look at.
+    #: Problems that somebody must look at.
     ERROR = "error"
 
 
-def _folders(value: object) -> object:
-    """Split one text of folders as the operating system splits PATH."""
+def _split_folders(value: object) -> object:
+    """Split a text at the separator of PATH."""
     return value.split(os.pathsep) if isinstance(value, str) else value
 
 
-def _pairs(value: object) -> object:
-    """Read ``urgent=8,normal=4,bulk=1``, which is how a variable says it."""
+def _split_pairs(value: object) -> object:
+    """Read ``urgent=8,normal=4,bulk=1``, the form in a variable."""
     if not isinstance(value, str):
         return value
     pairs = (pair.partition("=") for pair in value.split(",") if pair.strip())
-    return {name.strip(): given.strip() for name, _, given in pairs}
+    return {name.strip(): text.strip() for name, _, text in pairs}
 
 
 def _seconds(value: object) -> object:
@@ -92,19 +92,23 @@ def _seconds(value: object) -> object:
 Seconds: TypeAlias = Annotated[float, BeforeValidator(_seconds)]
 
 
-def _address(value: str | None) -> str | None:
-    """Refuse what is no address, long before the first message."""
+def _check_address(value: str | None) -> str | None:
+    """Refuse what is not an address now, and not at the first message."""
     if value is not None:
         Address(value)
     return value
 
 
 class Settings(BaseSettings):
-    """Everything that can be set from outside; each field is one setting."""
+    """All settings; each field is one, and its description says what it does.
+
+    Arguments win over the environment, and the environment over the settings file. Use ``load``,
+    which also refuses unknown variables.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
-        # An empty variable, as compose files like to leave them, is one that is not set.
+        # Compose files often leave a variable empty; that means "not set".
         env_ignore_empty=True,
         frozen=True,
         extra="forbid",
@@ -117,137 +121,139 @@ class Settings(BaseSettings):
     database_schema: str | None = Field(
         default=None,
         examples=["mail"],
-        description="The schema the tables live in (PostgreSQL); the default one if unset.",
+        description="The schema of the tables (PostgreSQL); unset: the default schema.",
     )
     relay: SecretStr | dict[str, SecretStr] | None = Field(
         default=None,
         examples=["smtps://user:password@smtp.example.com"],
-        description="Where mail is handed over: a relay URL, or a table of named ones "
-        "of which the first is the default.",
+        description="Where mail is sent to: a relay URL, or a table of relays by name; the first "
+        "one is the default.",
     )
-    relay_by_lane: Annotated[dict[str, str], NoDecode, BeforeValidator(_pairs)] = Field(
+    relay_by_lane: Annotated[dict[str, str], NoDecode, BeforeValidator(_split_pairs)] = Field(
         default={},
         examples=[{"bulk": "marketing"}],
-        description="Which relay a lane's messages go to, where they name none: bulk=marketing.",
+        description="The relay for the messages of a lane, if they name none: bulk=marketing.",
     )
-    relay_by_sender: Annotated[dict[str, str], NoDecode, BeforeValidator(_pairs)] = Field(
+    relay_by_sender: Annotated[dict[str, str], NoDecode, BeforeValidator(_split_pairs)] = Field(
         default={},
         examples=[{"news.example.com": "marketing"}],
-        description="Which relay messages from a sender's domain go to, where they name none; "
-        "it wins over their lane's.",
+        description="The relay for the messages of a sender's domain, if they name none; it wins "
+        "over that of the lane.",
     )
-    sender: Annotated[str | None, AfterValidator(_address)] = Field(
+    sender: Annotated[str | None, AfterValidator(_check_address)] = Field(
         default=None,
         examples=["Shop <shop@example.com>"],
-        description='Who a message is from that names no sender: "Shop <shop@example.com>".',
+        description='The sender of messages that name none: "Shop <shop@example.com>".',
     )
-    templates: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_folders)] = Field(
+    templates: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split_folders)] = Field(
         default=(),
         examples=[["templates"]],
-        description="The folders that templates are looked for in, in this order.",
+        description="The folders to search for templates, in this order.",
     )
     inline_css: bool = Field(
         default=False,
-        description="Whether style sheets in HTML are written into its elements, for mail readers "
-        "that know no style sheets; needs the extra css.",
+        description="Whether style sheets in HTML are written into its elements, for mail "
+        "readers without style sheets; needs the extra css.",
     )
     template_seconds: Seconds = Field(
         default=DEFAULT_BUDGET.seconds,
         gt=0,
-        description="How long the templates of one message may take to render before it is "
-        "refused, in seconds.",
+        description="How long the templates of one message may take to render, in seconds; then "
+        "the message is refused.",
     )
     max_message_bytes: int = Field(
         default=25 * 1024 * 1024,
         ge=1024,
-        description="The largest message that is accepted, as it would go over the wire.",
+        description="The largest message that is accepted, in bytes as they are sent.",
     )
     on_doubt: OnDoubt = Field(
         default=OnDoubt.RESEND,
-        description="What `postroom send` asks for where a connection breaks between the final "
-        "dot and its reply: resend, or hold until `postroom resolve`.",
+        description="What happens to mail of `postroom send` if the connection breaks between "
+        "the final dot and its reply: resend, or hold until `postroom resolve`.",
     )
     notify: bool = Field(
         default=True,
-        description="Whether a commit on PostgreSQL wakes the workers at once by NOTIFY.",
+        description="Whether a commit on PostgreSQL wakes the workers immediately, by NOTIFY.",
     )
-    redirect_all_to: Annotated[str | None, AfterValidator(_address)] = Field(
+    redirect_all_to: Annotated[str | None, AfterValidator(_check_address)] = Field(
         default=None,
         examples=["staging@example.com"],
-        description="An address that gets every mail instead of those it is for, for staging; a "
+        description="An address that gets every mail instead of its recipients, for staging; a "
         "header names them.",
     )
     redis_url: SecretStr | None = Field(
         default=None,
         examples=["redis://localhost:6379/0"],
-        description="A Redis through which workers share the rates and breakers of relays; without "
-        "one, and while it is away, each process keeps its own. Needs the extra redis.",
+        description="A Redis through which workers share rate limits and circuit breakers; "
+        "without one, and while it is down, each process has its own. Needs the extra redis.",
     )
     connections_per_relay: int | None = Field(
         default=None,
         ge=1,
         le=1000,
         examples=[8],
-        description="How many connections a worker keeps to a relay, instead of what its URL says.",
+        description="How many connections a worker has to a relay, instead of what its URL says.",
     )
     in_process_worker: bool = Field(
         default=True,
-        description="Whether a web application delivers from its own processes; off where "
-        "`postroom worker` or Celery does it alone.",
+        description="Whether a web application delivers from its own processes; turn it off if "
+        "only `postroom worker` or Celery delivers.",
     )
     lease_s: Seconds = Field(
-        default=_WORKER.lease_s,
+        default=_WORKER_DEFAULTS.lease_s,
         ge=1,
-        description="How long a claim holds, and a killed worker's recipients wait, in seconds.",
+        description="How long a claim is valid, in seconds; the recipients of a killed worker "
+        "wait as long.",
     )
     claim_batch_size: int = Field(
-        default=_WORKER.claim_batch_size,
+        default=_WORKER_DEFAULTS.claim_batch_size,
         ge=1,
-        description="The most recipients a worker claims at once.",
+        description="The most recipients that a worker claims at once.",
     )
     max_uncommitted: int = Field(
-        default=_WORKER.max_uncommitted,
+        default=_WORKER_DEFAULTS.max_uncommitted,
         ge=1,
-        description="The most accepted mails that wait for their commit: what a killed worker may "
-        "send twice, besides one for each connection.",
+        description="The most accepted mails that are not committed yet: a killed worker may "
+        "send them twice, and one more for each connection.",
     )
     poll_interval_s: Seconds = Field(
-        default=_WORKER.poll_interval_s,
+        default=_WORKER_DEFAULTS.poll_interval_s,
         gt=0,
-        description="How often a worker asks for what is due while nobody gives it a hint.",
+        description="How often a worker looks for due mail when nothing wakes it, in seconds.",
     )
     shutdown_grace_s: Seconds = Field(
-        default=_WORKER.shutdown_grace_s,
+        default=_WORKER_DEFAULTS.shutdown_grace_s,
         gt=0,
-        description="How long a worker that is told to stop finishes what is on the wire.",
+        description="How long a stopping worker may take to finish the mails it is sending, in "
+        "seconds.",
     )
     in_doubt_retry_s: Seconds = Field(
-        default=_WORKER.in_doubt_retry_s,
+        default=_WORKER_DEFAULTS.in_doubt_retry_s,
         gt=0,
-        description="When a recipient in doubt is sent again, in seconds, where it may be; each "
-        "further time twice as late, up to 4 hours.",
+        description="When a recipient in doubt is sent again, in seconds, if it may be; the wait "
+        "doubles each time, up to 4 hours.",
     )
     max_resends: int = Field(
-        default=_WORKER.max_resends,
+        default=_WORKER_DEFAULTS.max_resends,
         ge=1,
         le=1000,
-        description="How often a recipient in doubt is sent again; then it is held until "
+        description="How often a recipient in doubt is sent again before it is held until "
         "`postroom resolve`.",
     )
     max_claims_without_outcome: int = Field(
-        default=_WORKER.max_claims_without_outcome,
+        default=_WORKER_DEFAULTS.max_claims_without_outcome,
         ge=1,
         le=1000,
-        description="A recipient claimed this often without an outcome is set aside.",
+        description="A recipient that is claimed this often without an outcome is set aside.",
     )
-    lane_weights: Annotated[dict[Lane, int], NoDecode, BeforeValidator(_pairs)] = Field(
-        default=dict(_WORKER.lane_weights),
-        description="How lanes share a worker while all of them have mail waiting.",
+    lane_weights: Annotated[dict[Lane, int], NoDecode, BeforeValidator(_split_pairs)] = Field(
+        default=dict(_WORKER_DEFAULTS.lane_weights),
+        description="How the lanes share a worker while all of them have mail.",
     )
     debug_loop: bool = Field(
-        default=_WORKER.debug_loop,
-        description="Whether a worker logs what holds all its conversations up for more than "
-        "50 ms, for development; always so under `python -X dev`.",
+        default=_WORKER_DEFAULTS.debug_loop,
+        description="Whether a worker logs what blocks all its connections for more than 50 ms, "
+        "for development; always on with `python -X dev`.",
     )
     log_format: LogFormat = Field(
         default=LogFormat.TEXT,
@@ -255,7 +261,7 @@ class Settings(BaseSettings):
     )
     log_level: LogLevel = Field(
         default=LogLevel.INFO,
-        description="The least that is logged: debug, info, warning or error.",
+        description="The lowest level that is logged: debug, info, warning or error.",
     )
 
     @classmethod
@@ -267,7 +273,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Let arguments beat the environment, and the environment the file."""
+        """Let arguments win over the environment, and the environment over the file."""
         return (
             init_settings,
             env_settings,
@@ -276,35 +282,38 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls, **given: Any) -> Self:
-        """Read the environment and the settings file; what is ``given`` wins over both.
+        """Read the environment and the settings file.
+
+        Args:
+            given: Settings by name; they win over both.
 
         Raises:
-            ConfigError: the file cannot be read, a setting is unknown or a value does not fit.
+            ConfigError: The file cannot be read, a setting is unknown, or a value is wrong.
         """
         refuse_unknown_variables(cls.model_fields)
         try:
             return cls(**given)
         except ValidationError as error:
-            # From None: pydantic's own text and chain may hold the value, which may be secret.
+            # From None: pydantic's own text may contain the value, which may be secret.
             raise ConfigError(describe_validation_error(error, _SECRET)) from None
 
     def required_database_url(self) -> str:
-        """Return the database's URL.
+        """Return the database URL.
 
         Raises:
-            ConfigError: none is set.
+            ConfigError: It is not set.
         """
         if self.database_url is None:
             raise ConfigError(
-                f"expected a database, got: none; set {PREFIX}DATABASE_URL, or run: postroom init"
+                f"no database is set; set {PREFIX}DATABASE_URL, or run: postroom init"
             )
         return self.database_url.get_secret_value()
 
     def routing(self) -> RoutingTable | None:
-        """Return the relays and how they are chosen; None where no relay is set.
+        """Return the relays and the rules to choose one; None if no relay is set.
 
         Raises:
-            ConfigError: a relay's URL or a rule cannot be made sense of.
+            ConfigError: A relay URL or a rule cannot be read.
         """
         if self.relay is None:
             return None
@@ -321,7 +330,7 @@ class Settings(BaseSettings):
         )
 
     def worker_config(self) -> WorkerConfig:
-        """Return how a worker works by these settings; a lane left out keeps its weight."""
+        """Return the configuration of a worker; a lane left out keeps its default weight."""
         return WorkerConfig(
             lease_s=self.lease_s,
             claim_batch_size=self.claim_batch_size,
@@ -331,7 +340,7 @@ class Settings(BaseSettings):
             in_doubt_retry_s=self.in_doubt_retry_s,
             max_resends=self.max_resends,
             max_claims_without_outcome=self.max_claims_without_outcome,
-            lane_weights={**_WORKER.lane_weights, **self.lane_weights},
+            lane_weights={**_WORKER_DEFAULTS.lane_weights, **self.lane_weights},
             render_budget=RenderBudget(seconds=self.template_seconds),
             debug_loop=self.debug_loop,
         )

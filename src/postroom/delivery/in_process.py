@@ -57,7 +57,7 @@ class InProcessWorker:
         direct = partial(connect, clock=monotonic)
         self._connect = redirecting(direct, redirect_all_to) if redirect_all_to else direct
         self._board = board
-        self._lines = ConnectionPool(connect=self._connect, board=board)
+        self._lines = ConnectionPool(connect=self._connect, store=board)
         self._engine: Engine | None = None
         #: Held while the worker changes: threads of a server may ask for it at the same time.
         self._lock = threading.Lock()
@@ -175,7 +175,7 @@ class InProcessWorker:
         self._lock = threading.Lock()
         self._worker = self._engine = None
         self._is_started, self._guests = False, 0
-        self._lines = ConnectionPool(connect=self._connect, board=self._board)
+        self._lines = ConnectionPool(connect=self._connect, store=self._board)
 
 
 def _give(hint: Callable[[], None]) -> None:

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from postroom.backoff import Backoff, SharedBackoff
-from postroom.checks import LONGEST_S
+from postroom.checks import MAX_SECONDS
 from postroom.clock import Clock
 from postroom.delivery.mail_transaction import MailTransaction
 from postroom.delivery.outcome_buffer import OutcomeBuffer
@@ -64,7 +64,7 @@ class RetrySchedule:
 
 def _is_delay(value: object) -> bool:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and 0 <= value <= LONGEST_S  # type: ignore[operator]
+    return is_number and 0 <= value <= MAX_SECONDS  # type: ignore[operator]
 
 
 #: 1, 5, 15, 30 minutes, 1, 2, 4 hours, then every 4 hours until 3 days have passed.

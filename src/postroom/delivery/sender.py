@@ -35,7 +35,7 @@ from postroom.message.envelope import Envelope
 from postroom.message.templates import DEFAULT_BUDGET, RenderBudget
 from postroom.relays.options import Pipelining
 from postroom.relays.pool import ConnectionPool
-from postroom.smtp.envelope_exchange import at_once, has_too_many
+from postroom.smtp.envelope_exchange import is_too_many_recipients, retry_immediately
 from postroom.smtp.reply import Outcome, Reply, classify, classify_error
 from postroom.smtp.transport import Transport
 from postroom.states import Fault, OnDoubt, Phase
@@ -239,7 +239,7 @@ class Sender:
         self, transaction: MailTransaction, session: Transport
     ) -> MailTransaction | None:
         """Return the part of ``transaction`` that the relay takes at once; put back the rest."""
-        most = self._limits.most_recipients(session.max_recipients)
+        most = self._limits.max_recipients(session.max_recipients)
         claims = transaction.claims
         if most is None or len(claims) <= most:
             return transaction
@@ -331,9 +331,9 @@ class Sender:
     def _final_outcomes(self, replies: Sequence[Reply]) -> list[Outcome]:
         """Return what the replies to the final dot mean, for each recipient accepted so far."""
         first = replies[0]
-        if len(replies) > 1 and not self._relay.is_lmtp and has_too_many(first):
+        if len(replies) > 1 and not self._relay.is_lmtp and is_too_many_recipients(first):
             self._limits.record(refuses_early=False, max_recipients=len(replies) // 2)
-            return [at_once(_DOT, first, Fault.OURSELVES)] * len(replies)
+            return [retry_immediately(_DOT, first, Fault.OURSELVES)] * len(replies)
         return [classify(_DOT, reply) for reply in replies]
 
     def _share_limits(self, session: Transport) -> None:

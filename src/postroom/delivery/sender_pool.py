@@ -222,7 +222,7 @@ class SenderPool:
         self._connecting += 1
         try:
             yield
-            self.limit.let_in(self._connected + 1)
+            self.limit.accepted(self._connected + 1)
         finally:
             with self._lock:
                 self._connecting -= 1
@@ -240,7 +240,7 @@ class SenderPool:
         if connected:
             self.limit.refused(connected)
         else:
-            self.limit.forget()
+            self.limit.reset()
         return connected > 0
 
     @property

@@ -1,1 +1,1 @@
-"""message."""
+"""Messages: addresses, content, attachments, templates and MIME. No I/O but for attachments."""

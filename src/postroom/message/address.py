@@ -12,7 +12,7 @@ from typing import Any, Self
 import idna
 
 from postroom.errors import InvalidAddress
-from postroom.message.headers import unpasted
+from postroom.message.headers import clean_pasted
 from postroom.text import MAX_LINE, and_more, check_line, shorten_repr
 
 _LABELS = re.compile(
@@ -121,7 +121,7 @@ class Address:
     name: str
 
     def __init__(self, text: str) -> None:
-        text = check_line(unpasted(text), "an address", InvalidAddress, longest=_LONGEST_TEXT)
+        text = check_line(clean_pasted(text), "an address", InvalidAddress, longest=_LONGEST_TEXT)
         text = text.strip(" ")
         if text.endswith(">"):
             name, opening, addr_spec = text[:-1].rpartition("<")
@@ -286,7 +286,7 @@ def _normalised(local: str, domain: str) -> tuple[str, str]:
 
 
 def _checked_name(name: str) -> str:
-    return check_line(unpasted(name), "a display name", InvalidAddress).strip(" ")
+    return check_line(clean_pasted(name), "a display name", InvalidAddress).strip(" ")
 
 
 def _invalid(text: str, reason: str) -> InvalidAddress:

@@ -29,7 +29,7 @@ from postroom.message.content_source import (
 from postroom.message.csv_table import CsvStyle, Rows, columns_of, encoded, write_csv
 from postroom.message.excel import MEDIA_TYPE as EXCEL
 from postroom.message.excel import sheets_of, write_workbook
-from postroom.message.headers import unpasted
+from postroom.message.headers import clean_pasted
 from postroom.message.media_type import checked_media_type, media_type_of_name
 from postroom.text import check_line, shorten_repr
 
@@ -313,7 +313,7 @@ def _disposition(cid: str | None) -> Disposition:
 def _base_name(filename: str) -> str:
     """Return what people see of a file's name; see docs/bytes.md."""
     what = "the file name of an attachment"
-    name = check_line(unpasted(filename), what, error=AttachmentError)
+    name = check_line(clean_pasted(filename), what, error=AttachmentError)
     name = name.rpartition("/")[2]
     if _WINDOWS_PATH.match(name):
         name = name.rpartition("\\")[2]

@@ -1,4 +1,7 @@
-"""Where an attachment's bytes come from. They are read in `postroom.storage.attachments`."""
+"""The sources of an attachment's bytes, which `postroom.storage.attachments` reads.
+
+A source that can be read only once is never silently read again.
+"""
 
 from __future__ import annotations
 
@@ -13,58 +16,62 @@ T = TypeVar("T")
 
 
 class ReadOnce(Generic[T]):
-    """Something that may be read a single time, unless it is known to stay as it is.
+    """A source that may be read once, unless reading does not change it.
 
-    Lists and frames can be read again and again; files, generators and query results cannot, and
-    a second reading would silently find nothing.
+    Lists and frames can be read again; files, generators and query results cannot, and a second
+    reading would silently find nothing.
+
+    Args:
+        source: What is read.
+        filename: The file name of the attachment, for errors.
     """
 
-    __slots__ = ("_filename", "_is_taken", "_supply")
+    __slots__ = ("_filename", "_is_taken", "_source")
 
-    def __init__(self, supply: T, filename: str) -> None:
-        self._supply = supply
+    def __init__(self, source: T, filename: str) -> None:
+        self._source = source
         self._filename = filename
         self._is_taken = False
 
     def take(self) -> T:
-        """Hand out what is to be read.
+        """Return the source.
 
         Raises:
-            AttachmentError: it was handed out before, and can be read only once.
+            AttachmentError: It was returned before, and can be read only once.
         """
-        if self._is_taken and not _stays(self._supply):
+        if self._is_taken and not _is_rereadable(self._source):
             raise AttachmentError(
-                f"expected the content of attachment {self._filename!r} to be unread, got: "
-                f"{type(self._supply).__name__} that an earlier enqueue has read; make the "
-                "attachment anew for each message, or from a path, bytes or a list"
+                f"the content of the attachment {self._filename!r}, a "
+                f"{type(self._source).__name__}, was read by an earlier enqueue; make a new "
+                "attachment for each message, or make it from a path, bytes or a list"
             )
         self._is_taken = True
-        return self._supply
+        return self._source
 
 
-def _stays(supply: object) -> bool:
-    """Tell lists, sets and frames (pandas' and polars') from what is used up by reading."""
-    is_frame = hasattr(supply, "itertuples") or hasattr(supply, "iter_rows")
-    return is_frame or isinstance(supply, Sequence | Set | ValuesView)
+def _is_rereadable(source: object) -> bool:
+    """Return whether it is a list, a set, or a frame of pandas or polars."""
+    is_frame = hasattr(source, "itertuples") or hasattr(source, "iter_rows")
+    return is_frame or isinstance(source, Sequence | Set | ValuesView)
 
 
 @dataclass(frozen=True, slots=True)
 class PathSource:
-    """A file, opened and read at enqueue."""
+    """A file by its path, opened and read at enqueue."""
 
     path: Path
 
 
 @dataclass(frozen=True, slots=True)
 class BytesSource:
-    """Bytes at hand."""
+    """Bytes in memory."""
 
     data: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class FileSource:
-    """An open file, read from where it stands."""
+    """An open file, read from its current position."""
 
     file: ReadOnce[BinaryIO]
 
@@ -78,7 +85,7 @@ class ChunkSource:
 
 @dataclass(frozen=True, slots=True)
 class WriterSource:
-    """Something that writes itself into an empty, seekable file."""
+    """A function that writes the content into an empty, seekable file."""
 
     write: Callable[[BinaryIO], None] = field(repr=False)
 

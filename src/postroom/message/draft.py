@@ -1,4 +1,7 @@
-"""From a message as it was written to a draft with nothing left open."""
+"""Turns a message into a draft: everything that has to be decided at enqueue is decided.
+
+What a worker could not send is refused here; nothing is accepted now and rejected later.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,13 @@ from postroom.message.validation import parse_address, parse_addresses, storable
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnqueueContext:
-    """What a message takes from where and when it is enqueued.
+    """What a message takes from the place and time at which it is enqueued.
 
-    ``sender`` is for a message that brings none. ``token`` is 32 hexadecimal digits, different
-    for each message; ``date`` is aware.
+    Attributes:
+        sender: The sender of messages that name none; None: there is no such sender.
+        templates: Where templates are found.
+        message_id_seed: 32 hexadecimal digits, different for each message.
+        date: The time of the Date header, with a time zone.
     """
 
     sender: Address | None
@@ -32,37 +38,40 @@ class EnqueueContext:
 
 def make_draft(
     message: Message,
-    occasion: EnqueueContext,
+    context: EnqueueContext,
     *,
     parts: Sequence[StoredAttachment],
     has_variables: bool,
 ) -> Draft:
-    """Return the draft of ``message``, its attachments being ``parts``.
+    """Return the draft of ``message``.
 
-    HTML alone gets its text beside it. Templates are rendered, or frozen where
-    ``has_variables`` says that recipients bring some.
-    The draft is for separate copies; replace ``to``, ``cc`` and ``together`` for another.
+    HTML alone gets its text. The draft is for separate copies; for a shared one, replace ``to``,
+    ``cc`` and ``shared``.
 
-    What a worker could not write is refused here: nothing is accepted now and rejected later.
+    Args:
+        message: The message.
+        context: The sender, templates, seed and date to use.
+        parts: The stored attachments of the message.
+        has_variables: Freeze templates for delivery, because recipients have variables.
 
     Raises:
-        MessageError: there is no sender, a template fails, or renders to what cannot be sent.
+        MessageError: There is no sender, a template fails, or its output cannot be sent.
     """
     frozen = partial(
         _frozen,
-        templates=occasion.templates,
+        templates=context.templates,
         has_variables=has_variables,
         inline=_inline(parts),
-        meter=occasion.templates.budget.meter(),
+        meter=context.templates.budget.meter(),
     )
     subject = frozen(message.subject, html=False) or ""
     text, html = frozen(message.text, html=False), frozen(message.html, html=True)
     if text is None and isinstance(html, str):
         text = html_to_text(html)
     draft = Draft(
-        message_id_seed=occasion.message_id_seed,
-        date=occasion.date,
-        sender=_sender(message, occasion),
+        message_id_seed=context.message_id_seed,
+        date=context.date,
+        sender=_sender(message, context),
         subject=rendered_subject(subject) if isinstance(subject, str) else subject,
         text=storable_text(text, "the text") if isinstance(text, str) else text,
         html=storable_text(html, "the html") if isinstance(html, str) else html,
@@ -74,13 +83,10 @@ def make_draft(
     return draft
 
 
-def _sender(message: Message, occasion: EnqueueContext) -> Address:
-    sender = message.sender or occasion.sender
+def _sender(message: Message, context: EnqueueContext) -> Address:
+    sender = message.sender or context.sender
     if sender is None:
-        raise MessageError(
-            "expected the message or the outbox to have a sender, got: none; set Message(sender=…) "
-            "or Outbox(sender=…)"
-        )
+        raise MessageError("the message has no sender; set Message(sender=…) or Outbox(sender=…)")
     return parse_address(sender)
 
 

@@ -1,6 +1,7 @@
-"""What may be written into a header, checked where a value is assigned and nowhere else.
+"""Checks for custom headers.
 
-Nothing that passes here can end a line, start another header or hide from a reader.
+A header that passes cannot end a line, start another header, or take the place of one that Postroom
+writes itself.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 from postroom.errors import InvalidHeader
 from postroom.text import check_line, shorten_repr
 
-#: Written by the composer, once each (RFC 5322 section 3.6), or by relays on the way.
+#: Headers that Postroom writes itself, once each (RFC 5322 section 3.6), or relays on the way.
 _RESERVED = frozenset(
     {
         "bcc",
@@ -37,7 +38,7 @@ _INSTEAD = {
     "return-path": "set envelope_sender=…",
 }
 
-#: Fields whose syntax has no room for encoded-words (RFC 2047 section 5): ASCII, word for word.
+#: Headers without encoded-words (RFC 2047 section 5): they are ASCII, and written as they are.
 STRUCTURED = frozenset(
     {
         "auto-submitted",
@@ -62,9 +63,9 @@ STRUCTURED = frozenset(
     }
 )
 
-#: Fields of mailboxes, of which only the names may be encoded: RFC 5322 (Sender, Resent-…), RFC
-#: 8098 (Disposition-Notification-To), RFC 9057 (Author), RFC 5703 (Original-From), and some that no
-#: RFC has but programs know.
+#: Headers with addresses, in which only the display names may be encoded: RFC 5322 (Sender,
+#: Resent-…), RFC 8098 (Disposition-Notification-To), RFC 9057 (Author), RFC 5703 (Original-From),
+#: and some that are in no RFC but in use.
 ADDRESSES = frozenset(
     {
         "apparently-to",
@@ -85,30 +86,33 @@ ADDRESSES = frozenset(
     }
 )
 
-#: May stand in a message once (RFC 5322 section 3.6, and the RFC of each).
+#: Headers that may occur once in a message (RFC 5322 section 3.6, and the RFC of each).
 SINGLE = STRUCTURED | {"list-id"}
 
-#: A word is never folded: with the longest name before it, it must fit a line of 998 octets.
+#: A word is never folded; with the longest name it must fit into a line of 998 octets.
 MAX_WORD = 900
 MAX_NAME = 76
 
-#: Postfix drops what goes beyond 102,400 octets in a field (header_size_limit). Encoded, a
-#: character beyond ASCII can take seven of them.
+#: Postfix cuts a header at 102,400 octets (header_size_limit), and an encoded character that is not
+#: ASCII can take seven of them.
 MAX_VALUE = 50_000
 
-#: What is pasted along from spreadsheets, editors and layout programs; to people it is a space.
+#: Characters that are pasted from spreadsheets, editors and layout programs, and look like a space.
 _PASTED = re.compile(" *[\t\v\f\u2028\u2029][ \t\v\f\u2028\u2029]*")
 _NAME = re.compile(r"[!-\-/-9;-~][!-9;-~]*")
 _MESSAGE_ID = re.compile(r"<[^<>\s]+>")
 
 
-def unpasted(text: Any) -> Any:
-    """Return ``text`` as a person sees it in one line, where it holds what was pasted along.
+def clean_pasted(text: Any) -> Any:
+    """Return ``text`` with pasted whitespace as single spaces.
 
     A run of tabs, vertical tabs, form feeds and line or paragraph separators (U+2028, U+2029), with
-    the spaces around it, is one space, and none at the start and the end. A no-break space stays,
-    and so do other spaces of Unicode. CR, LF and other controls are left for `checked_text` to
-    refuse: they are no slip of the hand. What is no text is returned as it is.
+    the spaces around it, becomes one space, and nothing at the start and the end. No-break spaces
+    and other spaces of Unicode stay. CR, LF and other control characters stay, for `check_line` to
+    refuse: nobody pastes them by accident.
+
+    Args:
+        text: The text; anything else is returned as it is.
     """
     if not isinstance(text, str) or text.isprintable() or not _PASTED.search(text):
         return text
@@ -116,17 +120,21 @@ def unpasted(text: Any) -> Any:
 
 
 def check_header(name: str, value: str) -> tuple[str, str]:
-    """Return the custom header ``name: value``; spaces around the value mean nothing.
+    """Return the custom header as a pair, if it can be written.
+
+    Args:
+        name: The name of the header.
+        value: Its value; spaces around it have no meaning.
 
     Raises:
-        InvalidHeader: the name is not one (RFC 5322 section 2.2) or belongs to the composer; the
-            value cannot stand in a line, or does not fit the syntax of that field.
+        InvalidHeader: The name is not a header name (RFC 5322 section 2.2), or Postroom writes that
+            header itself; the value is not one line, or does not fit the syntax of the header.
     """
     _check_name(name)
     check_line(value, f"the header {name}", longest=MAX_VALUE)
     lower = name.lower()
     if lower in ADDRESSES and not value.isascii():
-        return name, value  # read as addresses where addresses are known: `checks.headers_of`
+        return name, value  # `validation.checked_headers` parses the addresses
     if lower in STRUCTURED or lower in ADDRESSES:
         _check_structured(name, value)
     if lower == "list-id":
@@ -147,23 +155,21 @@ def _check_name(name: str) -> None:
     check_line(name, "a header name")
     if not _NAME.fullmatch(name) or len(name) > MAX_NAME:
         raise InvalidHeader(
-            f"expected a header name to be at most {MAX_NAME} ASCII characters without spaces and "
-            f"colons, the first of them no dot, got: {shorten_repr(name)}"
+            f"a header name must have at most {MAX_NAME} ASCII characters without spaces and "
+            f"colons, and not begin with a dot, unlike {shorten_repr(name)}"
         )
     lower = name.lower()
     if is_reserved(lower):
         instead = _INSTEAD.get(lower, "leave it out")
-        raise InvalidHeader(
-            f"expected a header that Postroom does not write itself, got: {name} ({instead})"
-        )
+        raise InvalidHeader(f"Postroom writes the header {name} itself; {instead}")
 
 
 def _check_structured(name: str, value: str) -> None:
     words = value.split()
     if not value.isascii() or not words or max(map(len, words)) > MAX_WORD:
         raise InvalidHeader(
-            f"expected the header {name} to be ASCII, in words of at most {MAX_WORD} characters, "
-            f"got: {shorten_repr(value)}"
+            f"the header {name} must be ASCII, in words of at most {MAX_WORD} characters, not "
+            f"{shorten_repr(value)}"
         )
     if name.lower() in {"in-reply-to", "references"}:
         _check_message_ids(name, words)
@@ -173,8 +179,8 @@ def _check_list_id(name: str, value: str) -> None:
     identifier = value.rpartition("<")[2].strip(" ")
     if not identifier.isascii() or len(identifier) > MAX_WORD:
         raise InvalidHeader(
-            f"expected the id in {name} to be ASCII, of at most {MAX_WORD} characters, "
-            f"got: {shorten_repr(value)}"
+            f"the id in {name} must be ASCII, of at most {MAX_WORD} characters, not "
+            f"{shorten_repr(value)}"
         )
 
 
@@ -182,6 +188,6 @@ def _check_message_ids(name: str, words: list[str]) -> None:
     for word in words:
         if not _MESSAGE_ID.fullmatch(word):
             raise InvalidHeader(
-                f"expected the header {name} to hold ids like <id@domain.example>, "
-                f"got: {shorten_repr(word)}"
+                f"the header {name} must contain ids like <id@domain.example>, not "
+                f"{shorten_repr(word)}"
             )

@@ -1,4 +1,7 @@
-"""Media types: from a file's name, else from its first bytes, the same on every machine."""
+"""Media types, from the name of a file or from its first bytes.
+
+The same file has the same type on every machine and every Python.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +16,18 @@ from postroom.text import shorten_repr
 
 UNKNOWN = "application/octet-stream"
 
-#: How many of the first bytes are looked at.
+#: How many of the first bytes are examined.
 SNIFFED_BYTES = 4096
 
 #: A type and a subtype have at most 127 characters each (RFC 6838 section 4.2).
-_LONGEST = 500
+_MAX_CHARACTERS = 500
 
 _WORD = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 _MEDIA_TYPE = re.compile(
     rf'({_WORD}/{_WORD})((?: *; *{_WORD}=(?:{_WORD}|"[^"\\\x00-\x1f\x7f-\U0010ffff]*"))*)'
 )
 
-#: The ones that matter, fixed: what `mimetypes` knows depends on the machine and on the Python.
+#: The common ones. What `mimetypes` knows depends on the machine and on the Python.
 _TYPES_BY_EXTENSION = {
     ".7z": "application/x-7z-compressed",
     ".aac": "audio/aac",
@@ -91,22 +94,30 @@ _TYPES_BY_EXTENSION = {
     ".zst": "application/zstd",
 }
 
-#: The start of every ZIP file; `puremagic` would take one for a Word document.
+#: The start of every ZIP file; `puremagic` takes them for Word documents.
 _ZIP_START = b"PK\x03\x04"
 
 
 def media_type_of_name(filename: str) -> str | None:
-    """Return the media type that the extension stands for, or None where it tells nothing."""
+    """Return the media type for a file name; None if its extension is unknown.
+
+    Args:
+        filename: The name of the file.
+    """
     _, dot, extension = filename.rpartition(".")
     if not dot:
         return None
     known = _TYPES_BY_EXTENSION.get("." + extension.lower())
-    # Without the rest of the name, which `mimetypes` would read as a URL.
+    # Only the extension: `mimetypes` would read some names as a URL.
     return known or mimetypes.guess_type(f"name.{extension}")[0]
 
 
 def media_type_of_bytes(start: bytes) -> str:
-    """Return the media type that the first bytes show, or ``application/octet-stream``."""
+    """Return the media type of some content; ``application/octet-stream`` if it is unknown.
+
+    Args:
+        start: The first bytes; 4,096 are enough.
+    """
     if start.startswith(_ZIP_START):
         return "application/zip"
     try:
@@ -117,16 +128,19 @@ def media_type_of_bytes(start: bytes) -> str:
 
 
 def checked_media_type(value: Any) -> str:
-    """Return ``value`` where it is a media type (RFC 2045 section 5.1).
+    """Return ``value`` if it is a media type (RFC 2045 section 5.1), with the type in lower case.
+
+    Args:
+        value: The value to check, such as ``text/csv; charset=utf-8``.
 
     Raises:
-        AttachmentError: it is not, or it is a ``multipart``, which has no bytes of its own.
+        AttachmentError: It is not, or it is a ``multipart``, which an attachment cannot be.
     """
-    is_short = isinstance(value, str) and len(value) <= _LONGEST
+    is_short = isinstance(value, str) and len(value) <= _MAX_CHARACTERS
     match = _MEDIA_TYPE.fullmatch(value) if is_short else None
     if match is None or match[1].lower().startswith("multipart/"):
         raise AttachmentError(
-            "expected a media type to be like 'text/csv; charset=utf-8', of at most "
-            f"{_LONGEST} characters, got: {shorten_repr(value)}"
+            "a media type must be like 'text/csv; charset=utf-8', with at most "
+            f"{_MAX_CHARACTERS} characters, not {shorten_repr(value)}"
         )
     return match[1].lower() + match[2]

@@ -16,7 +16,7 @@ from postroom.errors import InvalidHeader, MessageError
 from postroom.message.address import Address
 from postroom.message.attachment import Attachment, Disposition
 from postroom.message.envelope import DsnOptions
-from postroom.message.headers import unpasted
+from postroom.message.headers import clean_pasted
 from postroom.message.html_text import html_to_text
 from postroom.message.templates import (
     DEFAULT_BUDGET,
@@ -240,12 +240,12 @@ class Draft:
 def _subject(subject: str | Template) -> str | Template:
     if isinstance(subject, Template):
         return subject
-    return check_line(unpasted(subject), "the subject", error=InvalidHeader)
+    return check_line(clean_pasted(subject), "the subject", error=InvalidHeader)
 
 
 def rendered_subject(subject: str) -> str:
     """A template file ends in a line break, which is not meant."""
-    return check_line(unpasted(subject.strip()), "the rendered subject", error=InvalidHeader)
+    return check_line(clean_pasted(subject.strip()), "the rendered subject", error=InvalidHeader)
 
 
 def _truth(value: Any, what: str) -> bool:

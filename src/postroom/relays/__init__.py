@@ -1,1 +1,1 @@
-"""relays."""
+"""Relays: which server takes a mail, how fast, and whether it is used at all."""

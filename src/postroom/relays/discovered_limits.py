@@ -1,6 +1,6 @@
-"""What a process has found out about a relay by being refused, so that it is refused once only.
+"""Limits of a relay that this process found out by being refused.
 
-Shared by everybody who speaks with that relay; it only ever makes us more careful.
+They are shared by all senders of the relay, and never exceed what its URL says.
 """
 
 from __future__ import annotations
@@ -14,117 +14,125 @@ from postroom.log import Log
 from postroom.relays.options import Pipelining
 from postroom.relays.relay import Relay
 
-#: When one more connection is asked for.
-_ASK_AGAIN = Backoff(first_s=60.0, longest_s=600.0)
+log = Log("postroom.delivery")
+
+#: A limit of recipients is forgotten after this: it may have been temporary.
+_FORGET_AFTER_S = 3600.0
+#: When one more connection is tried.
+_RAISE_AFTER = Backoff(first_s=60.0, longest_s=600.0)
 
 
 class ConnectionLimit:
-    """As many connections as the relay's URL says, or as few as it takes. Thread-safe.
+    """How many connections a relay accepts: what its URL says, or fewer. Thread-safe.
 
     Args:
-        most: the limit to begin with, and never to exceed.
-        clock: monotonic, in seconds.
+        maximum: The limit to start with; it is never exceeded.
+        clock: A monotonic clock, in seconds.
     """
 
-    def __init__(self, most: int, *, clock: Callable[[], float]) -> None:
+    def __init__(self, maximum: int, *, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._most = most
-        self._current = most
-        #: How often in a row one more than before was refused.
+        self._maximum = maximum
+        self._current = maximum
+        #: How often in a row a raised limit was refused.
         self._refusals = 0
         self._raise_at = 0.0
-        #: The limit was raised, and nobody has been let in or refused since.
+        #: The limit was raised, and no connection was accepted or refused since.
         self._is_raised = False
 
     def current(self) -> int:
-        """Return the limit; now and then it is one more than before, to see whether that works."""
-        if self._current >= self._most:
-            return self._most
+        """Return the limit; after a pause it is raised by one, to try whether that works."""
+        if self._current >= self._maximum:
+            return self._maximum
         with self._lock:
-            if self._clock() >= self._raise_at and self._current < self._most:
+            if self._clock() >= self._raise_at and self._current < self._maximum:
                 self._current += 1
                 self._is_raised = True
-                self._raise_at = self._clock() + _ASK_AGAIN.pause_s(self._refusals + 1)
+                self._raise_at = self._clock() + _RAISE_AFTER.pause_s(self._refusals + 1)
             return self._current
 
-    def refused(self, standing: int) -> None:
-        """Take note that no more than the ``standing`` connections were let in."""
+    def refused(self, open_connections: int) -> None:
+        """Lower the limit: the relay refused one more connection.
+
+        Args:
+            open_connections: How many connections are open.
+        """
         with self._lock:
             if self._is_raised:
                 self._refusals += 1
                 self._is_raised = False
-            self._current = min(max(standing, 1), self._most)
-            self._raise_at = self._clock() + _ASK_AGAIN.pause_s(self._refusals + 1)
+            self._current = min(max(open_connections, 1), self._maximum)
+            self._raise_at = self._clock() + _RAISE_AFTER.pause_s(self._refusals + 1)
 
-    def let_in(self, standing: int) -> None:
-        """Take note that ``standing`` connections stand."""
-        if self._current >= self._most:
+    def accepted(self, open_connections: int) -> None:
+        """Keep or raise the limit: the relay accepted one more connection.
+
+        Args:
+            open_connections: How many connections are open, with the new one.
+        """
+        if self._current >= self._maximum:
             return
         with self._lock:
-            self._current = max(self._current, min(standing, self._most))
-            if self._is_raised and standing >= self._current:
+            self._current = max(self._current, min(open_connections, self._maximum))
+            if self._is_raised and open_connections >= self._current:
                 self._is_raised = False
                 self._refusals = 0
 
-    def forget(self) -> None:
-        """Begin anew: the relay was away, and its limit may be another one."""
+    def reset(self) -> None:
+        """Start with the maximum again: the relay was down, and its limit may have changed."""
         with self._lock:
-            self._current = self._most
+            self._current = self._maximum
             self._refusals = 0
             self._is_raised = False
 
 
-log = Log("postroom.delivery")
-
-#: A limit of recipients is forgotten after this: it may have been a passing one.
-_RECIPIENTS_S = 3600.0
-
-
 class DiscoveredLimits:
-    """What is known of ``relay`` beside what its URL says. Thread-safe.
+    """What is known of a relay beyond its URL. Thread-safe.
 
     Args:
-        relay: the relay as its URL describes it.
-        clock: monotonic, in seconds.
+        relay: The relay as its URL describes it.
+        clock: A monotonic clock, in seconds.
+
+    Attributes:
+        relay: The relay, with less pipelining if it refused more.
+        refuses_early: It refuses commands that are sent together with the final dot before them.
     """
 
     def __init__(self, relay: Relay, *, clock: Callable[[], float]) -> None:
         self._clock = clock
-        #: The relay as it is best spoken to.
         self.relay = relay
-        #: It refuses commands that come with the final dot before them.
         self.refuses_early = False
-        self._recipients: int | None = None
+        self._max_recipients: int | None = None
         self._forget_at = 0.0
 
-    def most_recipients(self, announced: int | None) -> int | None:
-        """Return how many recipients a transaction may have; None where no limit is known.
+    def max_recipients(self, announced: int | None) -> int | None:
+        """Return how many recipients a transaction may have; None if no limit is known.
 
         Args:
-            announced: the limit that the connection at hand knows of.
+            announced: The limit that the current connection knows; None: none.
         """
-        learned = self._recipients
+        learned = self._max_recipients
         if learned is None or self._clock() >= self._forget_at:
             return announced
         return learned if announced is None else min(learned, announced)
 
     def record(self, *, refuses_early: bool, max_recipients: int | None) -> None:
-        """Take note of what one connection has found out.
+        """Store what one connection has found out.
 
         Args:
-            refuses_early: an opening that came with the final dot before it was refused.
-            max_recipients: how many recipients a transaction may have, as far as it knows.
+            refuses_early: The relay refused an envelope sent together with the final dot before it.
+            max_recipients: How many recipients a transaction may have; None: no limit is known.
         """
         if refuses_early and self.relay.pipelining is Pipelining.FULL:
             self.refuses_early = True
             self.relay = replace(self.relay, pipelining=Pipelining.TRANSACTION)
             log.warning(
-                "the relay %s refuses commands in the same write as the final dot; from here on "
-                "each mail costs it one round trip more. Write pipelining=transaction into its URL "
-                "to begin like that",
+                "the relay %s refuses commands in the same write as the final dot; from now on "
+                "each mail takes one more round trip. Write pipelining=transaction into its URL "
+                "to start like that",
                 self.relay.name,
             )
-        if max_recipients is not None and max_recipients != self.most_recipients(None):
-            self._recipients = max_recipients
-            self._forget_at = self._clock() + _RECIPIENTS_S
+        if max_recipients is not None and max_recipients != self.max_recipients(None):
+            self._max_recipients = max_recipients
+            self._forget_at = self._clock() + _FORGET_AFTER_S

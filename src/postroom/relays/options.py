@@ -1,4 +1,7 @@
-"""The options a relay URL may carry: their names, and how each is read."""
+"""The options of a relay URL: their names, and how each is read.
+
+An unknown option is refused, with the nearest known name.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +18,21 @@ from postroom.errors import ConfigError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
-    """At most ``count`` in each period of ``period_s`` seconds.
+    """A limit: at most ``count`` mails in any window of ``period_s``.
+
+    Attributes:
+        count: How many mails, from 1.
+        period_s: The length of the window, in seconds.
 
     Raises:
-        ConfigError: one of them is no positive number.
+        ConfigError: One of them is not a positive number.
     """
 
     count: int
     period_s: float
 
     def __post_init__(self) -> None:
-        """Refuse a rate at which nothing would ever go out, or that cannot be kept."""
+        """Check that both are positive."""
         checks.count(self.count, "the count of a rate")
         checks.seconds(self.period_s, "the period of a rate")
 
@@ -40,7 +47,7 @@ class Rate:
         return cls(count=count, period_s=period_s)
 
 
-_TRUTHS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+_BOOLEANS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
 
 class TlsMode(StrEnum):
@@ -48,33 +55,33 @@ class TlsMode(StrEnum):
 
     #: Always, with a verified certificate.
     REQUIRED = "required"
-    #: Where the relay announces STARTTLS; its certificate is not verified (RFC 7435).
+    #: If the relay announces STARTTLS; its certificate is not verified (RFC 7435).
     OPPORTUNISTIC = "opportunistic"
     #: Never.
     OFF = "off"
 
 
 class AuthMechanism(StrEnum):
-    """How we log in (RFC 4954)."""
+    """The login mechanism (RFC 4954)."""
 
     #: User name and password in one step (RFC 4616).
     PLAIN = "plain"
-    #: The same in two steps; never standardised, widely spoken.
+    #: The same in two steps; never standardized, widely used.
     LOGIN = "login"
-    #: The password stays here (RFC 2195).
+    #: A digest is sent instead of the password (RFC 2195).
     CRAM_MD5 = "cram-md5"
-    #: A token, as Gmail and Microsoft take it.
+    #: A token, in the form of Gmail and Microsoft.
     XOAUTH2 = "xoauth2"
-    #: A token, as standardised (RFC 7628).
+    #: A token, in the standard form (RFC 7628).
     OAUTHBEARER = "oauthbearer"
 
 
 class Pipelining(StrEnum):
-    """How much is written before a reply is read, where the relay announces PIPELINING."""
+    """How much is written before a reply is read, if the relay announces PIPELINING."""
 
-    #: The next mail is opened in the same write as the final dot (RFC 2920 section 3.1).
+    #: The next mail begins in the same write as the final dot (RFC 2920 section 3.1).
     FULL = "full"
-    #: Commands of one transaction share a write; the final dot stands alone.
+    #: The commands of one mail share a write; the final dot is not followed by anything.
     TRANSACTION = "transaction"
     #: Every command waits for the reply to the one before it.
     OFF = "off"
@@ -82,13 +89,13 @@ class Pipelining(StrEnum):
 
 def _text(text: str) -> str:
     if not text:
-        raise ValueError("some text")
+        raise ValueError("text that is not empty")
     return text
 
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise ValueError("a number from 1")
+        raise ValueError("a whole number from 1")
     return int(text)
 
 
@@ -99,10 +106,10 @@ def _duration_s(text: str) -> float:
     return duration_s
 
 
-def _truth(text: str) -> bool:
-    if text.lower() not in _TRUTHS:
+def _boolean(text: str) -> bool:
+    if text.lower() not in _BOOLEANS:
         raise ValueError("yes or no")
-    return _TRUTHS[text.lower()]
+    return _BOOLEANS[text.lower()]
 
 
 def _tls_version(text: str) -> str:
@@ -111,17 +118,17 @@ def _tls_version(text: str) -> str:
     return text
 
 
-def _member(kind: type[StrEnum]) -> Callable[[str], StrEnum]:
+def _member(enum: type[StrEnum]) -> Callable[[str], StrEnum]:
     def read(text: str) -> StrEnum:
         try:
-            return kind(text.lower())
+            return enum(text.lower())
         except ValueError:
-            raise ValueError("one of " + ", ".join(kind)) from None
+            raise ValueError("one of " + ", ".join(enum)) from None
 
     return read
 
 
-#: Option -> the field of ``Relay`` it sets, and how it is read.
+#: Option -> the field of ``Relay`` that it sets, and how it is read.
 OPTIONS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "name": ("name", _text),
     "tls": ("tls", _member(TlsMode)),
@@ -130,7 +137,7 @@ OPTIONS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "cert": ("cert", _text),
     "key": ("key", _text),
     "auth": ("auth", _member(AuthMechanism)),
-    "auth_over_clear": ("auth_over_clear", _truth),
+    "auth_over_clear": ("auth_over_clear", _boolean),
     "ehlo": ("ehlo_name", _text),
     "source": ("source_address", _text),
     "connections": ("connections", _count),
@@ -141,7 +148,7 @@ OPTIONS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "idle": ("idle_s", _duration_s),
 }
 
-#: Option -> the field of ``Timeouts`` it sets.
+#: Option -> the field of ``Timeouts`` that it sets.
 TIMEOUTS: Mapping[str, str] = {
     "connect_timeout": "connect_s",
     "command_timeout": "command_s",
@@ -150,8 +157,7 @@ TIMEOUTS: Mapping[str, str] = {
     "session_timeout": "session_s",
 }
 
-
-#: The options that say something about a relay that is none.
+#: The options that a dry run may have.
 DRY_RUN_OPTIONS = frozenset({"name", "connections", "rate", "domain_rate"})
 
 
@@ -160,15 +166,19 @@ def read(
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """Return the fields of ``Relay`` and of ``Timeouts`` that ``options`` set.
 
+    Args:
+        options: The options of a relay URL, by name.
+        is_dry_run: Whether the URL is a dry run, which has few of them.
+
     Raises:
-        ConfigError: an option is unknown or out of place, or its value cannot be read.
+        ConfigError: An option is unknown or does not fit, or its value cannot be read.
     """
     fields: dict[str, Any] = {}
     timeouts: dict[str, float] = {}
     for option, text in options.items():
         if is_dry_run and option not in DRY_RUN_OPTIONS:
             known = ", ".join(sorted(DRY_RUN_OPTIONS))
-            raise ConfigError(f"expected the options of a dry run to be of {known}, got: {option}")
+            raise ConfigError(f"a dry run has no option {option}, only {known}")
         if option in OPTIONS:
             field, reader = OPTIONS[option]
             fields[field] = _value(option, text, reader)
@@ -188,6 +198,6 @@ def _value(option: str, text: str, reader: Callable[[str], Any]) -> Any:
 
 def _unknown(option: str) -> ConfigError:
     known = [*OPTIONS, *TIMEOUTS]
-    near = difflib.get_close_matches(option, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else "known are " + ", ".join(known)
-    return ConfigError(f"expected a known relay option, got: {option!r}; {hint}")
+    close = difflib.get_close_matches(option, known, n=1)
+    advice = f"did you mean {close[0]}?" if close else "known are " + ", ".join(known)
+    return ConfigError(f"unknown relay option {option!r}; {advice}")

@@ -1,4 +1,7 @@
-"""What a process knows of its relays from one worker to the next: breakers, rates, connections."""
+"""Idle connections, circuit breakers and rate limits of the relays that this process uses.
+
+They outlive the worker, so that the next worker of the process does not start from nothing.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +22,15 @@ from postroom.smtp.transport import Transport
 
 
 class ConnectionPool:
-    """The lines to each relay; thread-safe. Relays are told apart by name.
+    """Idle connections and the state of each relay, by the name of the relay. Thread-safe.
 
-    With a ``board`` breakers and rates are those of all workers that have the same one.
-    Never to be used on the other side of a fork: a socket has two ends, not three.
+    Do not use it after ``fork()``: parent and child would share the sockets.
+
+    Args:
+        connect: Makes a connection to a relay; None: a real one.
+        clock: A monotonic clock, in seconds, for circuit breakers and rates.
+        store: Redis, through which workers share circuit breakers and rates; None: they are those
+            of this process.
     """
 
     def __init__(
@@ -30,9 +38,9 @@ class ConnectionPool:
         *,
         connect: Callable[[Relay], Transport] | None = None,
         clock: Callable[[], float] = monotonic,
-        board: RedisStore | None = None,
+        store: RedisStore | None = None,
     ) -> None:
-        self._store = board
+        self._store = store
         self._connect = connect or partial(transports.connect, clock=monotonic)
         self._clock = clock
         self._lock = threading.Lock()
@@ -44,28 +52,28 @@ class ConnectionPool:
         self._cleanup_timer: threading.Timer | None = None
 
     def breaker(self, relay: Relay) -> CircuitBreaker:
-        """Return the breaker of ``relay``."""
+        """Return the circuit breaker of ``relay``."""
         with self._lock:
             if relay.name not in self._breakers:
                 self._breakers[relay.name] = self._new_breaker(relay)
             return self._breakers[relay.name]
 
     def throttle(self, relay: Relay) -> Throttle:
-        """Return what counts against the rates of ``relay``."""
+        """Return the rate limits of ``relay``."""
         with self._lock:
             if relay.name not in self._throttles:
                 self._throttles[relay.name] = self._new_throttle(relay)
             return self._throttles[relay.name]
 
     def limits_of(self, relay: Relay) -> DiscoveredLimits:
-        """Return what has been found out about ``relay``."""
+        """Return the limits of ``relay`` that were found out by refusals."""
         with self._lock:
             if relay.name not in self._limits:
                 self._limits[relay.name] = DiscoveredLimits(relay, clock=self._clock)
             return self._limits[relay.name]
 
     def limit(self, relay: Relay) -> ConnectionLimit:
-        """Return how many connections ``relay`` lets us have."""
+        """Return how many connections ``relay`` accepts."""
         with self._lock:
             if relay.name not in self._connection_limits:
                 limit = ConnectionLimit(relay.connections, clock=self._clock)
@@ -73,32 +81,40 @@ class ConnectionPool:
             return self._connection_limits[relay.name]
 
     def acquire(self, relay: Relay) -> Transport:
-        """Return a connection that was kept, or a new one, spoken to as we have learned to.
+        """Return an idle connection, or a new one with the limits found out so far.
+
+        Args:
+            relay: Where to connect to.
 
         Raises:
-            RelayError: there is none to be had.
+            RelayError: No connection could be made.
         """
-        while (kept := self._pop_idle(relay)) is not None:
-            if kept.is_usable:
-                return kept
-            kept.quit()
+        while (transport := self._pop_idle(relay)) is not None:
+            if transport.is_usable:
+                return transport
+            transport.quit()
         return self._connect(self.limits_of(relay).relay)
 
     def release(self, relay: Relay, transport: Transport) -> None:
-        """Keep a connection that is not needed now, for the relay's ``idle_s`` at the most."""
-        if not (transport.is_usable and self._is_kept(relay, transport)):
+        """Keep an unused connection for up to ``Relay.idle_s``; an unusable one is closed.
+
+        Args:
+            relay: Where it is connected to.
+            transport: The connection.
+        """
+        if not (transport.is_usable and self._keep(relay, transport)):
             transport.quit()
 
-    def _is_kept(self, relay: Relay, transport: Transport) -> bool:
+    def _keep(self, relay: Relay, transport: Transport) -> bool:
         with self._lock:
-            if self._cleanup_timer is None and not self._clean_in(relay.idle_s, relay.idle_s):
+            if self._cleanup_timer is None and not self._start_cleanup(relay.idle_s, relay.idle_s):
                 return False
             self._idle.setdefault(relay.name, []).append(transport)
             return True
 
-    def _clean_in(self, pause_s: float, every_s: float) -> bool:
-        """Have `_close_stale` called after ``pause_s``; return False where no thread can be had."""
-        timer = threading.Timer(pause_s, self._close_stale, [every_s])
+    def _start_cleanup(self, delay_s: float, every_s: float) -> bool:
+        """Call `_close_stale` after ``delay_s``; return False if no thread can be started."""
+        timer = threading.Timer(delay_s, self._close_stale, [every_s])
         timer.daemon = True
         try:
             timer.start()
@@ -108,20 +124,20 @@ class ConnectionPool:
         return True
 
     def close(self) -> None:
-        """Take leave of all relays."""
+        """Send QUIT on all idle connections and close them."""
         with self._lock:
-            left = [one for kept in self._idle.values() for one in kept]
+            transports = [transport for idle in self._idle.values() for transport in idle]
             self._idle.clear()
             if self._cleanup_timer is not None:
                 self._cleanup_timer.cancel()
                 self._cleanup_timer = None
-        for transport in left:
+        for transport in transports:
             transport.quit()
 
     def _new_breaker(self, relay: Relay) -> CircuitBreaker:
         if self._store is None:
             return CircuitBreaker(clock=self._clock)
-        return RedisCircuitBreaker(_account_of(relay), self._store, clock=self._clock)
+        return RedisCircuitBreaker(_account_name(relay), self._store, clock=self._clock)
 
     def _new_throttle(self, relay: Relay) -> Throttle:
         return Throttle(relay, lambda rate, domain: self._new_limiter(relay, rate, domain))
@@ -129,30 +145,31 @@ class ConnectionPool:
     def _new_limiter(self, relay: Relay, rate: Rate, domain: str) -> RateLimiter:
         if self._store is None:
             return SlidingWindowLimiter(rate, clock=self._clock)
-        name = f"{_account_of(relay)}:{domain}"
+        name = f"{_account_name(relay)}:{domain}"
         return RedisRateLimiter(rate, name, self._store, clock=self._clock)
 
     def _pop_idle(self, relay: Relay) -> Transport | None:
         with self._lock:
-            kept = self._idle.get(relay.name)
-            return kept.pop() if kept else None
+            idle = self._idle.get(relay.name)
+            return idle.pop() if idle else None
 
     def _close_stale(self, every_s: float) -> None:
-        """Take leave on those connections that nobody came back for in time."""
+        """Send QUIT on the connections that have been idle longer than ``idle_s``."""
         with self._lock:
-            every = [one for kept in self._idle.values() for one in kept]
-            stale = [one for one in every if not one.is_usable]
+            transports = [transport for idle in self._idle.values() for transport in idle]
+            stale = [transport for transport in transports if not transport.is_usable]
             self._cleanup_timer = None
-            if len(stale) < len(every) and not self._clean_in(every_s / 2, every_s):
-                stale = every  # rather than leave them open with nobody to look after them
+            if len(stale) < len(transports) and not self._start_cleanup(every_s / 2, every_s):
+                stale = transports  # without a timer nothing would ever close them
             self._idle = {
-                name: [one for one in kept if one not in stale] for name, kept in self._idle.items()
+                name: [transport for transport in idle if transport not in stale]
+                for name, idle in self._idle.items()
             }
         for transport in stale:
             transport.quit()
 
 
-def _account_of(relay: Relay) -> str:
-    """Name the account at a relay: what its rates and its faults belong to."""
+def _account_name(relay: Relay) -> str:
+    """Return the account at a relay, which its rates and its faults belong to."""
     user = f"{relay.username}@" if relay.username else ""
     return f"{user}{relay.host}:{relay.port}{relay.path}"

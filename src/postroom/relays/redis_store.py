@@ -1,4 +1,7 @@
-"""Redis, for what workers tell each other of relays: useful while it is there, missed by nobody."""
+"""The Redis database through which workers share circuit breakers and rate limits.
+
+It is optional in every sense: while Redis is down, each process uses what it knows by itself.
+"""
 
 from __future__ import annotations
 
@@ -15,40 +18,40 @@ log = Log("postroom.worker")
 
 T = TypeVar("T")
 
-#: An answer that takes longer is worth less than the mail that waits for it.
-_ANSWER_S = 0.25
-#: How long Redis is left alone after it did not answer.
-_AWAY_S = 5.0
-_LEAST_PAUSE_S = 0.01
+#: Mail waits for each answer, so a slow Redis is treated like one that is down.
+_TIMEOUT_S = 0.25
+#: How long Redis is not asked after it did not answer.
+_RETRY_AFTER_S = 5.0
+_MIN_WAIT_S = 0.01
 
 
 class Run(Protocol):
-    """Calls ``call`` somewhere, and returns what it returns."""
+    """Runs a function somewhere else, such as in another thread, and waits for its result."""
 
     def __call__(self, call: Callable[[], T], /) -> T:
         """Return what ``call`` returns; raise what it raises."""
         ...
 
 
-def _here(call: Callable[[], T], /) -> T:
+def _run_here(call: Callable[[], T], /) -> T:
     return call()
 
 
 class RedisStore:
-    """One Redis database; thread-safe.
+    """One Redis database. Thread-safe.
 
     Args:
-        url: where Redis is: ``redis://host:6379/0``.
-        clock: monotonic, in seconds.
-        run: where a question to Redis is asked, which takes as long as Redis is far away; at
-            once in the caller's thread, if not given.
+        url: Where Redis is, such as ``redis://host:6379/0``.
+        clock: A monotonic clock, in seconds.
+        run: Runs the calls to Redis, which block for a network round trip; by default in the
+            thread of the caller.
 
     Raises:
-        ConfigError: the URL cannot be made sense of, or the extra is not installed.
+        ConfigError: The URL cannot be read, or the extra is not installed.
     """
 
     def __init__(
-        self, url: str, *, clock: Callable[[], float] = time.monotonic, run: Run = _here
+        self, url: str, *, clock: Callable[[], float] = time.monotonic, run: Run = _run_here
     ) -> None:
         try:
             import redis  # noqa: PLC0415  an optional extra
@@ -59,77 +62,85 @@ class RedisStore:
             from redis.retry import Retry  # noqa: PLC0415  the same
         except ModuleNotFoundError:
             raise ConfigError(
-                "expected what sharing rates through Redis needs to be installed, got: none; "
-                "run: pip install 'postroom[redis]'"
+                "sharing rate limits needs the redis extra; run: pip install 'postroom[redis]'"
             ) from None
         try:
             pool = redis.ConnectionPool.from_url(
                 url,
-                socket_timeout=_ANSWER_S,
-                socket_connect_timeout=_ANSWER_S,
+                socket_timeout=_TIMEOUT_S,
+                socket_connect_timeout=_TIMEOUT_S,
                 retry=Retry(NoBackoff(), 0),
             )
         except ValueError:
-            # The URL may hold a password.
-            raise ConfigError(
-                "expected the Redis URL to be like redis://host:6379/0, got: something else"
-            ) from None
+            # The URL may contain a password, so it is not shown.
+            raise ConfigError("the Redis URL must be like redis://host:6379/0") from None
         self._errors = (redis.RedisError, OSError)
         self._clock = clock
         self._run = run
         self._lock = threading.Lock()
-        self._away_until: float | None = None
+        #: When Redis is asked again; None: it answers.
+        self._down_until: float | None = None
         self._redis = redis.Redis(connection_pool=pool)
-        self._item = RateLimitItemPerSecond
+        self._rate_limit = RateLimitItemPerSecond
         self._windows = MovingWindowRateLimiter(
             RedisStorage("redis://", connection_pool=pool, key_prefix="postroom")
         )
 
-    def call(self, question: Callable[[Any], T], otherwise: T) -> T:
-        """Return what ``question`` returns, called with a Redis client.
+    def call(self, function: Callable[[Any], T], default: T) -> T:
+        """Return what ``function`` returns; ``default`` while Redis is down.
 
-        While Redis is away it is ``otherwise``, without another wait; that is said once.
+        Redis is then not asked again for five seconds, and one warning is logged.
+
+        Args:
+            function: Called with a Redis client.
+            default: What to return while Redis is down.
         """
-        if self._away_until is not None and self._clock() < self._away_until:
-            return otherwise
+        if self._down_until is not None and self._clock() < self._down_until:
+            return default
         try:
-            answer = self._run(lambda: question(self._redis))
+            answer = self._run(lambda: function(self._redis))
         except self._errors as error:
-            self._lost(error)
-            return otherwise
-        self._found()
+            self._mark_down(error)
+            return default
+        self._mark_up()
         return answer
 
     def hit(self, rate: Rate, name: str) -> float:
-        """Count one more mail against ``rate`` under ``name``, where that is allowed now.
+        """Count one mail against ``rate``, if the rate allows it now.
 
-        Returns how long to wait where it is not; 0 where it is, and while Redis is away.
+        Args:
+            rate: The rate, shared by all workers with the same name for it.
+            name: What is counted: the relay and the domain.
+
+        Returns:
+            0 if the mail was counted, and while Redis is down; otherwise the seconds to wait.
         """
-        item = self._item(rate.count, int(rate.period_s))
-        return self.call(lambda _: self._hit(item, name), 0.0)
-
-    def _hit(self, item: Any, name: str) -> float:
-        if self._windows.hit(item, name):
-            return 0.0
-        pause_s = self._windows.get_window_stats(item, name).reset_time - time.time()
-        # Workers' clocks differ, and the window is measured by them.
-        return float(min(max(pause_s, _LEAST_PAUSE_S), item.get_expiry()))
+        limit = self._rate_limit(rate.count, int(rate.period_s))
+        return self.call(lambda _: self._hit(limit, name), 0.0)
 
     def close(self) -> None:
-        """Close the connections; another question opens new ones."""
+        """Close the connections; the next call opens new ones."""
         self._redis.connection_pool.disconnect()
 
-    def _lost(self, error: Exception) -> None:
+    def _hit(self, limit: Any, name: str) -> float:
+        if self._windows.hit(limit, name):
+            return 0.0
+        wait_s = self._windows.get_window_stats(limit, name).reset_time - time.time()
+        # The clocks of the workers differ, and the window is measured by them.
+        return float(min(max(wait_s, _MIN_WAIT_S), limit.get_expiry()))
+
+    def _mark_down(self, error: Exception) -> None:
         with self._lock:
-            if self._away_until is None:
+            if self._down_until is None:
                 log.warning(
-                    "Redis does not answer: rates and breakers hold for this process alone: %s",
+                    "Redis does not answer; circuit breakers and rate limits now hold for this "
+                    "process only: %s",
                     str(error).partition("\n")[0] or type(error).__name__,
                 )
-            self._away_until = self._clock() + _AWAY_S
+            self._down_until = self._clock() + _RETRY_AFTER_S
 
-    def _found(self) -> None:
-        if self._away_until is not None:
+    def _mark_up(self) -> None:
+        if self._down_until is not None:
             with self._lock:
-                self._away_until = None
-            log.info("Redis answers again: rates and breakers are shared")
+                self._down_until = None
+            log.info("Redis answers again; circuit breakers and rate limits are shared")

@@ -1,4 +1,7 @@
-"""Routes: relays composed by failover or round robin, nested as deep as one likes."""
+"""Routes: a relay, or several composed by failover or round robin, to any depth.
+
+Within a route, two different relays never share a name.
+"""
 
 from __future__ import annotations
 
@@ -14,32 +17,52 @@ from postroom.text import shorten_repr
 
 _TOKEN = re.compile(r"\s*(failover\(|roundrobin\(|\)|[^\s()]+|.)")
 _NAME = re.compile(r"[\w.-]+")
-#: As wide as the column in which a message names its relay.
-_LONGEST_NAME = 64
+#: The width of the column in which a message names its relay.
+_MAX_NAME = 64
 _EXAMPLE = "failover(smtp://first.example.com smtp://second.example.com)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failover:
-    """The first of ``members`` that is well; the others while it rests."""
+    """Uses the first member that is available, in the order given.
+
+    A member is available while its circuit breaker is closed.
+
+    Attributes:
+        name: What messages and rules call the route, up to 64 characters.
+        members: Relays or further routes; at least one.
+
+    Raises:
+        ConfigError: There is no member, or one of them is not a route.
+    """
 
     name: str
     members: tuple[Route, ...]
 
     def __post_init__(self) -> None:
-        """Refuse a route that leads nowhere."""
+        """Check the name and the members."""
         _check(self.name, self.members)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundRobin:
-    """``members`` in turn, those left out that rest."""
+    """Uses the available members in turn.
+
+    A member is available while its circuit breaker is closed.
+
+    Attributes:
+        name: What messages and rules call the route, up to 64 characters.
+        members: Relays or further routes; at least one.
+
+    Raises:
+        ConfigError: There is no member, or one of them is not a route.
+    """
 
     name: str
     members: tuple[Route, ...]
 
     def __post_init__(self) -> None:
-        """Refuse a route that leads nowhere."""
+        """Check the name and the members."""
         _check(self.name, self.members)
 
 
@@ -47,7 +70,7 @@ Route = Relay | Failover | RoundRobin
 
 
 def _check(name: Any, members: Any) -> None:
-    checks.text(name, "a route's name", longest=_LONGEST_NAME)
+    checks.text(name, "a route's name", longest=_MAX_NAME)
     is_tuple = isinstance(members, tuple)
     if not is_tuple or not members or not all(isinstance(one, Route) for one in members):
         raise ConfigError(
@@ -55,7 +78,7 @@ def _check(name: Any, members: Any) -> None:
         )
 
 
-_KINDS: Mapping[str, type[Failover] | type[RoundRobin]] = {
+_COMPOSED: Mapping[str, type[Failover] | type[RoundRobin]] = {
     "failover(": Failover,
     "roundrobin(": RoundRobin,
 }
@@ -66,25 +89,31 @@ def parse_route(
 ) -> Route:
     """Read a relay URL, ``failover(a b)`` or ``roundrobin(a b)``.
 
-    Members are relay URLs, further routes, or names from ``known``. ``name`` is what messages
-    call the whole by; a composed route is otherwise called by its kind.
+    Args:
+        text: The route. Members are relay URLs, further routes, or names from ``known``.
+        name: The name of the route; by default that of the relay, ``failover`` or ``roundrobin``.
+        known: The routes that ``text`` may name.
 
     Raises:
-        ConfigError: it cannot be read, names an unknown route, or two of its relays share a name.
+        ConfigError: The text cannot be read, it names an unknown route, or two relays share a name.
     """
     checks.instance(str, text, "a route")
     tokens = [token for token in _TOKEN.findall(text) if not token.isspace()]
     if not tokens:
-        raise _unreadable("nothing")
+        raise _unreadable("it is empty")
     position, route = _read(tokens, 0, known or {}, name)
     if position < len(tokens):
-        raise _unreadable("something after its end")
+        raise _unreadable("there is text after its end")
     _refuse_duplicate_names(route)
     return route
 
 
 def relays_in(route: Route) -> Iterator[Relay]:
-    """Yield every relay of ``route``, in the order written."""
+    """Yield every relay of ``route``, in the order written.
+
+    Args:
+        route: A relay or a composed route.
+    """
     if isinstance(route, Relay):
         yield route
     else:
@@ -97,8 +126,8 @@ def _read(
 ) -> tuple[int, Route]:
     """Return the route that begins at ``position``, and where it ends."""
     word = tokens[position]
-    kind = _KINDS.get(word)
-    if kind is None:
+    composed = _COMPOSED.get(word)
+    if composed is None:
         return position + 1, _leaf(word, known, name)
     position += 1
     members: list[Route] = []
@@ -106,22 +135,24 @@ def _read(
         position, member = _read(tokens, position, known, None)
         members.append(member)
     if position == len(tokens):
-        raise _unreadable("a bracket that does not close")
+        raise _unreadable("a bracket is not closed")
     if not members:
-        raise _unreadable("no member in it")
-    return position + 1, kind(name=name or word[:-1], members=tuple(members))
+        raise _unreadable("it has no member")
+    return position + 1, composed(name=name or word[:-1], members=tuple(members))
 
 
 def _leaf(word: str, known: Mapping[str, Route], name: str | None) -> Route:
     if word in {"(", ")"}:
-        raise _unreadable("a bracket that stands alone")
+        raise _unreadable("a bracket has no partner")
     if "://" in word:
         return Relay.parse(word, name=name)
     if word not in known:
         names = ", ".join(sorted(known)) or "none"
-        # What is no name may be a URL gone wrong, with a password in it.
-        got = shorten_repr(word) if _NAME.fullmatch(word) else "something else"
-        raise ConfigError(f"expected a relay URL or one of the relays {names}, got: {got}")
+        # If it is not a name, it may be a mistyped URL with a password in it.
+        found = shorten_repr(word) if _NAME.fullmatch(word) else "this text"
+        raise ConfigError(
+            f"{found} is neither a relay URL nor the name of a relay; known are: {names}"
+        )
     return known[word]
 
 
@@ -130,10 +161,10 @@ def _refuse_duplicate_names(route: Route) -> None:
     for relay in relays_in(route):
         if relays.setdefault(relay.name, relay) != relay:
             raise ConfigError(
-                f"expected a name of its own for each relay of a route, got: {relay.name} twice; "
-                "tell them apart with ?name=…"
+                f"two relays of a route are named {relay.name}; give them different names with "
+                "?name=…"
             )
 
 
-def _unreadable(what: str) -> ConfigError:
-    return ConfigError(f"expected a route to be like {_EXAMPLE}, got: {what}")
+def _unreadable(problem: str) -> ConfigError:
+    return ConfigError(f"the route cannot be read: {problem}; write it like {_EXAMPLE}")

@@ -1,4 +1,8 @@
-"""Which route a message takes: the one it names, its sender's domain's, its lane's, the default."""
+"""Chooses the route of a message.
+
+The first that applies: the route that the message names, the one of its sender's domain, the one of
+its lane, the default.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from postroom.relays.route import Route, parse_route, relays_in
 from postroom.states import Lane
 from postroom.text import shorten_repr
 
-#: A route or its text; or several of them by name, of which the first is the default.
+#: A route or its text, or several of them by name; the first one is the default.
 Relays: TypeAlias = (
     str | Route | Mapping[str, str] | Mapping[str, Route] | Mapping[str, str | Route]
 )
@@ -20,13 +24,15 @@ Relays: TypeAlias = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutingTable:
-    """Routes by name, the first of them the default, and rules for messages that name none.
+    """All routes, and the rules for messages that name none.
 
-    ``by_sender`` maps sender domains, ``by_lane`` lanes, to names of routes. A relay inside a route
-    may be named as well.
+    Attributes:
+        routes: The routes; the first one is the default.
+        by_sender: Sender domain, in lower case -> name of a route or of a relay inside one.
+        by_lane: Lane -> name of a route or of a relay inside one.
 
     Raises:
-        ConfigError: a rule names no route, or two relays share a name.
+        ConfigError: There is no route, or a rule names an unknown one.
     """
 
     routes: tuple[Route, ...]
@@ -34,15 +40,15 @@ class RoutingTable:
     by_lane: Mapping[Lane, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse rules that lead nowhere."""
+        """Check that every rule names a route."""
         if not self.routes:
-            raise ConfigError("expected at least one relay, got: none")
+            raise ConfigError("at least one relay is needed")
         known = self.named()
         for name in (*self.by_sender.values(), *self.by_lane.values()):
             if name not in known:
                 raise ConfigError(
-                    f"expected a rule to name one of the relays {', '.join(sorted(known))}, "
-                    f"got: {name}"
+                    f"a rule names the relay {name}, which does not exist; known are: "
+                    f"{', '.join(sorted(known))}"
                 )
 
     @classmethod
@@ -53,12 +59,16 @@ class RoutingTable:
         by_sender: Mapping[str, str] | None = None,
         by_lane: Mapping[str, str] | Mapping[Lane, str] | None = None,
     ) -> RoutingTable:
-        """Read a relay's URL, ``failover(a b)`` or ``roundrobin(a b)``, or several by name.
+        """Make a routing table from what an application or a setting gives.
 
-        Later ones may name earlier ones as members.
+        Args:
+            given: A relay URL, ``failover(a b)``, ``roundrobin(a b)``, a route, or several of them
+                by name: later ones may name earlier ones as members. A table is returned as it is.
+            by_sender: Sender domain -> name of a route; domains in any case.
+            by_lane: Lane -> name of a route.
 
         Raises:
-            ConfigError: a URL or a rule cannot be made sense of.
+            ConfigError: A URL or a rule cannot be read.
         """
         if isinstance(given, RoutingTable):
             return given
@@ -82,22 +92,32 @@ class RoutingTable:
         )
 
     def with_connections(self, connections: int) -> RoutingTable:
-        """Return the same with so many connections to each relay."""
+        """Return a copy with another number of connections for every relay.
+
+        Args:
+            connections: The most connections at the same time, for each worker.
+        """
         return replace(
             self, routes=tuple(_with_connections(route, connections) for route in self.routes)
         )
 
     @property
     def relays(self) -> dict[str, Relay]:
-        """Every relay of every route, by name."""
+        """Return every relay of every route, by name."""
         return {relay.name: relay for route in self.routes for relay in relays_in(route)}
 
     def named(self) -> dict[str, Route]:
-        """Return everything that a message or a rule may name."""
+        """Return every route and relay that a message or a rule may name."""
         return {**self.relays, **{route.name: route for route in self.routes}}
 
     def name_for(self, relay: str | None, sender_domain: str, lane: Lane) -> str:
-        """Return the name of the route that ``message`` takes."""
+        """Return the name of the route for a message.
+
+        Args:
+            relay: The route that the message names; None: the rules decide.
+            sender_domain: The domain of the sender's address, in any case.
+            lane: The lane of the message.
+        """
         if relay is not None:
             return relay
         by_sender = self.by_sender.get(sender_domain.lower())
@@ -117,4 +137,4 @@ def _lane(name: str) -> Lane:
         return Lane(name)
     except ValueError:
         lanes = ", ".join(Lane)
-        raise ConfigError(f"expected a lane to be one of {lanes}, got: {name!r}") from None
+        raise ConfigError(f"a lane must be one of {lanes}, not {name!r}") from None

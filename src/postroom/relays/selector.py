@@ -1,4 +1,7 @@
-"""Which relay of a route takes the next mail: one that is well, by the route's own rule."""
+"""Selects the relay of a route for the next mail.
+
+A relay whose circuit breaker is open is never selected.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,18 @@ from postroom.relays.route import Failover, Route, relays_in
 
 
 class RelaySelector:
-    """Chooses among the relays of ``route``; ``breakers`` are by relay name. Thread-safe.
+    """Selects among the relays of one route. Thread-safe.
 
-    It only looks at the breakers. Whoever speaks with the relay asks its breaker for permission,
-    so that of many mails that come this way after a rest one is the probe.
+    It only reads the circuit breakers. Senders call ``CircuitBreaker.allow_request`` themselves, so
+    that when a breaker may close again only one of many mails is the probe.
+
+    Args:
+        route: A relay, or relays composed by failover or round robin.
+        breakers: The circuit breakers by relay name.
+
+    Attributes:
+        name: The name of the route.
+        relays: Every relay of the route, in the order written.
     """
 
     def __init__(self, route: Route, breakers: Mapping[str, CircuitBreaker]) -> None:
@@ -24,11 +35,11 @@ class RelaySelector:
         self.relays = tuple(relays_in(route))
 
     def select(self) -> Relay | None:
-        """Return the relay for the next mail; None while all of them rest."""
+        """Return the relay for the next mail; None while all circuit breakers are open."""
         return self._root.select()
 
     def retry_after_s(self) -> float:
-        """Return how long until one of the relays may be tried; 0 where one may be now."""
+        """Return the seconds until a relay may be tried; 0 if one may be used now."""
         return min(self._breakers[relay.name].retry_after_s() for relay in self.relays)
 
     def _node(self, route: Route) -> _Node:
@@ -58,7 +69,7 @@ class _Failover:
 class _RoundRobin:
     def __init__(self, members: list[_Node]) -> None:
         self._members = members
-        # A count is taken in one step, whatever other threads do.
+        # next() on it is atomic, so it needs no lock.
         self._turns = itertools.count()
 
     def select(self) -> Relay | None:

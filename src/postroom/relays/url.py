@@ -1,4 +1,7 @@
-"""A relay URL taken apart, without a secret in any error about it."""
+"""Splits a relay URL into its parts.
+
+No error text contains a user name, a password or another secret of the URL.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from postroom.errors import ConfigError
 
 SCHEMES = ("smtp", "smtps", "lmtp")
 
-#: What only looks like a relay: mail ends on this machine, see ``smtp.dry_run``.
+#: Dry runs: mail is not sent; see ``smtp.dry_run``.
 DRY_SCHEMES = ("null", "file", "console")
 
 _EXAMPLE = "smtp://user:password@smtp.example.com:587?tls=required"
@@ -20,7 +23,17 @@ _EXAMPLE = "smtp://user:password@smtp.example.com:587?tls=required"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelayUrl:
-    """The parts of a relay URL, percent-decoded."""
+    """The parts of a relay URL, percent-decoded.
+
+    Attributes:
+        scheme: One of ``SCHEMES`` or ``DRY_SCHEMES``.
+        host: The host in ASCII (IDNA), without brackets; empty if there is a path.
+        port: The port; None if the URL has none.
+        path: The path of a socket or folder; empty if there is a host.
+        username: The user name; None if the URL has none.
+        password: The password; None if the URL has none.
+        options: The options of the query, by name.
+    """
 
     scheme: str
     host: str
@@ -32,12 +45,15 @@ class RelayUrl:
 
 
 def split(url: str) -> RelayUrl:
-    """Take ``url`` apart.
+    """Return the parts of ``url``.
+
+    Args:
+        url: The relay URL.
 
     Raises:
-        ConfigError: it is not a relay URL; the text shows none of its secrets.
+        ConfigError: It is not a relay URL. The text shows none of its secrets.
     """
-    _refuse_controls(url)
+    _check_text(url)
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -46,8 +62,8 @@ def split(url: str) -> RelayUrl:
     if parts.scheme not in (*SCHEMES, *DRY_SCHEMES):
         known = ", ".join(f"{scheme}://" for scheme in (*SCHEMES, *DRY_SCHEMES))
         raise ConfigError(
-            f"expected a relay URL to begin with one of {known}, "
-            f"got: {parts.scheme or 'none'}; write it like {_EXAMPLE}"
+            f"a relay URL must begin with one of {known}, not with "
+            f"{parts.scheme or 'none of them'}; write it like {_EXAMPLE}"
         )
     if parts.fragment or parts.netloc.count("@") > 1:
         raise _malformed(url)
@@ -69,38 +85,40 @@ def split(url: str) -> RelayUrl:
 
 
 def masked(url: str) -> str:
-    """Return ``url`` without what may be its password."""
+    """Return ``url`` without its user name, password and options, for error texts.
+
+    Args:
+        url: Any text, also one that is not a URL.
+    """
     scheme, separator, rest = url.partition("://")
     if not separator:
         return "***"
-    shown = rest.rpartition("@")[2] if "@" in rest else rest
-    host = shown.partition("?")[0].partition("#")[0]
+    location = rest.rpartition("@")[2] if "@" in rest else rest
+    host = location.partition("?")[0].partition("#")[0]
     return f"{scheme}://***@{host}" if "@" in rest else f"{scheme}://{host}"
 
 
 def _malformed(url: str) -> ConfigError:
     return ConfigError(
-        f"expected a relay URL to be like {_EXAMPLE}, or lmtp:///path/of/socket, got: "
-        f"{masked(url)}; write @ : / ? # % in a user name or password as %40 %3A %2F %3F %23 %25"
+        f"a relay URL must be like {_EXAMPLE}, or lmtp:///path/of/socket, not {masked(url)}; "
+        "write @ : / ? # % in a user name or password as %40 %3A %2F %3F %23 %25"
     )
 
 
-def _check_dry_run(scheme: str, place: str, path: str) -> None:
-    wanted = "file:///path/of/folder" if scheme == "file" else f"{scheme}://"
-    if place or bool(path) != (scheme == "file"):
-        raise ConfigError(
-            f"expected a dry run to be {wanted}, got: {scheme}:// with something else behind it"
-        )
+def _check_dry_run(scheme: str, host: str, path: str) -> None:
+    correct = "file:///path/of/folder" if scheme == "file" else f"{scheme}://"
+    if host or bool(path) != (scheme == "file"):
+        raise ConfigError(f"write the dry run as {correct}, with nothing else after {scheme}://")
 
 
-def _refuse_controls(url: str) -> None:
+def _check_text(url: str) -> None:
     if not isinstance(url, str):
         raise ConfigError(f"a relay URL must be text, not {type(url).__name__}")
-    # urlsplit drops CR, LF and tab silently; decoded ones would travel into commands.
+    # urlsplit silently drops CR, LF and tab; decoded ones would end up in SMTP commands.
     if not (url + unquote(url)).isprintable():
         raise ConfigError(
-            "expected a relay URL to be printable text, got: a control character in it; "
-            "was it read from a file with its line end?"
+            "a relay URL must be printable text, but it contains a control character; was it read "
+            "from a file with its line end?"
         )
 
 
@@ -110,7 +128,7 @@ def _ascii_host(host: str) -> str:
     try:
         return idna.encode(host, uts46=True).decode("ascii")
     except idna.IDNAError as error:
-        raise ConfigError(f"expected a relay's host to be a domain, got: {host!r}") from error
+        raise ConfigError(f"a relay's host must be a domain, not {host!r}") from error
 
 
 def _decoded(text: str | None) -> str | None:
@@ -122,10 +140,9 @@ def _options(query: str) -> dict[str, str]:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
     except ValueError:
         raise ConfigError(
-            "expected the options of a relay URL to be like ?tls=required&connections=4, "
-            "got: something else"
+            "the options of a relay URL must be like ?tls=required&connections=4"
         ) from None
     options = dict(pairs)
     if len(options) < len(pairs):
-        raise ConfigError("expected each option of a relay URL to be given once, got: one twice")
+        raise ConfigError("an option of the relay URL is given twice; each may be given once")
     return options

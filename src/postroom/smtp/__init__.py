@@ -1,1 +1,1 @@
-"""SMTP: the only sockets. It speaks with relays and knows nothing of the database."""
+"""The SMTP and LMTP client: the only package that opens sockets to relays. No database here."""

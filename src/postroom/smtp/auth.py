@@ -1,4 +1,7 @@
-"""Logging in (RFC 4954): which mechanism, and its steps. Credentials leave only from here."""
+"""Login (RFC 4954): which mechanism is used, and its steps.
+
+Credentials are sent only from here, and each is masked in the transcript before it is sent.
+"""
 
 from __future__ import annotations
 
@@ -11,24 +14,24 @@ from postroom.relays.options import AuthMechanism
 from postroom.relays.relay import Relay
 from postroom.smtp.capabilities import Capabilities
 from postroom.smtp.connection import Connection
-from postroom.smtp.reply import Reply
+from postroom.smtp.reply import AUTH_CHALLENGE, AUTH_SUCCEEDED, Reply
 from postroom.states import Phase
 
-#: Yields what to answer, is sent each challenge. First comes the initial response; None: none.
+#: Yields each response and is sent each challenge. The first one is the initial response, or None.
 Steps = Generator[bytes | None, bytes, None]
 
-_SUCCESS = 235
-_CHALLENGE = 334
-#: The mechanism is not available to us (RFC 4954 section 6): another one may be.
-_TRY_ANOTHER = frozenset({500, 501, 502, 504, 534, 538})
+#: The mechanism cannot be used (RFC 4954 section 6), but another one may work.
+_MECHANISM_REFUSED = frozenset({500, 501, 502, 504, 534, 538})
 
+# The mechanisms in order of preference: with a token, and with a password that nobody else or
+# anybody can read on the way. CRAM-MD5 is the only one of these that does not send it.
 _WITH_TOKEN: tuple[AuthMechanism, ...] = (AuthMechanism.XOAUTH2, AuthMechanism.OAUTHBEARER)
-_IN_PRIVATE: tuple[AuthMechanism, ...] = (
+_CONFIDENTIAL: tuple[AuthMechanism, ...] = (
     AuthMechanism.PLAIN,
     AuthMechanism.LOGIN,
     AuthMechanism.CRAM_MD5,
 )
-_OVERHEARD: tuple[AuthMechanism, ...] = (
+_IN_CLEAR_TEXT: tuple[AuthMechanism, ...] = (
     AuthMechanism.CRAM_MD5,
     AuthMechanism.PLAIN,
     AuthMechanism.LOGIN,
@@ -52,7 +55,7 @@ def _cram_md5(relay: Relay, secret: str) -> Steps:
 
 def _xoauth2(relay: Relay, secret: str) -> Steps:
     yield f"user={relay.username}\x01auth=Bearer {secret}\x01\x01".encode()
-    # The challenge says what is wrong with the token; an empty answer brings the 535.
+    # The challenge tells what is wrong with the token; an empty response ends it with 535.
     yield b""
 
 
@@ -72,39 +75,43 @@ _STEPS: dict[AuthMechanism, Callable[[Relay, str], Steps]] = {
 
 
 def authenticate(connection: Connection, capabilities: Capabilities) -> AuthMechanism:
-    """Log in with the best mechanism both sides know; return which one it was.
+    """Log in with the best mechanism that both sides know, and return it.
 
-    A token is asked for once more where the relay refuses it: it may have expired just now.
+    If the relay refuses a token, ``Relay.token`` is called once more: it may just have expired.
+
+    Args:
+        connection: A connection after EHLO.
+        capabilities: What the relay announced.
 
     Raises:
-        AuthError: the relay refuses our credentials, or would see them unprotected.
-        RelayError: the conversation broke.
+        AuthError: The relay refuses the credentials, or they would be sent without protection.
+        RelayError: The connection broke.
     """
     relay = connection.relay
     if not connection.is_confidential and not relay.auth_over_clear:
         raise AuthError(
-            f"expected TLS before the relay {relay.name} gets credentials, got: clear text, or a "
-            "certificate nobody verified; auth_over_clear=yes sends them all the same",
+            f"the relay {relay.name} gets no credentials without TLS and a verified certificate; "
+            "auth_over_clear=yes sends them anyway",
             phase=Phase.AUTH,
         )
     secret = _secret(relay)
     try:
         return _try_each(connection, capabilities, secret)
     except AuthError:
-        fresh = _secret(relay)
-        if relay.token is None or fresh == secret:
+        renewed = _secret(relay)
+        if relay.token is None or renewed == secret:
             raise
-        return _try_each(connection, capabilities, fresh)
+        return _try_each(connection, capabilities, renewed)
 
 
 def _try_each(connection: Connection, capabilities: Capabilities, secret: str) -> AuthMechanism:
     refusal: Reply | None = None
     for mechanism in _candidates(connection, capabilities):
-        reply = _exchange(connection, mechanism, secret)
-        if reply.code == _SUCCESS:
+        reply = _run_mechanism(connection, mechanism, secret)
+        if reply.code == AUTH_SUCCEEDED:
             return mechanism
         refusal = reply
-        if reply.code not in _TRY_ANOTHER:
+        if reply.code not in _MECHANISM_REFUSED:
             break
     raise _refused(connection.relay, capabilities, refusal)
 
@@ -116,33 +123,33 @@ def _candidates(connection: Connection, capabilities: Capabilities) -> list[Auth
     if relay.token is not None:
         known = _WITH_TOKEN
     else:
-        known = _IN_PRIVATE if connection.is_confidential else _OVERHEARD
+        known = _CONFIDENTIAL if connection.is_confidential else _IN_CLEAR_TEXT
     return [mechanism for mechanism in known if mechanism.upper() in capabilities.auth_mechanisms]
 
 
-def _exchange(connection: Connection, mechanism: AuthMechanism, secret: str) -> Reply:
-    """Go through the steps of ``mechanism``; return the reply that ends them."""
+def _run_mechanism(connection: Connection, mechanism: AuthMechanism, secret: str) -> Reply:
+    """Do the steps of ``mechanism``; return the last reply."""
     steps = _STEPS[mechanism](connection.relay, secret)
     name = mechanism.upper()
     initial = next(steps)
     if initial is None:
         reply = connection.command(f"AUTH {name}", Phase.AUTH)
     else:
-        reply = _say(connection, f"AUTH {name} ", initial, secret)
-    while reply.code == _CHALLENGE:
+        reply = _respond(connection, f"AUTH {name} ", initial, secret)
+    while reply.code == AUTH_CHALLENGE:
         try:
-            answer = steps.send(_decoded(reply.text))
+            response = steps.send(_decoded(reply.text))
         except StopIteration:
-            return connection.command("*", Phase.AUTH)  # no such step: call it off
-        reply = _say(connection, "", answer or b"", secret)
+            return connection.command("*", Phase.AUTH)  # cancels (RFC 4954 section 4)
+        reply = _respond(connection, "", response or b"", secret)
     return reply
 
 
-def _say(connection: Connection, prefix: str, response: bytes, secret: str) -> Reply:
+def _respond(connection: Connection, prefix: str, response: bytes, secret: str) -> Reply:
     encoded = base64.b64encode(response).decode("ascii")
-    # CRAM-MD5 sends no secret, but what lets others try passwords at leisure.
+    # CRAM-MD5 sends a digest, with which others could guess the password offline.
     proof = response.decode().removeprefix(f"{connection.relay.username} ")
-    connection.conceal(secret, encoded, proof if len(response) > len(proof.encode()) else "")
+    connection.mask(secret, encoded, proof if len(response) > len(proof.encode()) else "")
     return connection.command(prefix + encoded, Phase.AUTH, shown=f"{prefix}***")
 
 
@@ -154,32 +161,31 @@ def _decoded(challenge: str) -> bytes:
 
 
 def _secret(relay: Relay) -> str:
-    """Return the token or the password, which a callable of the application's may give.
+    """Return the token or the password; the application may give a callable for it.
 
     Raises:
-        AuthError: it raised, or gave what is none; the text never shows what it gave.
+        AuthError: The callable raised, or returned no text. The error does not show what.
     """
     what = "token" if relay.token is not None else "password"
     try:
-        secret: object = _asked(relay)
+        secret: object = _read_secret(relay)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # a `SystemExit` or a cancelled task of the callable's as well
+    except BaseException as error:  # also `SystemExit` and cancellation, raised by the callable
         raise AuthError(
-            f"the {what} of the relay {relay.name} is not to be had: its callable raised "
-            f"{named(error)}",
+            f"the callable for the {what} of the relay {relay.name} raised {named(error)}",
             phase=Phase.AUTH,
         ) from error
     if not isinstance(secret, str) or not secret or not _is_text(secret):
         raise AuthError(
-            f"the {what} of the relay {relay.name} must be text, not empty and without lone "
-            f"surrogates; its callable returned {type(secret).__name__}",
+            f"the callable for the {what} of the relay {relay.name} must return text that is not "
+            f"empty and has no lone surrogates; it returned {type(secret).__name__}",
             phase=Phase.AUTH,
         )
     return secret
 
 
-def _asked(relay: Relay) -> str:
+def _read_secret(relay: Relay) -> str:
     if relay.token is not None:
         return relay.token()
     assert relay.password is not None, "Relay refuses a user name without a secret"
@@ -197,14 +203,16 @@ def _is_text(secret: str) -> bool:
 def _refused(relay: Relay, capabilities: Capabilities, refusal: Reply | None) -> AuthError:
     if refusal is not None:
         return AuthError(
-            f"expected the relay {relay.name} to accept our credentials, got: {refusal}; check "
-            "its user name and password or token",
+            f"the relay {relay.name} refused the credentials: {refusal}; check its user name, "
+            "and its password or token",
             phase=Phase.AUTH,
             reply=refusal,
         )
-    offered = " ".join(sorted(capabilities.auth_mechanisms)) or "no AUTH at all"
+    secret = "token" if relay.token is not None else "password"
+    offered = " ".join(sorted(capabilities.auth_mechanisms))
+    what = f"only {offered}, and none of them takes a {secret}" if offered else "no AUTH"
     return AuthError(
-        f"expected the relay {relay.name} to offer a login we know for what we have, got: "
-        f"{offered}; is the port right, and the user name wanted at all?",
+        f"the relay {relay.name} announces {what}; check the port, and whether the relay needs a "
+        "login",
         phase=Phase.AUTH,
     )

@@ -1,4 +1,7 @@
-"""What a relay announced in its reply to EHLO (RFC 5321 section 4.1.1.1)."""
+"""The extensions that a relay announced in its reply to EHLO (RFC 5321 section 4.1.1.1).
+
+What cannot be read counts as not announced, never as an error.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,26 @@ from dataclasses import dataclass, field
 
 from postroom.smtp.reply import Reply
 
-# "AUTH=LOGIN" is how some announced it before RFC 2554, and a few still do.
+# "AUTH=LOGIN" is the form from before RFC 2554; a few relays still send it.
 _KEYWORD = re.compile(r"([A-Za-z0-9-]+)[ =]?(.*)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """The extensions of a relay; none where it speaks only HELO.
+    """The extensions of a relay; none of them if it only knows HELO.
 
-    ``size_bytes`` is the largest message it takes, ``max_recipients`` and ``max_messages`` its
-    limits for a transaction and a connection (RFC 9422); None where it names no limit.
+    Attributes:
+        has_starttls: STARTTLS (RFC 3207).
+        has_pipelining: PIPELINING (RFC 2920).
+        has_size: SIZE (RFC 1870), with or without a limit.
+        has_8bitmime: 8BITMIME (RFC 6152).
+        has_smtputf8: SMTPUTF8 (RFC 6531).
+        has_dsn: DSN (RFC 3461).
+        auth_mechanisms: The login mechanisms in upper case (RFC 4954).
+        size_bytes: The largest message it accepts, in bytes; None if it gives no limit.
+        max_recipients: The most recipients in a transaction (RFC 9422 ``RCPTMAX``); None: no limit.
+        max_messages: The most messages on a connection (RFC 9422 ``MAILMAX``); None: no limit.
+        lines: Every line as it was announced, for people to read.
     """
 
     has_starttls: bool = False
@@ -30,12 +43,15 @@ class Capabilities:
     size_bytes: int | None = None
     max_recipients: int | None = None
     max_messages: int | None = None
-    #: Every line as it was announced, for people to look at.
     lines: tuple[str, ...] = field(default=(), compare=False)
 
     @classmethod
     def parse(cls, reply: Reply) -> Capabilities:
-        """Read the reply to EHLO or LHLO; its first line is only a welcome."""
+        """Read the reply to EHLO or LHLO.
+
+        Args:
+            reply: The reply; its first line is only a greeting.
+        """
         lines = reply.lines[1:]
         found = _keywords(lines)
         limits = _limits(found.get("LIMITS", ""))
@@ -59,7 +75,7 @@ def _keywords(lines: tuple[str, ...]) -> dict[str, str]:
     for line in lines:
         if keyword := _KEYWORD.fullmatch(line.strip()):
             name = keyword[1].upper()
-            # Announced twice, as "AUTH LOGIN" and "AUTH=PLAIN": both hold.
+            # Some announce "AUTH LOGIN" and "AUTH=PLAIN": both count.
             found[name] = f"{found[name]} {keyword[2]}" if name in found else keyword[2]
     return found
 
@@ -70,7 +86,7 @@ def _limits(text: str) -> Mapping[str, int]:
 
 
 def _positive(text: str) -> int | None:
-    """Return a limit; RFC 1870 section 4 says that 0 means none."""
+    """Return a limit; 0 means no limit (RFC 1870 section 4)."""
     first = text.split(maxsplit=1)[0] if text.split() else ""
     number = int(first) if first.isascii() and first.isdecimal() and len(first) < 19 else 0
     return number or None

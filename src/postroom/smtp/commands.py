@@ -1,4 +1,7 @@
-"""MAIL, RCPT and DATA of one transaction, in pieces that may be written without reading between."""
+"""The commands of one transaction, in groups that are each sent in one write (RFC 2920).
+
+No address can break out of its command.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,38 @@ from postroom.smtp.capabilities import Capabilities
 from postroom.smtp.reply import Outcome, Reply
 from postroom.states import Fault, Phase, RecipientState
 
+#: Aborts the current transaction (RFC 5321 section 4.1.1.5).
+RSET = b"RSET\r\n"
+#: Ends the content, which ends with CRLF (RFC 5321 section 4.1.1.4).
+FINAL_DOT = b".\r\n"
+
+#: The replies to a group must fit into the socket buffers of both sides, or each would wait for
+#: the other to read (RFC 2920 section 3.1).
+_RECIPIENTS_PER_GROUP = 100
+
+_ONE_RECIPIENT = (Phase.MAIL, Phase.RCPT, Phase.DATA)
+
+#: xtext (RFC 3461 section 4): "+" and "=" are written as "+" and two hexadecimal digits.
+_XTEXT = {ord(character): f"+{ord(character):02X}" for character in "+="}
+
 
 def local_refusal(envelope: Envelope, capabilities: Capabilities) -> Outcome | None:
-    """Return why a relay could not take ``envelope``; None where nothing is known against it."""
+    """Return why a relay with ``capabilities`` would refuse ``envelope``; None if it would not.
+
+    Args:
+        envelope: The sender, the recipients and the size.
+        capabilities: What the relay announced in its reply to EHLO.
+    """
     limit = capabilities.size_bytes
     if limit is not None and envelope.size_bytes > limit:
         return _refused(
-            f"5.3.4 not sent: the relay takes up to {limit} bytes, got: {envelope.size_bytes}",
+            f"5.3.4 not sent: the mail has {envelope.size_bytes} bytes, and the relay takes up to "
+            f"{limit}",
             Fault.MESSAGE,
         )
     if envelope.needs_smtputf8 and not capabilities.has_smtputf8:
         return _refused(
-            "5.6.7 not sent: an address is not ASCII, and the relay lacks SMTPUTF8",
+            "5.6.7 not sent: an address is not ASCII, and the relay does not support SMTPUTF8",
             Fault.RECIPIENT,
         )
     return None
@@ -36,55 +59,53 @@ def _refused(text: str, fault: Fault) -> Outcome:
     )
 
 
-#: The replies to a piece must fit in the relay's and our socket buffers, or both sides would
-#: wait for the other to read (RFC 2920 section 3.1).
-_RECIPIENTS_EACH = 100
-
-_BEFORE_XTEXT = {ord(letter): f"+{ord(letter):02X}" for letter in "+="}
-
-
 # Not frozen, though nothing changes it: one is made for every mail.
 @dataclass(slots=True)
 class CommandGroup:
-    """Commands for one write, and the phase of the reply to each."""
+    """Commands that are sent in one write (RFC 2920 section 3.1, "command groups").
+
+    Attributes:
+        commands: The bytes to write.
+        phases: The phase of the reply to each command, in order.
+    """
 
     commands: bytes
     phases: tuple[Phase, ...]
 
 
-_ONE_RECIPIENT = (Phase.MAIL, Phase.RCPT, Phase.DATA)
-
-
 def transaction_commands(envelope: Envelope, capabilities: Capabilities) -> list[CommandGroup]:
-    """Return the commands that open a transaction.
+    """Return MAIL, every RCPT and DATA: with PIPELINING in groups of a hundred recipients.
 
-    With PIPELINING one piece for each hundred recipients, without it one for each command.
+    Without PIPELINING every command is a group of its own. `Envelope` refuses addresses that could
+    end a command.
 
-    No address can break out of its command: `Envelope` refuses those that could.
+    Args:
+        envelope: The sender, the recipients, the size and the delivery status options.
+        capabilities: What the relay announced; parameters it does not know are left out.
     """
     mail = f"MAIL FROM:<{envelope.sender}>{_mail_parameters(envelope, capabilities)}\r\n"
-    after = f">{_rcpt_parameters(envelope, capabilities)}\r\n"
+    rcpt_end = f">{_rcpt_parameters(envelope, capabilities)}\r\n"
     if capabilities.has_pipelining and len(envelope.recipients) == 1:
-        commands = f"{mail}RCPT TO:<{envelope.recipients[0]}{after}DATA\r\n"
+        commands = f"{mail}RCPT TO:<{envelope.recipients[0]}{rcpt_end}DATA\r\n"
         return [CommandGroup(commands.encode(), _ONE_RECIPIENT)]
-    rcpts = [f"RCPT TO:<{recipient}{after}" for recipient in envelope.recipients]
+    rcpts = [f"RCPT TO:<{recipient}{rcpt_end}" for recipient in envelope.recipients]
     if capabilities.has_pipelining:
         return list(_pipelined(mail, rcpts))
     phases = [Phase.MAIL, *(Phase.RCPT for _ in rcpts), Phase.DATA]
-    commands_one_by_one = [mail, *rcpts, "DATA\r\n"]
+    single_commands = [mail, *rcpts, "DATA\r\n"]
     return [
         CommandGroup(command.encode(), (phase,))
-        for command, phase in zip(commands_one_by_one, phases, strict=True)
+        for command, phase in zip(single_commands, phases, strict=True)
     ]
 
 
 def _pipelined(mail: str, rcpts: list[str]) -> Iterator[CommandGroup]:
-    for start in range(0, len(rcpts), _RECIPIENTS_EACH):
-        some = rcpts[start : start + _RECIPIENTS_EACH]
-        commands, phases = some, [Phase.RCPT] * len(some)
+    for start in range(0, len(rcpts), _RECIPIENTS_PER_GROUP):
+        part = rcpts[start : start + _RECIPIENTS_PER_GROUP]
+        commands, phases = part, [Phase.RCPT] * len(part)
         if start == 0:
             commands, phases = [mail, *commands], [Phase.MAIL, *phases]
-        if start + _RECIPIENTS_EACH >= len(rcpts):
+        if start + _RECIPIENTS_PER_GROUP >= len(rcpts):
             commands, phases = [*commands, "DATA\r\n"], [*phases, Phase.DATA]
         yield CommandGroup("".join(commands).encode(), tuple(phases))
 
@@ -97,17 +118,17 @@ def _mail_parameters(envelope: Envelope, capabilities: Capabilities) -> str:
         parameters += " SMTPUTF8"
         if capabilities.has_8bitmime:
             parameters += " BODY=8BITMIME"
-    notice = envelope.dsn
-    if notice is not None and capabilities.has_dsn:
-        if notice.ret:
-            parameters += f" RET={notice.ret}"
-        if notice.envid:
-            parameters += f" ENVID={notice.envid.translate(_BEFORE_XTEXT).replace(' ', '+20')}"
+    dsn = envelope.dsn
+    if dsn is not None and capabilities.has_dsn:
+        if dsn.ret:
+            parameters += f" RET={dsn.ret}"
+        if dsn.envid:
+            parameters += f" ENVID={dsn.envid.translate(_XTEXT).replace(' ', '+20')}"
     return parameters
 
 
 def _rcpt_parameters(envelope: Envelope, capabilities: Capabilities) -> str:
-    notice = envelope.dsn
-    if notice is None or not notice.notify or not capabilities.has_dsn:
+    dsn = envelope.dsn
+    if dsn is None or not dsn.notify or not capabilities.has_dsn:
         return ""
-    return f" NOTIFY={','.join(notice.notify)}"
+    return f" NOTIFY={','.join(dsn.notify)}"

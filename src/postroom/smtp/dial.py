@@ -1,4 +1,7 @@
-"""From a relay's name to a connected socket, within a deadline."""
+"""Connects a socket to a relay, from name resolution on.
+
+One deadline covers all of it, however many addresses the relay has and however slow DNS is.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,19 @@ Address = tuple[socket.AddressFamily, Any]
 
 
 def dial(relay: Relay, *, clock: Callable[[], float], deadline: float) -> socket.socket:
-    """Return a socket connected to ``relay``; its addresses are tried in the system's order.
+    """Return a socket that is connected to ``relay``.
+
+    The addresses are tried in the order of the system's resolver. Each gets an equal share of the
+    remaining time.
+
+    Args:
+        relay: The relay, with its ``host`` and ``port`` or ``path``, and ``source_address``.
+        clock: A monotonic clock, in seconds.
+        deadline: The time of ``clock`` by which the connection must exist.
 
     Raises:
-        ConnectError: the name does not resolve, or no address answers.
-        RelayTimeout: the deadline has passed.
+        ConnectError: The name does not resolve, or no address accepts a connection.
+        RelayTimeout: The deadline has passed.
     """
     addresses = resolve(relay, timeout_s=deadline - clock())
     failure: OSError | None = None
@@ -29,23 +40,27 @@ def dial(relay: Relay, *, clock: Callable[[], float], deadline: float) -> socket
         # A silent first address must leave time for the next one.
         share_s = (deadline - clock()) / (len(addresses) - position)
         try:
-            return _connected(address, relay.source_address, max(share_s, 0.001))
+            return _connect(address, relay.source_address, max(share_s, 0.001))
         except OSError as error:
             failure = error
     raise _unreachable(relay, failure)
 
 
 def resolve(relay: Relay, *, timeout_s: float) -> list[Address]:
-    """Return the addresses of ``relay``, those of the family we have to connect from.
+    """Return the addresses of ``relay``; with ``source_address`` only those of its family.
+
+    Args:
+        relay: The relay to look up.
+        timeout_s: How long to wait for the resolver, in seconds.
 
     Raises:
-        ConnectError: it has none, or is no host name.
-        RelayTimeout: the resolver did not answer in time.
+        ConnectError: It has no address, or its name is not a host name.
+        RelayTimeout: The resolver did not answer in time.
     """
     if relay.path:
         return [(socket.AF_UNIX, relay.path)]
     try:
-        found = _numeric(relay.host, relay.port) or _looked_up(relay, timeout_s)
+        found = _numeric_addresses(relay.host, relay.port) or _look_up(relay, timeout_s)
     except UnicodeError as error:
         # A label that is empty or too long to be encoded for DNS (RFC 1035 section 2.3.4).
         raise ConnectError(
@@ -58,22 +73,21 @@ def resolve(relay: Relay, *, timeout_s: float) -> list[Address]:
         found = [address for address in found if address[0] is family]
     if not found:
         raise ConnectError(
-            f"expected {relay.host} to have an address of the family of source="
-            f"{relay.source_address}, got: none",
+            f"{relay.host} has no address of the same family as source={relay.source_address}",
             phase=Phase.CONNECT,
         )
     return found
 
 
-def _numeric(host: str, port: int) -> list[Address]:
+def _numeric_addresses(host: str, port: int) -> list[Address]:
     try:
         return _addresses(host, port, socket.AI_NUMERICHOST)
     except OSError:
         return []
 
 
-def _looked_up(relay: Relay, timeout_s: float) -> list[Address]:
-    """Ask the resolver on a thread of its own: it knows no deadline and may take a minute."""
+def _look_up(relay: Relay, timeout_s: float) -> list[Address]:
+    """Ask the resolver in a thread of its own: it has no deadline and may take a minute."""
     answer: SimpleQueue[list[Address] | Exception] = SimpleQueue()
 
     def look_up() -> None:
@@ -87,14 +101,13 @@ def _looked_up(relay: Relay, timeout_s: float) -> list[Address]:
         found = answer.get(timeout=max(timeout_s, 0))
     except Empty:
         raise RelayTimeout(
-            f"expected {relay.host} to resolve in time, got: no answer from the resolver; "
-            "is DNS reachable from here?",
+            f"the resolver did not answer in time for {relay.host}; can this machine reach DNS?",
             phase=Phase.CONNECT,
         ) from None
     if isinstance(found, OSError):
         raise ConnectError(
-            f"expected {relay.host} to resolve, got: {found.strerror or found}; "
-            "is the relay's host name right?",
+            f"{relay.host} could not be resolved: {found.strerror or found}; check the relay's "
+            "host name",
             phase=Phase.CONNECT,
         ) from found
     if isinstance(found, Exception):
@@ -107,16 +120,16 @@ def _addresses(host: str, port: int, flags: int) -> list[Address]:
     return [(family, address) for family, _, _, _, address in found]
 
 
-def _connected(address: Address, source: str | None, timeout_s: float) -> socket.socket:
-    family, where = address
+def _connect(address: Address, source: str | None, timeout_s: float) -> socket.socket:
+    family, socket_address = address
     connected = socket.socket(family, socket.SOCK_STREAM)
     try:
         connected.settimeout(timeout_s)
         if source is not None:
             connected.bind((source, 0))
-        connected.connect(where)
+        connected.connect(socket_address)
         if family != socket.AF_UNIX:
-            # Each write is a whole step of the conversation; none may wait for another's ACK.
+            # Each write is a whole step; Nagle's algorithm would hold it until the last ACK.
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except BaseException:
         connected.close()
@@ -128,12 +141,11 @@ def _unreachable(relay: Relay, failure: OSError | None) -> RelayError:
     where = relay.path or f"{relay.host}:{relay.port}"
     if failure is None or isinstance(failure, TimeoutError):
         return RelayTimeout(
-            f"expected {where} to answer in time, got: silence; is the port right, and does a "
-            "firewall let it through?",
+            f"{where} did not answer in time; check the port, and whether a firewall blocks it",
             phase=Phase.CONNECT,
         )
     return ConnectError(
-        f"expected {where} to accept a connection, got: {failure.strerror or failure}; "
-        "is the relay running, and the port right?",
+        f"{where} did not accept a connection: {failure.strerror or failure}; check that the relay "
+        "is running, and its port",
         phase=Phase.CONNECT,
     )

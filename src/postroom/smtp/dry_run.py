@@ -1,7 +1,7 @@
-"""Relays that are none: mail is discarded, written into files, or shown on standard output.
+"""Dry runs: mail is discarded, written into files, or shown on standard output.
 
-Everything before them is real: claims, composition, the exact bytes, the record of each
-recipient, whose reply says where the mail went.
+Everything before that is real: claims, composition, the exact bytes, and the record of each
+recipient, whose reply tells where the mail went.
 """
 
 from __future__ import annotations
@@ -24,70 +24,58 @@ from postroom.message.envelope import Envelope
 from postroom.relays.options import Pipelining
 from postroom.relays.relay import Relay
 from postroom.smtp.envelope_exchange import EnvelopeReplies
-from postroom.smtp.reply import Outcome, Reply
+from postroom.smtp.reply import OK, START_MAIL_INPUT, Outcome, Reply
 from postroom.states import Phase
 from postroom.text import safe_for_terminal
 
+_ACCEPTED = Reply(code=OK, lines=("2.1.0 dry run",))
+_START_CONTENT = Reply(code=START_MAIL_INPUT, lines=("go on",))
+
+#: What is replaced in the name of a file, and how much of an address it contains.
+_UNSAFE = re.compile(r"[^A-Za-z0-9@._+-]+")
+_MAX_NAME = 120
+
+#: What the text form of a mail shows.
 _HEADERS = ("From", "To", "Cc", "Reply-To", "Subject")
 _WIDTH = 78
 
 
-def text_preview(envelope: Envelope, content: bytes) -> str:
-    """Return ``content`` in words; nothing in it can steer a terminal."""
-    message = message_from_string(content.decode("utf-8", "replace"), policy=SMTPUTF8)
-    assert isinstance(message, EmailMessage)
-    return safe_for_terminal("\n".join([*_lines(envelope, message), "", ""]))
-
-
-def _lines(envelope: Envelope, message: EmailMessage) -> Iterator[str]:
-    whom = f"-- mail to {', '.join(envelope.recipients)} "
-    yield whom.ljust(_WIDTH, "-")
-    for name in _HEADERS:
-        if name in message:
-            yield f"{name}: {message[name]}"
-    body = message.get_body(("plain", "html"))
-    if body is not None:
-        yield ""
-        yield body.get_content().replace("\r\n", "\n").rstrip("\n")
-    attached = [part for part in message.walk() if part.get_filename()]
-    if attached:
-        yield ""
-        yield from map(_attachment, attached)
-
-
-def _attachment(part: EmailMessage) -> str:
-    content = part.get_payload(decode=True)
-    size = f", {len(content):,} bytes" if isinstance(content, bytes) else ""
-    return f"[{part.get_filename()}: {part.get_content_type()}{size}]"
-
-
-_WELCOME = Reply(code=250, lines=("2.1.0 dry run",))
-_GO_ON = Reply(code=354, lines=("go on",))
-_UNSAFE = re.compile(r"[^A-Za-z0-9@._+-]+")
-_LONGEST_NAME = 120
-
-
 class MessageSink(Protocol):
-    """Where the mails of a dry run end."""
+    """Where the mail of a dry run goes."""
 
     def write(self, envelope: Envelope, chunks: Iterable[bytes]) -> None:
-        """Take the content of a mail."""
+        """Take the content of a mail.
+
+        Args:
+            envelope: Its sender and recipients.
+            chunks: Its bytes, without the final dot.
+
+        Raises:
+            OSError: It cannot be written.
+        """
         ...
 
     def commit(self) -> str:
-        """Let go of that mail for good; return where it went, in words."""
+        """Keep the mail that was written; return where it is, as a text for people.
+
+        Raises:
+            OSError: It cannot be kept.
+        """
         ...
 
     def rollback(self) -> None:
-        """Forget a mail that was not finished."""
+        """Delete a mail that was written and not committed."""
         ...
 
 
-def dry_run(relay: Relay) -> DryRunTransport:
-    """Return what stands for a connection to ``relay``, whose scheme says what becomes of mail.
+def open_dry_run(relay: Relay) -> DryRunTransport:
+    """Return the transport for a relay with the scheme ``null``, ``file`` or ``console``.
+
+    Args:
+        relay: The relay; its ``path`` is the folder of ``file``.
 
     Raises:
-        ConnectError: the folder cannot be made.
+        ConnectError: The folder cannot be made.
     """
     match relay.scheme:
         case "file":
@@ -99,94 +87,105 @@ def dry_run(relay: Relay) -> DryRunTransport:
 
 
 class DryRunTransport:
-    """Accepts everything, without a relay. Has the face of `postroom.smtp.session.Session`."""
+    """Accepts every mail and gives it to a sink; see `postroom.smtp.transport.Transport`.
 
-    #: There is no connection that could end or grow old.
+    Args:
+        sink: Where the mail goes.
+
+    Attributes:
+        transactions: How many transactions have been started.
+        accepts_more: True: there is no connection that could end.
+        is_usable: True.
+        transcript: Empty: nothing was said.
+        pipelining: ``FULL``.
+        refuses_early: False.
+        max_recipients: None: there is no limit.
+    """
+
     accepts_more = is_usable = True
-    #: Nobody said anything, or refused anything.
     transcript = ""
     pipelining = Pipelining.FULL
     refuses_early = False
     max_recipients = None
 
-    def __init__(self, tray: MessageSink) -> None:
+    def __init__(self, sink: MessageSink) -> None:
         self.transactions = 0
-        self._tray = tray
+        self._sink = sink
         self._envelope: Envelope | None = None
 
     def local_refusal(self, envelope: Envelope) -> Outcome | None:
-        """Return None: nothing is too large or too foreign."""
+        """Return None: every mail is accepted."""
         return None
 
     def send_envelope(self, envelope: Envelope) -> None:
-        """Begin a transaction."""
+        """Start a transaction."""
         self.transactions += 1
         self._envelope = envelope
 
     def read_envelope_replies(self) -> EnvelopeReplies:
-        """Welcome every recipient."""
+        """Accept every recipient."""
         count = len(self._current.recipients)
         return EnvelopeReplies(
-            mail=_WELCOME,
-            recipients=(_WELCOME,) * count,
-            data=_GO_ON,
+            mail=_ACCEPTED,
+            recipients=(_ACCEPTED,) * count,
+            data=_START_CONTENT,
             accepted=count,
             is_ready_for_content=True,
         )
 
     def send_content(self, chunks: Iterable[bytes]) -> None:
-        """Take the content.
+        """Give the content to the sink.
 
         Raises:
-            RelayError: it cannot be written.
+            RelayError: The mail cannot be written.
         """
         try:
-            self._tray.write(self._current, chunks)
+            self._sink.write(self._current, chunks)
         except OSError as error:
             raise RelayError(_unwritable(error), phase=Phase.BODY) from error
 
-    def end_data(self, following: Envelope | None = None) -> tuple[Reply, ...]:
-        """Accept the mail for everyone, and begin with ``following``.
+    def end_data(self, next_envelope: Envelope | None = None) -> tuple[Reply, ...]:
+        """Accept the mail for every recipient, and start the next transaction.
 
         Raises:
-            RelayError: it cannot be written.
+            RelayError: The mail cannot be kept.
         """
         try:
-            where = self._tray.commit()
+            place = self._sink.commit()
         except OSError as error:
             raise RelayError(_unwritable(error), phase=Phase.DOT) from error
         count = len(self._current.recipients)
-        if following is not None:
-            self.send_envelope(following)
-        return (Reply(code=250, lines=(f"2.0.0 dry run: {where}",)),) * count
+        if next_envelope is not None:
+            self.send_envelope(next_envelope)
+        return (Reply(code=OK, lines=(f"2.0.0 dry run: {place}",)),) * count
 
     def quit(self) -> None:
-        """Forget what was not finished."""
-        self._tray.rollback()
+        """Delete an unfinished mail."""
+        self._sink.rollback()
 
     def close(self) -> None:
-        """Forget what was not finished."""
-        self._tray.rollback()
+        """Delete an unfinished mail."""
+        self._sink.rollback()
 
     def abort(self) -> None:
-        """Do nothing: nobody is waited for."""
+        """Do nothing: no call waits."""
 
     @property
     def _current(self) -> Envelope:
-        assert self._envelope is not None, "nothing was started"
+        assert self._envelope is not None, "no transaction was started"
         return self._envelope
 
 
 class NullSink:
-    """``null://``: reads every mail to its end, and drops it."""
+    """``null://``: reads every mail to its end and discards it."""
 
     def write(self, envelope: Envelope, chunks: Iterable[bytes]) -> None:
-        """Read the content: what cannot be composed should fail here as well."""
+        """Read the content: a mail that cannot be composed fails here too."""
         for _ in chunks:
             pass
 
     def commit(self) -> str:
-        """Keep nothing."""
+        """Return that the mail was discarded."""
         return "discarded"
 
     def rollback(self) -> None:
@@ -194,11 +193,15 @@ class NullSink:
 
 
 class FileSink:
-    """``file:///folder``: a file for each mail, whose names sort by time.
+    """``file:///folder``: writes every mail into a file; the names sort by time.
 
-    It begins with Return-Path and Delivered-To, as a mailbox keeps the envelope (RFC 5321
-    section 4.4); the rest is the exact bytes. A file is complete as soon as it has its name. It is
-    for its owner alone, as is the folder where it is made now.
+    A file begins with Return-Path and Delivered-To, as in a mailbox (RFC 5321 section 4.4). The
+    rest is the exact bytes of the mail. A file is complete if its name does not begin with a dot.
+    Files, and a new folder, can be read by their owner only.
+
+    Args:
+        folder: The folder; it is made if it does not exist.
+        now: The wall clock, for the names.
     """
 
     _counter = itertools.count(1)
@@ -209,7 +212,7 @@ class FileSink:
         """Make the folder.
 
         Raises:
-            ConnectError: it cannot be made.
+            ConnectError: The folder cannot be made.
         """
         self._folder = folder
         self._now = now
@@ -220,19 +223,19 @@ class FileSink:
             raise ConnectError(_unwritable(error), phase=Phase.CONNECT) from error
 
     def write(self, envelope: Envelope, chunks: Iterable[bytes]) -> None:
-        """Write the mail under a name that says it is unfinished."""
-        moment = self._now().strftime("%Y%m%dT%H%M%S.%f")
-        whom = _UNSAFE.sub("_", envelope.recipients[0])[:_LONGEST_NAME]
-        name = f"{moment}-{os.getpid()}-{next(self._counter)}-{whom}.eml"
+        """Write the mail into a file whose name begins with a dot."""
+        written_at = self._now().strftime("%Y%m%dT%H%M%S.%f")
+        recipient = _UNSAFE.sub("_", envelope.recipients[0])[:_MAX_NAME]
+        name = f"{written_at}-{os.getpid()}-{next(self._counter)}-{recipient}.eml"
         self._unfinished = self._folder / f".{name}"
-        trace = [f"Return-Path: <{envelope.sender}>"]
-        trace += [f"Delivered-To: {recipient}" for recipient in envelope.recipients]
-        with open(self._unfinished, "xb", opener=_privately) as file:
-            file.write("".join(f"{line}\r\n" for line in trace).encode())
+        headers = [f"Return-Path: <{envelope.sender}>"]
+        headers += [f"Delivered-To: {address}" for address in envelope.recipients]
+        with open(self._unfinished, "xb", opener=_open_private) as file:
+            file.write("".join(f"{line}\r\n" for line in headers).encode())
             file.writelines(chunks)
 
     def commit(self) -> str:
-        """Give the file its name."""
+        """Rename the file to its final name."""
         assert self._unfinished is not None
         path = self._unfinished.with_name(self._unfinished.name[1:])
         self._unfinished.rename(path)
@@ -240,16 +243,17 @@ class FileSink:
         return f"written to {path.name}"
 
     def rollback(self) -> None:
-        """Delete what is unfinished."""
+        """Delete the unfinished file."""
         if self._unfinished is not None:
             self._unfinished.unlink(missing_ok=True)
             self._unfinished = None
 
 
 class ConsoleSink:
-    """``console://``: shows each mail on ``output``, standard output where None, as people read it.
+    """``console://``: prints every mail as text; attachments are only named.
 
-    Attachments are named, not shown.
+    Args:
+        output: Where to print; None: standard output.
     """
 
     _lock = threading.Lock()
@@ -259,11 +263,11 @@ class ConsoleSink:
         self._text = ""
 
     def write(self, envelope: Envelope, chunks: Iterable[bytes]) -> None:
-        """Read the mail."""
+        """Read the mail and keep its text."""
         self._text = text_preview(envelope, b"".join(chunks))
 
     def commit(self) -> str:
-        """Show it, in one piece."""
+        """Print the text in one piece."""
         output = self._output or sys.stdout
         encoding = output.encoding or "utf-8"
         with self._lock:
@@ -272,13 +276,47 @@ class ConsoleSink:
         return "shown on the console"
 
     def rollback(self) -> None:
-        """Do nothing: nothing was shown."""
-
-
-def _privately(path: str, flags: int) -> int:
-    """Open a file; it is made for its owner alone."""
-    return os.open(path, flags, 0o600)
+        """Do nothing: nothing was printed."""
 
 
 def _unwritable(error: OSError) -> str:
-    return f"expected {error.filename} to be writable, got: {error.strerror}"
+    return f"{error.filename} cannot be written: {error.strerror}"
+
+
+def _open_private(path: str, flags: int) -> int:
+    """Open a file that only its owner can read."""
+    return os.open(path, flags, 0o600)
+
+
+def text_preview(envelope: Envelope, content: bytes) -> str:
+    """Return a mail as text for a terminal, without control characters.
+
+    Args:
+        envelope: Its sender and recipients.
+        content: Its bytes.
+    """
+    message = message_from_string(content.decode("utf-8", "replace"), policy=SMTPUTF8)
+    assert isinstance(message, EmailMessage)
+    return safe_for_terminal("\n".join([*_preview_lines(envelope, message), "", ""]))
+
+
+def _preview_lines(envelope: Envelope, message: EmailMessage) -> Iterator[str]:
+    title = f"-- mail to {', '.join(envelope.recipients)} "
+    yield title.ljust(_WIDTH, "-")
+    for name in _HEADERS:
+        if name in message:
+            yield f"{name}: {message[name]}"
+    body = message.get_body(("plain", "html"))
+    if body is not None:
+        yield ""
+        yield body.get_content().replace("\r\n", "\n").rstrip("\n")
+    attached = [part for part in message.walk() if part.get_filename()]
+    if attached:
+        yield ""
+        yield from map(_attachment_line, attached)
+
+
+def _attachment_line(part: EmailMessage) -> str:
+    content = part.get_payload(decode=True)
+    size = f", {len(content):,} bytes" if isinstance(content, bytes) else ""
+    return f"[{part.get_filename()}: {part.get_content_type()}{size}]"

@@ -1,7 +1,7 @@
-"""Whom a reply blames: one table, read from the top; the first row that fits decides.
+"""Whose fault a refusal is: one table, read from the top; the first rule that matches decides.
 
-Rows go from what is said plainly to what is only likely. Enhanced codes are RFC 3463 and its
-registry; a basic code alone says little, so texts of well-known relays stand beside them.
+The rules go from plain statements to what is only probable. Enhanced status codes are those of RFC
+3463 and its registry. A basic code alone says little, so there are texts of well-known relays too.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from postroom.states import Fault, Phase
 
-#: A reply says what it means in the beginning; the rest of a very long one is not looked at.
-_READ_CHARACTERS = 1_000
+#: The meaning is at the beginning of a reply; the rest of a very long one is not searched.
+_MAX_CHARACTERS = 1_000
 
 _ANY = frozenset(Phase)
 _AUTH = frozenset({Phase.AUTH})
@@ -25,11 +25,17 @@ _CONTENT = frozenset({Phase.DATA, Phase.BODY, Phase.DOT})
 
 @dataclass(frozen=True, slots=True)
 class FaultRule:
-    """One row: where it holds, what has to match, and who is to blame.
+    """One row of the table: what has to match, and whose fault it then is.
 
-    ``enhanced`` and ``text`` are regular expressions; ``text`` is searched without regard to
-    case. ``is_passing`` marks replies that say 5xx and mean "later", ``is_out_of_step`` those to
-    the conversation itself: whatever else is said on this connection would be answered the same.
+    Attributes:
+        fault: Whose fault the refusal is.
+        phases: The commands whose replies it is about.
+        codes: A regular expression for the beginning of the reply code; empty: any.
+        enhanced: A regular expression for the whole enhanced status code; empty: any, or none.
+        text: A regular expression to search in the text, in any case; empty: any text.
+        is_transient: The reply says 5xx and means "later".
+        is_out_of_step: The reply refuses the order of the commands: everything else on this
+            connection would be refused too.
     """
 
     fault: Fault
@@ -45,7 +51,7 @@ def _any_of(*patterns: str) -> str:
     return "|".join(patterns)
 
 
-#: What our account may send is used up: true of whatever we send next.
+#: The account has used up its quota; this is true of the next mail too.
 _QUOTA = (
     FaultRule(
         Fault.CREDENTIALS,
@@ -61,7 +67,7 @@ _QUOTA = (
     ),
 )
 
-#: Before MAIL nothing can be a recipient's or a message's fault.
+#: Before MAIL, nothing can be the fault of a recipient or a message.
 _BEFORE_MAIL = (
     FaultRule(Fault.CREDENTIALS, _AUTH, codes=r"5"),
     FaultRule(
@@ -70,7 +76,7 @@ _BEFORE_MAIL = (
     FaultRule(Fault.RELAY, _AUTH | _HANDSHAKE),
 )
 
-#: We are not logged in, or may not relay.
+#: The client is not logged in, or may not relay.
 _LOGIN = (
     FaultRule(Fault.RELAY, codes=r"530", text=r"starttls"),
     FaultRule(Fault.CREDENTIALS, codes=r"530|534|535|538"),
@@ -87,12 +93,12 @@ _LOGIN = (
     ),
 )
 
-#: Said of the conversation and not of any address in it, which the text would name: the relay has
-#: lost its place, or thinks that we have. RFC 5321 section 4.2.2 has 500, 502 and 503 for it, RFC
+#: The reply is about the order of the commands and not about an address, which its text would
+#: name: relay and client are out of step. RFC 5321 section 4.2.2 has 500, 502 and 503 for it, RFC
 #: 3463 section 3.6 X.5.0 (other), X.5.1 (invalid command, or out of sequence), X.5.5 (version).
-#: Not among them: X.5.2 and X.5.4 (syntax, arguments), which relays give for an address or a
-#: parameter they cannot read, and X.5.3 (too many recipients). A few give 5.5.0 to everything:
-#: what names a mailbox, an address or the content is what it says, and so is any 5.5.0 to the dot.
+#: Not X.5.2 and X.5.4 (syntax, arguments), which relays use for an address or a parameter that
+#: they cannot read, and not X.5.3 (too many recipients). A few relays use 5.5.0 for everything: a
+#: text about a mailbox, an address or the content is taken at its word, and so is 5.5.0 to the dot.
 _OF_NO_ADDRESS = (
     r"^(?!.*\b(recipients?|senders?|address(es)?|mailbox(es)?|users?|accounts?|domains?|"
     r"too long|content|spam|polic(y|ies)|reputation)\b)"
@@ -120,7 +126,7 @@ _OUT_OF_STEP = (
     ),
 )
 
-#: The sender's address or domain is not liked, wherever in the conversation that is said.
+#: The relay refuses the sender's address or domain, in whatever phase.
 _SENDER = (
     FaultRule(Fault.MESSAGE, enhanced=r"[45]\.1\.[789]"),
     FaultRule(
@@ -130,7 +136,7 @@ _SENDER = (
     ),
 )
 
-#: One mailbox is unknown, full or busy: not a sign of the relay, though it may sound like one.
+#: One mailbox is unknown, full or busy. Some of these texts sound like a fault of the relay.
 _MAILBOX = (
     FaultRule(
         Fault.RECIPIENT,
@@ -156,7 +162,7 @@ _MAILBOX = (
     FaultRule(Fault.RECIPIENT, _RCPT, text=r"recipient address rejected: (user|need)"),
 )
 
-#: Try again later, and it will pass.
+#: A later attempt will succeed.
 _GREYLIST = (
     FaultRule(Fault.RECIPIENT, _RCPT, text=r"gr[ea]y-? ?list", is_transient=True),
     FaultRule(Fault.MESSAGE, text=r"gr[ea]y-? ?list", is_transient=True),
@@ -168,7 +174,7 @@ _GREYLIST = (
     ),
 )
 
-#: Commands, or a name of ours, that this relay does not take.
+#: The relay does not accept a command of the client, or its name.
 _OURSELVES = (
     FaultRule(Fault.OURSELVES, text=r"helo command rejected|helo/ehlo argument"),
     FaultRule(
@@ -179,7 +185,7 @@ _OURSELVES = (
     ),
 )
 
-#: Its load, its state, or its opinion of our address on the network.
+#: The load or state of the relay, or the reputation of our IP address.
 _RELAY = (
     FaultRule(Fault.RELAY, codes=r"421"),
     FaultRule(
@@ -204,7 +210,7 @@ _RELAY = (
     ),
 )
 
-#: The phase decides where nothing plain was said.
+#: Nothing above matched: the phase decides.
 _PHASE = (
     FaultRule(Fault.MESSAGE, enhanced=r"[45]\.(2\.3|3\.4|6\.\d+)"),
     FaultRule(Fault.RECIPIENT, _RCPT),
@@ -228,37 +234,46 @@ RULES: tuple[FaultRule, ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Compiled:
-    row: FaultRule
+class _CompiledRule:
+    rule: FaultRule
     codes: re.Pattern[str]
     enhanced: re.Pattern[str]
     text: re.Pattern[str]
 
-    def fits(self, phase: Phase, code: str, enhanced: str, text: str) -> bool:
+    def matches(self, phase: Phase, code: str, enhanced: str, text: str) -> bool:
         return (
-            phase in self.row.phases
+            phase in self.rule.phases
             and self.codes.match(code) is not None
-            and (not self.row.enhanced or self.enhanced.fullmatch(enhanced) is not None)
+            and (not self.rule.enhanced or self.enhanced.fullmatch(enhanced) is not None)
             and self.text.search(text) is not None
         )
 
 
-def _compiled(rows: tuple[FaultRule, ...]) -> Iterator[_Compiled]:
-    for row in rows:
-        yield _Compiled(
-            row,
-            re.compile(row.codes),
-            re.compile(row.enhanced),
-            re.compile(row.text, re.IGNORECASE),
+def _compile(rules: tuple[FaultRule, ...]) -> Iterator[_CompiledRule]:
+    for rule in rules:
+        yield _CompiledRule(
+            rule,
+            re.compile(rule.codes),
+            re.compile(rule.enhanced),
+            re.compile(rule.text, re.IGNORECASE),
         )
 
 
-_ROWS = tuple(_compiled(RULES))
+_COMPILED_RULES = tuple(_compile(RULES))
 
 
 def match_rule(phase: Phase, code: int, enhanced: str | None, text: str) -> FaultRule:
-    """Return the first row that fits a refusal: 4xx, 5xx, or what does not belong there."""
-    said = text[:_READ_CHARACTERS]
+    """Return the first rule that matches a refusal; the last rule matches everything.
+
+    Args:
+        phase: The command that was answered.
+        code: The reply code: 4xx, 5xx, or an unexpected one.
+        enhanced: The enhanced status code, if there is one.
+        text: The text of the reply, in one line.
+    """
+    start = text[:_MAX_CHARACTERS]
     return next(
-        compiled.row for compiled in _ROWS if compiled.fits(phase, str(code), enhanced or "", said)
+        compiled.rule
+        for compiled in _COMPILED_RULES
+        if compiled.matches(phase, str(code), enhanced or "", start)
     )

@@ -1,7 +1,7 @@
-"""From a fresh connection to one that takes mail: greeting, EHLO, STARTTLS, AUTH.
+"""The handshake: greeting, EHLO, STARTTLS and AUTH, until the connection is ready for mail.
 
-Written on our own reply parser and not on ``smtplib``: that one has no deadline a drip cannot
-get around, buffers what was injected before TLS, and knows no bound on a reply's lines.
+It does not use ``smtplib``, whose deadlines a slow server can extend, which keeps bytes that were
+injected before TLS, and which does not limit the lines of a reply.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from postroom.relays.options import TlsMode
 from postroom.smtp.auth import authenticate
 from postroom.smtp.capabilities import Capabilities
 from postroom.smtp.connection import Connection
-from postroom.smtp.reply import Reply
+from postroom.smtp.reply import SERVICE_CLOSING, SERVICE_READY, Reply
 from postroom.states import Phase
-
-_READY = 220
-_CLOSING = 421
 
 
 def handshake(connection: Connection) -> Capabilities:
-    """Do all that comes before mail; return what the relay can do.
+    """Do everything that comes before the first mail; return what the relay announced.
+
+    Args:
+        connection: A connection on which nothing has been said yet.
 
     Raises:
-        ConnectError, TLSError, AuthError: the relay refused, or lacks what we require.
-        RelayError: the conversation broke.
+        ConnectError, TLSError, AuthError: The relay refused, or lacks what its URL requires.
+        RelayError: The connection broke.
     """
     read_greeting(connection)
     capabilities = say_ehlo(connection)
     if start_tls(connection, capabilities):
-        # What was announced in the clear may be somebody else's (RFC 3207 section 4.2).
+        # Without TLS the announcement may have been changed on the way (RFC 3207 section 4.2).
         capabilities = say_ehlo(connection)
     if connection.relay.has_login:
         authenticate(connection, capabilities)
@@ -39,23 +39,33 @@ def handshake(connection: Connection) -> Capabilities:
 
 
 def read_greeting(connection: Connection) -> Reply:
-    """Wait for the relay's greeting and return it.
+    """Return the greeting of the relay (RFC 5321 section 4.3.1).
+
+    Args:
+        connection: A connection on which nothing has been said yet.
 
     Raises:
-        ConnectError: it refuses to serve us.
+        ConnectError: The relay refuses to serve us.
+        RelayError: The connection broke.
     """
     timeout_s = connection.relay.timeouts.command_s
     reply = connection.read_reply(timeout_s, Phase.GREETING)
-    if reply.code != _READY:
+    if reply.code != SERVICE_READY:
         raise _refused(connection, reply, Phase.GREETING)
     return reply
 
 
 def say_ehlo(connection: Connection) -> Capabilities:
-    """Say EHLO (LHLO to LMTP; HELO where EHLO is not known) and return what is announced.
+    """Send EHLO and return what the relay announces (RFC 5321 section 3.2).
+
+    LMTP servers get LHLO (RFC 2033 section 4.1). A relay that does not know EHLO gets HELO.
+
+    Args:
+        connection: A connection whose greeting has been read.
 
     Raises:
-        ConnectError: the relay wants none of them.
+        ConnectError: The relay refuses them.
+        RelayError: The connection broke.
     """
     relay = connection.relay
     name = relay.ehlo_name or _own_name(connection)
@@ -70,10 +80,15 @@ def say_ehlo(connection: Connection) -> Capabilities:
 
 
 def start_tls(connection: Connection, capabilities: Capabilities) -> bool:
-    """Begin TLS where it is wanted and has not begun; return whether it was begun now.
+    """Start TLS if ``Relay.tls`` asks for it; return whether it was started now (RFC 3207).
+
+    Args:
+        connection: A connection after EHLO.
+        capabilities: What the relay announced.
 
     Raises:
-        TLSError: it is required and not to be had. Somebody in between may have removed it.
+        TLSError: TLS is required and not available. Somebody on the way may have removed it.
+        RelayError: The connection broke.
     """
     relay = connection.relay
     if connection.tls is not None or relay.tls is TlsMode.OFF:
@@ -81,18 +96,18 @@ def start_tls(connection: Connection, capabilities: Capabilities) -> bool:
     if not capabilities.has_starttls:
         if relay.tls is TlsMode.REQUIRED:
             raise TLSError(
-                f"expected the relay {relay.name} to announce STARTTLS, got: none; "
-                "tls=opportunistic or tls=off would do without",
+                f"the relay {relay.name} does not announce STARTTLS; tls=opportunistic or tls=off "
+                "allow mail without TLS",
                 phase=Phase.STARTTLS,
             )
         return False
     reply = connection.command("STARTTLS", Phase.STARTTLS)
-    if reply.code == _READY:
+    if reply.code == SERVICE_READY:
         connection.encrypt(relay.timeouts.connect_s, phase=Phase.STARTTLS)
         return True
-    if relay.tls is TlsMode.REQUIRED or reply.code == _CLOSING:
+    if relay.tls is TlsMode.REQUIRED or reply.code == SERVICE_CLOSING:
         raise TLSError(
-            f"expected the relay {relay.name} to begin TLS, got: {reply}",
+            f"the relay {relay.name} refused STARTTLS: {reply}",
             phase=Phase.STARTTLS,
             reply=reply,
         )
@@ -100,9 +115,9 @@ def start_tls(connection: Connection, capabilities: Capabilities) -> bool:
 
 
 def _own_name(connection: Connection) -> str:
-    """Return this machine's name, or its address where the name has no domain.
+    """Return this machine's name, or its address if the name has no domain.
 
-    RFC 5321 section 4.1.4; not ``getfqdn``, which asks DNS without a deadline.
+    RFC 5321 section 4.1.4. Not ``getfqdn``, which asks DNS without a deadline.
     """
     name = socket.gethostname()
     if "." in name and name.isascii() and name.replace(".", "").replace("-", "").isalnum():
@@ -115,7 +130,7 @@ def _own_name(connection: Connection) -> str:
 
 def _refused(connection: Connection, reply: Reply, phase: Phase) -> ConnectError:
     return ConnectError(
-        f"expected the relay {connection.relay.name} to serve us, got: {reply}",
+        f"the relay {connection.relay.name} refused to serve us: {reply}",
         phase=phase,
         reply=reply if reply.code >= 400 else None,
     )

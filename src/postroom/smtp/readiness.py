@@ -1,4 +1,7 @@
-"""How a conversation waits for its socket: alone in its thread, or as a task among others."""
+"""Waiting for a socket, in a thread of its own or in a task of the scheduler.
+
+In a task, only the task waits; the other tasks of its thread go on.
+"""
 
 from __future__ import annotations
 
@@ -9,26 +12,30 @@ from greenlet import getcurrent, greenlet
 
 
 class CooperativeTask(greenlet):
-    """A task that shares its thread with others; see `postroom.delivery.scheduler`."""
+    """A task that shares its thread with other tasks; see `postroom.delivery.scheduler`."""
 
     @abstractmethod
     def wait_ready(self, descriptor: int, events: int, timeout_s: float) -> bool:
-        """Let other tasks run until the socket is ready; return whether it was, in time."""
+        """Let other tasks run until the socket is ready; return whether it was ready in time.
+
+        Args:
+            descriptor: The socket's file descriptor.
+            events: ``select.POLLIN`` or ``select.POLLOUT``.
+            timeout_s: The longest wait, in seconds.
+        """
 
 
 def wait_ready(descriptor: int, events: int, timeout_s: float) -> bool:
-    """Wait until a socket is ready.
-
-    In a task only the task waits; elsewhere the thread does.
+    """Wait until a socket is ready: in a task only the task waits, elsewhere the thread does.
 
     Args:
-        descriptor: the socket's file descriptor.
-        events: ``select.POLLIN`` (there is something to read) or ``select.POLLOUT`` (there is
+        descriptor: The socket's file descriptor.
+        events: ``select.POLLIN`` (there are bytes to read) or ``select.POLLOUT`` (there is
             room to write).
-        timeout_s: the longest wait, in seconds of ``CLOCK_MONOTONIC``.
+        timeout_s: The longest wait, in seconds of ``CLOCK_MONOTONIC``.
 
     Returns:
-        Whether it was ready in time. The socket has to be tried: it may be said too early.
+        Whether it was ready in time. It can be reported too early: try the socket.
     """
     current = getcurrent()
     if isinstance(current, CooperativeTask):

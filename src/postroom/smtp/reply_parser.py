@@ -1,6 +1,6 @@
-"""Replies out of bytes: incremental, and bounded in line length and lines (RFC 5321 section 4.2).
+"""Parses replies from bytes as they arrive (RFC 5321 section 4.2).
 
-The time they may take is the connection's to watch.
+The length of a line and the number of lines are limited. Deadlines are the connection's.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from functools import lru_cache
 from postroom.smtp.reply import Reply
 from postroom.text import safe_for_terminal
 
-#: RFC 5321 section 4.5.3.1.5 says 512; explanations with links in them run longer.
+#: RFC 5321 section 4.5.3.1.5 says 512; replies with links in them are longer.
 MAX_LINE_BYTES = 4096
 MAX_LINES = 100
 
@@ -20,78 +20,82 @@ _SHOWN_BYTES = 60
 
 
 class MalformedReply(Exception):
-    """What came is not a reply; whatever follows it cannot be told apart any more."""
+    """The bytes are not a reply; where the next one begins cannot be known."""
 
 
 class ReplyParser:
-    """Takes bytes as they come, gives replies as they are complete."""
+    """Takes bytes as they arrive and returns each reply once it is complete."""
 
     __slots__ = ("_buffer", "_parts", "_start")
 
     def __init__(self) -> None:
         self._buffer = b""
         self._start = 0
-        #: The lines so far of a reply that is still incomplete.
+        #: The lines of a reply whose last line has not arrived.
         self._parts: list[Reply] = []
 
     @property
     def is_empty(self) -> bool:
-        """Return whether every byte so far belonged to a reply already given."""
+        """Return whether every byte so far belongs to a reply that was returned."""
         return self._start == len(self._buffer) and not self._parts
 
     def feed(self, received: bytes) -> None:
-        """Take more bytes."""
+        """Add more bytes.
+
+        Args:
+            received: The next bytes from the relay, cut anywhere.
+        """
         self._buffer = self._buffer[self._start :] + received
         self._start = 0
 
     def next(self) -> Reply | None:
-        """Return the next complete reply, None while there is none.
+        """Return the next complete reply; None if more bytes are needed.
 
         Raises:
-            MalformedReply: what came cannot be the beginning of a reply.
+            MalformedReply: The bytes cannot be the beginning of a reply.
         """
         while (end := self._buffer.find(b"\n", self._start)) >= 0:
             line = self._buffer[self._start : end]
             self._start = end + 1
-            part, goes_on = _parsed(line)
-            reply = self._joined(part, goes_on=goes_on) if goes_on or self._parts else part
+            part, has_more = _parse_line(line)
+            reply = self._append(part, has_more=has_more) if has_more or self._parts else part
             if reply is not None:
                 return reply
         if len(self._buffer) - self._start > MAX_LINE_BYTES:
             raise _too_long()
         return None
 
-    def _joined(self, part: Reply, *, goes_on: bool) -> Reply | None:
-        """Add a line to the reply at hand; return the reply where it was the last one."""
+    def _append(self, part: Reply, *, has_more: bool) -> Reply | None:
+        """Add a line to the current reply; return the reply if it was the last line."""
         parts = self._parts
         if parts and parts[0].code != part.code:
             raise MalformedReply(f"codes {parts[0].code} and {part.code} in one reply")
         parts.append(part)
         if len(parts) > MAX_LINES:
             raise MalformedReply(f"a reply of more than {MAX_LINES} lines")
-        if goes_on:
+        if has_more:
             return None
         self._parts = []
         return Reply(code=part.code, lines=tuple(part.lines[0] for part in parts))
 
 
-# Relays say the same few lines to every mail.
+# Relays answer every mail with the same few lines.
 @lru_cache(maxsize=256)
-def _parsed(line: bytes) -> tuple[Reply, bool]:
-    """Return a line as a reply of its own, and whether more lines follow it."""
+def _parse_line(line: bytes) -> tuple[Reply, bool]:
+    """Return a line as a reply, and whether more lines follow it."""
     if len(line) > MAX_LINE_BYTES:
         raise _too_long()
     found = _LINE.fullmatch(line)
     if found is None:
         raise MalformedReply(f"the line {line[:_SHOWN_BYTES]!r}")
     code, separator, text = found.groups()
-    return Reply(code=int(code), lines=(_shown(text or b""),)), separator == b"-"
+    return Reply(code=int(code), lines=(_decode(text or b""),)), separator == b"-"
 
 
 def _too_long() -> MalformedReply:
     return MalformedReply(f"a line of more than {MAX_LINE_BYTES} bytes")
 
 
-def _shown(text: bytes) -> str:
-    """Decode a line, fit to be stored and printed: databases refuse NUL, terminals obey ESC."""
+def _decode(text: bytes) -> str:
+    """Decode a line for storage and terminals: databases refuse NUL, terminals obey ESC."""
     return safe_for_terminal(text.decode("utf-8", "replace"))

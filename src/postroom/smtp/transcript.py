@@ -1,7 +1,8 @@
-"""Credentials, masked in what a relay says: some repeat what they did not like to hear.
+"""What both sides said, for people to read, without credentials.
 
-They repeat it cut short, in another case, wrapped over several lines, decoded, or percent-encoded.
-So it is not one text that is looked for, but every run of it.
+Some relays repeat the credentials they refuse: cut short, in another case, wrapped over several
+lines, decoded or percent-encoded. So every run of characters of a secret is masked, not only all of
+it. Making a transcript costs nothing for accepted mail: entries are formatted when they are read.
 """
 
 from __future__ import annotations
@@ -13,81 +14,148 @@ from urllib.parse import quote
 
 from postroom.smtp.reply import Reply
 
+_MAX_ENTRIES = 40
+_MAX_LINES_PER_ENTRY = 20
+_MAX_CHARACTERS = 8_000
+
+#: A command, a note of ours, or a reply.
+_Entry = bytes | str | Reply
+
 _MASK = "***"
 
-#: So many characters in a row are no coincidence.
+#: This many characters of a secret in a row are not a coincidence.
 RUN = 8
 
-#: A shorter word, with its punctuation left out, could be any word.
-_LEAST = 4
+#: A shorter secret is only looked for as it is: without its punctuation it could be any word.
+_MIN_CHARACTERS = 4
 
-#: RFC 2034: stands at the start of each line, and is no part of what is wrapped over them.
+#: At the start of each line (RFC 2034 section 4), and not a part of text that is wrapped.
 _ENHANCED = re.compile(r"\s*[245]\.\d{1,3}\.\d{1,3}\s")
 
 _WORD = re.compile(r"\S+")
-_NO_WORD = re.compile(r"[\W_]+")
+_PUNCTUATION = re.compile(r"[\W_]+")
 
 _View = Callable[[str], bool]
-#: Which characters count: all, all but spaces, or letters and digits alone.
+#: Which characters are compared: all, all but spaces, or only letters and digits.
 _VIEWS: tuple[_View, ...] = (lambda _: True, lambda c: not c.isspace(), str.isalnum)
 
-_Place = tuple[int, int]
+#: Line number, position in the line.
+_Position = tuple[int, int]
 
 
-class Concealment:
-    """Masks each word of a relay that holds a run of ``RUN`` characters of a secret, or all of it.
+class Transcript:
+    """What was said in the handshake and the last transaction of a connection."""
 
-    A secret is found in its clear form, in base64 at any offset, percent-encoded and in hex.
+    __slots__ = ("_current", "_handshake")
+
+    def __init__(self) -> None:
+        self._handshake: list[_Entry] = []
+        self._current: list[_Entry] = []
+
+    def add(self, entry: _Entry) -> None:
+        """Add an entry to the current transaction.
+
+        Args:
+            entry: A reply, a command as bytes, or a note as text; without credentials.
+        """
+        self._current.append(entry)
+
+    def end_handshake(self) -> None:
+        """Keep the entries so far for the whole life of the connection."""
+        self._handshake = self._current
+        self._current = []
+
+    def begin(self, entry: _Entry) -> None:
+        """Forget the last transaction and start the next one.
+
+        Args:
+            entry: Its first entry.
+        """
+        self._current = [entry]
+
+    def text(self) -> str:
+        """Return the transcript as lines that begin with ``>`` (Postroom) or ``<`` (the relay).
+
+        At most 40 entries each of the handshake and the transaction, 20 lines each, and 8,000
+        characters in all.
+        """
+        entries = [*self._handshake[:_MAX_ENTRIES], *self._current[:_MAX_ENTRIES]]
+        lines = [line for entry in entries for line in _lines(entry)]
+        if (left_out := len(self._current) - _MAX_ENTRIES) > 0:
+            lines.append(f"[{left_out} more left out]")
+        return "\n".join(lines)[:_MAX_CHARACTERS]
+
+
+def _lines(entry: _Entry) -> list[str]:
+    if isinstance(entry, Reply):
+        marks = ["-"] * (len(entry.lines) - 1) + [" "]
+        marked = zip(marks, entry.lines, strict=True)
+        lines = [f"< {entry.code}{mark}{line}" for mark, line in marked]
+    elif isinstance(entry, str):
+        lines = [f"[{entry}]"]
+    else:
+        lines = [f"> {line}" for line in entry.decode("utf-8", "replace").splitlines()]
+    if len(lines) > _MAX_LINES_PER_ENTRY:
+        left_out = len(lines) - _MAX_LINES_PER_ENTRY
+        lines[_MAX_LINES_PER_ENTRY - 1 : -1] = [f"[{left_out} more lines left out]"]
+    return lines
+
+
+class Redactor:
+    """Masks secrets in replies: every word with ``RUN`` characters of one in a row, or all of it.
+
+    A secret is found in clear text, in base64 at any offset, percent-encoded and in hexadecimal;
+    in any case, and across line ends.
     """
 
     __slots__ = ("_runs",)
 
     def __init__(self) -> None:
-        #: For each view: the runs to look for, by their length.
+        #: For each view, the runs to look for by their length.
         self._runs: tuple[dict[int, set[str]], ...] = tuple({} for _ in _VIEWS)
 
     def add(self, *secrets: str) -> None:
         """Mask ``secrets`` from now on.
 
         Args:
-            secrets: What was sent to the relay, or went into it; an empty one changes nothing.
+            secrets: What is sent to the relay, or a part of it; empty ones are ignored.
         """
         for form in {form for secret in secrets for form in _forms(secret)}:
             for number, (view, runs) in enumerate(zip(_VIEWS, self._runs, strict=True)):
                 seen = "".join(_lower(c) for c in form if view(c))
-                if seen and (number == 0 or len(seen) >= _LEAST):
+                if seen and (number == 0 or len(seen) >= _MIN_CHARACTERS):
                     size = min(RUN, len(seen))
                     found = (seen[at : at + size] for at in range(len(seen) - size + 1))
                     runs.setdefault(size, set()).update(found)
 
-    def reply(self, reply: Reply) -> Reply:
-        """Return ``reply`` without secrets.
+    def mask_reply(self, reply: Reply) -> Reply:
+        """Return ``reply`` with its secrets masked.
 
         Args:
-            reply: What the relay said.
+            reply: The reply of the relay.
         """
         lines = self._masked(reply.lines)
         return reply if lines == reply.lines else Reply(code=reply.code, lines=lines)
 
-    def text(self, text: str) -> str:
-        """Return ``text`` without secrets.
+    def mask_text(self, text: str) -> str:
+        """Return ``text`` with its secrets masked.
 
         Args:
-            text: One line that holds what the relay said.
+            text: One line that quotes the relay.
         """
         return self._masked((text,))[0]
 
     def _masked(self, lines: tuple[str, ...]) -> tuple[str, ...]:
         if self._is_clean(lines):
             return lines
-        marked = {place for places in self._found(lines) for place in places}
-        if not marked:
+        masked = {position for run in self._found(lines) for position in run}
+        if not masked:
             return lines
         return tuple(
             _WORD.sub(
                 lambda word, number=number: (  # type: ignore[misc]
                     _MASK
-                    if any((number, at) in marked for at in range(word.start(), word.end()))
+                    if any((number, at) in masked for at in range(word.start(), word.end()))
                     else word[0]
                 ),
                 line,
@@ -96,27 +164,29 @@ class Concealment:
         )
 
     def _is_clean(self, lines: Sequence[str]) -> bool:
-        """Return whether nothing can be found; quickly, as of most replies in ASCII it is true."""
-        said = "".join(line[_start(line) :] for line in lines).lower()
-        views = (said, "".join(said.split()), _NO_WORD.sub("", said))
-        return said.isascii() and all(
+        """Return whether there is nothing to mask: a fast check, true for most ASCII replies."""
+        text = "".join(line[_start(line) :] for line in lines).lower()
+        views = (text, "".join(text.split()), _PUNCTUATION.sub("", text))
+        return text.isascii() and all(
             wanted.isdisjoint([view[at : at + size] for at in range(len(view) - size + 1)])
             for view, runs in zip(views, self._runs, strict=True)
             for size, wanted in runs.items()
         )
 
-    def _found(self, lines: Sequence[str]) -> Iterator[Sequence[_Place]]:
-        """Yield where each run stands; it may begin in one line and end in another."""
+    def _found(self, lines: Sequence[str]) -> Iterator[Sequence[_Position]]:
+        """Yield the positions of each run; it may begin in one line and end in another."""
         for view, runs in zip(_VIEWS, self._runs, strict=True):
-            places = [place for place in _places(lines) if view(lines[place[0]][place[1]])]
-            said = "".join(_lower(lines[number][at]) for number, at in places)
+            positions = [
+                (number, at) for number, at in _positions(lines) if view(lines[number][at])
+            ]
+            text = "".join(_lower(lines[number][at]) for number, at in positions)
             for size, wanted in runs.items():
-                for at in range(len(said) - size + 1):
-                    if said[at : at + size] in wanted:
-                        yield places[at : at + size]
+                for at in range(len(text) - size + 1):
+                    if text[at : at + size] in wanted:
+                        yield positions[at : at + size]
 
 
-def _places(lines: Sequence[str]) -> Iterator[_Place]:
+def _positions(lines: Sequence[str]) -> Iterator[_Position]:
     for number, line in enumerate(lines):
         yield from ((number, at) for at in range(_start(line), len(line)))
 
@@ -132,7 +202,7 @@ def _forms(secret: str) -> Iterable[str]:
 
 
 def _in_base64(content: bytes) -> Iterator[str]:
-    """Yield what of ``content`` stands in the base64 of anything that holds it."""
+    """Yield the base64 of ``content`` at each offset, as found in the base64 of a longer text."""
     for offset, before in ((0, 0), (1, 2), (2, 3)):
         encoded = base64.b64encode(bytes(offset) + content).decode("ascii")
         is_whole = not (offset + len(content)) % 3
@@ -144,55 +214,3 @@ def _in_base64(content: bytes) -> Iterator[str]:
 def _lower(character: str) -> str:
     lower = character.lower()
     return lower if len(lower) == 1 else character
-
-
-_MAX_ENTRIES = 40
-_MAX_LINES_EACH = 20
-_MAX_CHARACTERS = 8_000
-
-_Said = bytes | str | Reply
-
-
-class Transcript:
-    """The handshake and the transaction at hand; entries are made readable only when asked."""
-
-    __slots__ = ("_current", "_handshake")
-
-    def __init__(self) -> None:
-        self._handshake: list[_Said] = []
-        self._current: list[_Said] = []
-
-    def add(self, said: _Said) -> None:
-        """Note what the relay said (a ``Reply``) or what we did, already redacted."""
-        self._current.append(said)
-
-    def end_handshake(self) -> None:
-        """Keep what was said so far for good."""
-        self._handshake = self._current
-        self._current = []
-
-    def begin(self, said: _Said) -> None:
-        """Forget the transaction before, and begin with ``said``."""
-        self._current = [said]
-
-    def text(self) -> str:
-        """Return it as lines that begin with ``>`` (we) or ``<`` (the relay)."""
-        shown = [*self._handshake[:_MAX_ENTRIES], *self._current[:_MAX_ENTRIES]]
-        lines = [line for said in shown for line in _lines(said)]
-        if (left_out := len(self._current) - _MAX_ENTRIES) > 0:
-            lines.append(f"[{left_out} more left out]")
-        return "\n".join(lines)[:_MAX_CHARACTERS]
-
-
-def _lines(said: _Said) -> list[str]:
-    if isinstance(said, Reply):
-        marks = ["-"] * (len(said.lines) - 1) + [" "]
-        lines = [f"< {said.code}{mark}{line}" for mark, line in zip(marks, said.lines, strict=True)]
-    elif isinstance(said, str):
-        lines = [f"[{said}]"]
-    else:
-        lines = [f"> {line}" for line in said.decode("utf-8", "replace").splitlines()]
-    if len(lines) > _MAX_LINES_EACH:
-        left_out = len(lines) - _MAX_LINES_EACH
-        lines[_MAX_LINES_EACH - 1 : -1] = [f"[{left_out} more lines left out]"]
-    return lines

@@ -1,4 +1,8 @@
-"""What a sender speaks to: a session with a relay, or whatever takes mail in its place."""
+"""The interface that senders use: a session with a relay, or what takes its place.
+
+`postroom.smtp.session.Session`, `postroom.smtp.dry_run.DryRunTransport` and
+`postroom.smtp.redirect.RedirectingTransport` implement it.
+"""
 
 from __future__ import annotations
 
@@ -10,27 +14,30 @@ from postroom.message.envelope import Envelope
 from postroom.relays.options import Pipelining
 from postroom.relays.relay import Relay
 from postroom.smtp import session
-from postroom.smtp.dry_run import dry_run
+from postroom.smtp.dry_run import open_dry_run
 from postroom.smtp.envelope_exchange import EnvelopeReplies
 from postroom.smtp.reply import Outcome, Reply
 
 
 class Transport(Protocol):
-    """Takes transactions one after the other; see `postroom.smtp.session.Session`."""
+    """Sends mail transactions one after the other.
+
+    The contract is that of `postroom.smtp.session.Session`.
+    """
 
     @property
     def transactions(self) -> int:
-        """Return how many transactions have begun so far."""
+        """Return how many transactions have been started."""
         ...
 
     @property
     def accepts_more(self) -> bool:
-        """Return whether one more transaction may begin, now or with ``finish``."""
+        """Return whether one more transaction may start, now or with ``end_data``."""
         ...
 
     @property
     def is_usable(self) -> bool:
-        """Return whether ``start`` may be called."""
+        """Return whether ``send_envelope`` may be called."""
         ...
 
     @property
@@ -40,49 +47,49 @@ class Transport(Protocol):
 
     @property
     def refuses_early(self) -> bool:
-        """Return whether an opening that came with the final dot before it was refused."""
+        """Return whether an envelope that was sent with the final dot before it was refused."""
         ...
 
     @property
     def max_recipients(self) -> int | None:
-        """Return how many recipients a transaction may have; None where no limit is known."""
+        """Return how many recipients a transaction may have; None if no limit is known."""
         ...
 
     @property
     def transcript(self) -> str:
-        """Return what was said, redacted and bounded."""
+        """Return what both sides said; credentials are masked, and the length is limited."""
         ...
 
     def local_refusal(self, envelope: Envelope) -> Outcome | None:
-        """Return why ``envelope`` could not be taken; None where nothing is known against it."""
+        """Return why ``envelope`` would be refused; None if it would not, as far as is known."""
         ...
 
     def send_envelope(self, envelope: Envelope) -> None:
-        """Begin a transaction."""
+        """Start a transaction."""
         ...
 
     def read_envelope_replies(self) -> EnvelopeReplies:
-        """Return how it was answered."""
+        """Return the replies to the envelope."""
         ...
 
     def send_content(self, chunks: Iterable[bytes]) -> None:
-        """Write the content, all but its terminator."""
+        """Write the content of the mail, without the final dot."""
         ...
 
-    def end_data(self, following: Envelope | None = None) -> tuple[Reply, ...]:
-        """Write the terminator; return a reply for each recipient that stood."""
+    def end_data(self, next_envelope: Envelope | None = None) -> tuple[Reply, ...]:
+        """Write the final dot, start the next transaction; return a reply for each recipient."""
         ...
 
     def quit(self) -> None:
-        """Take leave politely, and close."""
+        """Send QUIT and close."""
         ...
 
     def close(self) -> None:
-        """Close at once."""
+        """Close without QUIT."""
         ...
 
     def abort(self) -> None:
-        """Hang up, from another thread."""
+        """Shut the connection down from another thread."""
         ...
 
 
@@ -90,10 +97,10 @@ def connect(relay: Relay, *, clock: Callable[[], float] = time.monotonic) -> Tra
     """Return a connection to ``relay``, or what takes its place in a dry run.
 
     Args:
-        relay: where to connect to, and how.
-        clock: monotonic, in seconds; all timeouts of the connection are measured by it.
+        relay: Where to connect to, and how.
+        clock: A monotonic clock, in seconds. All timeouts are measured by it.
 
     Raises:
-        RelayError: there is none to be had.
+        RelayError: The connection could not be made.
     """
-    return dry_run(relay) if relay.is_dry_run else session.connect(relay, clock=clock)
+    return open_dry_run(relay) if relay.is_dry_run else session.connect(relay, clock=clock)

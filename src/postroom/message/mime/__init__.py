@@ -1,4 +1,4 @@
-"""From a draft to the exact bytes (RFC 5322, MIME), deterministic and built once."""
+"""Turns a draft into the exact bytes of a mail (RFC 5322, MIME); the same draft, the same bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Write a draft as bytes: its headers, and the parts in as few levels as they need."""
+"""Composes a draft: its headers, and its parts in as few levels of multipart as they need.
+
+It is done once for all copies of a message; each copy only adds its own To and Message-ID.
+"""
 
 from __future__ import annotations
 
@@ -15,32 +18,37 @@ from postroom.message.mime.parts import attachment_part, head, text_part
 from postroom.message.templates import FrozenTemplate
 
 
-def message_id_for(token: str, recipient_id: int | None, sender: Address) -> str:
-    """Return the Message-ID of one copy (RFC 5322 section 3.6.4), in angle brackets.
+def message_id_for(seed: str, recipient_id: int | None, sender: Address) -> str:
+    """Return the Message-ID of one copy, in angle brackets (RFC 5322 section 3.6.4).
 
-    ``recipient_id`` is None for a message that all its recipients receive together.
+    Args:
+        seed: The ``message_id_seed`` of the draft.
+        recipient_id: The recipient of the copy; None for a shared message.
+        sender: The sender; the Message-ID is in its domain.
     """
-    copy = token if recipient_id is None else f"{token}.{recipient_id}"
-    return f"<{copy}@{sender.ascii_domain}>"
+    left = seed if recipient_id is None else f"{seed}.{recipient_id}"
+    return f"<{left}@{sender.ascii_domain}>"
 
 
-#: RFC 3834 section 5: nobody's vacation reply is wanted.
+#: Suppresses vacation replies (RFC 3834 section 5).
 _AUTO_SUBMITTED = "Auto-Submitted: auto-generated\r\n"
 
 
 def compose(draft: Draft) -> Content:
-    """Return the content of ``draft``, every template of which has been rendered.
+    """Return the content of ``draft``.
 
-    The same draft gives the same bytes. Attachments are not read before the tail is, but for
-    attached messages, through which it looks once.
+    Attachments are read later, with the tail; only attached messages are read once now too.
+
+    Args:
+        draft: The draft; all of its templates are rendered.
 
     Raises:
-        InvalidHeader: a header cannot be written, or one that may occur once is there twice.
-        MessageError: a body holds a lone surrogate.
+        InvalidHeader: A header cannot be written, or occurs twice but may occur once.
+        MessageError: A body contains a lone surrogate.
     """
-    _literal(draft.subject)
+    _rendered(draft.subject)
     headers = "".join(_headers(draft)).encode()
-    segments = _joined([headers, *_body(draft)])
+    segments = _join_bytes([headers, *_body(draft)])
     return Content(
         segments=segments,
         tail_size_bytes=sum(map(_size, segments)),
@@ -49,13 +57,16 @@ def compose(draft: Draft) -> Content:
 
 
 def check(draft: Draft) -> None:
-    """Refuse what `compose` would refuse in a header, or what no relay could be told.
+    """Refuse a draft whose headers `compose` would refuse.
 
-    Bodies are left out: nothing in a text that can be stored cannot be written. So is a subject
-    that is still to be rendered.
+    Bodies are not checked: text that can be stored can be written. A subject that is rendered at
+    delivery is not checked either.
+
+    Args:
+        draft: The draft, possibly with templates.
 
     Raises:
-        InvalidHeader: a header cannot be written, or one that may occur once is there twice.
+        InvalidHeader: A header cannot be written, or occurs twice but may occur once.
     """
     for _ in _headers(draft):
         pass
@@ -75,18 +86,18 @@ def _headers(draft: Draft) -> Iterator[str]:
     if isinstance(draft.subject, str):
         yield subject_field(draft.subject)
     if draft.headers:
-        yield from _custom(draft.headers)
+        yield from _custom_fields(draft.headers)
     else:
         yield _AUTO_SUBMITTED
     yield "MIME-Version: 1.0\r\n"
 
 
-def _custom(headers: Sequence[tuple[str, str]]) -> Iterator[str]:
+def _custom_fields(headers: Sequence[tuple[str, str]]) -> Iterator[str]:
     seen: set[str] = set()
     for name, value in headers:
         lower = name.lower()
         if is_reserved(lower) or (lower in SINGLE and lower in seen):
-            raise InvalidHeader(f"expected the header {name} to be given once, got: another one")
+            raise InvalidHeader(f"the header {name} may be given once, not twice")
         seen.add(lower)
         yield custom_field(name, value)
     if "auto-submitted" not in seen:
@@ -94,30 +105,30 @@ def _custom(headers: Sequence[tuple[str, str]]) -> Iterator[str]:
 
 
 def _body(draft: Draft) -> Entity:
-    """Return mixed > related > alternative, only the levels that are needed."""
+    """Return the parts as mixed > related > alternative, without levels that are not needed."""
     boundary = f"=_{draft.message_id_seed}"
-    inline, alternatives, attached = _sorted(draft)
+    inline, alternatives, attached = _sort_attachments(draft)
     texts = _texts(draft)
     texts += [attachment_part(part, boundary) for part in alternatives]
-    body = _wrapped("alternative", f"{boundary}.a", texts)
+    body = _wrap("alternative", f"{boundary}.a", texts)
     if inline:
-        kind = "multipart/alternative" if len(texts) > 1 else "text/html"
+        root_type = "multipart/alternative" if len(texts) > 1 else "text/html"
         related = [body, *(attachment_part(part, boundary) for part in inline)]
-        body = multipart(f'related; type="{kind}"', f"{boundary}.r", related)
+        body = multipart(f'related; type="{root_type}"', f"{boundary}.r", related)
     parts = [body, *(attachment_part(part, boundary) for part in attached)]
-    return _wrapped("mixed", f"{boundary}.m", parts)
+    return _wrap("mixed", f"{boundary}.m", parts)
 
 
 def _texts(draft: Draft) -> list[Entity]:
     texts: list[Entity] = []
     if draft.text is not None or draft.html is None:
-        texts.append(text_part("plain", _literal(draft.text or "")))
+        texts.append(text_part("plain", _rendered(draft.text or "")))
     if draft.html is not None:
-        texts.append(text_part("html", _literal(draft.html)))
+        texts.append(text_part("html", _rendered(draft.html)))
     return texts
 
 
-def _sorted(
+def _sort_attachments(
     draft: Draft,
 ) -> tuple[list[StoredAttachment], list[StoredAttachment], list[StoredAttachment]]:
     inline: list[StoredAttachment] = []
@@ -133,29 +144,29 @@ def _sorted(
     return inline, alternatives, attached
 
 
-def _wrapped(subtype: str, boundary: str, parts: Sequence[Entity]) -> Entity:
+def _wrap(subtype: str, boundary: str, parts: Sequence[Entity]) -> Entity:
     return parts[0] if len(parts) == 1 else multipart(subtype, boundary, parts)
 
 
-def _joined(segments: Entity) -> tuple[Segment, ...]:
-    """Return ``segments`` with neighbouring bytes in one, the last of them ended by CRLF."""
-    joined: list[Segment] = []
+def _join_bytes(segments: Entity) -> tuple[Segment, ...]:
+    """Return ``segments`` with adjacent bytes joined; the last bytes end with CRLF."""
+    result: list[Segment] = []
     for is_bytes, group in groupby(segments, key=lambda segment: isinstance(segment, bytes)):
         if is_bytes:
-            joined.append(b"".join(group))  # type: ignore[arg-type]
+            result.append(b"".join(group))  # type: ignore[arg-type]
         else:
-            joined.extend(group)
-    last = joined[-1]
+            result.extend(group)
+    last = result[-1]
     if isinstance(last, bytes) and not last.endswith(b"\r\n"):
-        joined[-1] = last + b"\r\n"
-    return tuple(joined)
+        result[-1] = last + b"\r\n"
+    return tuple(result)
 
 
 def _size(segment: Segment) -> int:
     return len(segment) if isinstance(segment, bytes) else segment.size_bytes
 
 
-def _literal(value: str | FrozenTemplate) -> str:
+def _rendered(value: str | FrozenTemplate) -> str:
     if not isinstance(value, str):
-        raise TypeError("expected a draft with nothing left to render; call draft.rendered(…)")
+        raise TypeError("the draft still has a template to render; call draft.rendered(…)")
     return value

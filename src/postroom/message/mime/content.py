@@ -1,4 +1,7 @@
-"""Composed content: the bytes of a message, shared by all its copies."""
+"""The composed content of a message: bytes that all of its copies share.
+
+Attachments are read and encoded only while the content is written.
+"""
 
 from __future__ import annotations
 
@@ -11,31 +14,39 @@ from postroom.message.mime.fields import address_field
 
 
 class ByteStream(Protocol):
-    """A part's body that is read only while it is written."""
+    """The body of a part, read only while it is written."""
 
     @property
     def size_bytes(self) -> int:
-        """The octets that `chunks` yields."""
+        """Return how many bytes `chunks` yields."""
         ...
 
     @property
     def ends_with_crlf(self) -> bool:
-        """Whether the CRLF at its end is the encoding's own and not content."""
+        """Return whether the body ends with a CRLF that belongs to the encoding."""
         ...
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the body in pieces; the same at each call."""
+        """Yield the body; the same bytes at each call."""
         ...
 
 
+#: A piece of a mail.
 Segment: TypeAlias = bytes | ByteStream
+#: A part with its header (RFC 2045 section 2.4), in pieces.
 Entity: TypeAlias = list[Segment]
+
+#: The largest piece of content that is yielded at once.
+CHUNK_BYTES = 256 * 1024
 
 
 def multipart(subtype: str, boundary: str, parts: Sequence[Entity]) -> Entity:
-    """Return ``parts`` as one entity (RFC 2046 section 5.1).
+    """Return ``parts`` as one multipart entity (RFC 2046 section 5.1).
 
-    ``boundary`` occurs in no part; ``subtype`` may bring parameters.
+    Args:
+        subtype: The subtype, possibly with parameters, such as ``mixed``.
+        boundary: The boundary; no part contains it.
+        parts: The parts, at least one.
     """
     head = f'Content-Type: multipart/{subtype};\r\n boundary="{boundary}"\r\n\r\n--{boundary}\r\n'
     segments: Entity = [head.encode("ascii")]
@@ -51,22 +62,22 @@ def multipart(subtype: str, boundary: str, parts: Sequence[Entity]) -> Entity:
 
 
 def _needs_line_end(part: Entity) -> bool:
-    """Tell whether a CRLF goes before the delimiter, which takes it away again."""
+    """Return whether a CRLF has to be written before the delimiter, to which it belongs."""
     last = part[-1]
     return isinstance(last, bytes) or not last.ends_with_crlf
 
 
-CHUNK_BYTES = 256 * 1024
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """The bytes of a message: a `head` for each copy, and a `tail` they share.
+    """The bytes of a message: a `head` for each copy, and a `tail` that all copies share.
 
-    No line begins with a dot, so that these are at once the bytes of an ``.eml`` file and those
-    on the wire: dot-stuffing has nothing to do, and sizes count what is yielded.
+    No line begins with a dot, so the bytes of an ``.eml`` file and of an SMTP session are the same:
+    dot-stuffing (RFC 5321 section 4.5.2) changes nothing, and sizes count what is yielded.
 
-    ``needs_smtputf8`` is of the tail; a copy needs it too when its ``to`` does.
+    Attributes:
+        segments: The pieces of the tail.
+        tail_size_bytes: The size of the tail.
+        needs_smtputf8: The tail needs SMTPUTF8 (RFC 6531). A copy also needs it if its ``to`` does.
     """
 
     segments: tuple[Segment, ...]
@@ -74,27 +85,29 @@ class Content:
     needs_smtputf8: bool
 
     def head(self, *, to: Address | None, message_id: str) -> bytes:
-        """Return the header lines of one copy, with which its bytes begin.
+        """Return the first header lines of one copy.
 
-        ``to`` is None for a message sent ``together``, whose To is in the tail.
+        Args:
+            to: The recipient of the copy; None for a shared message, whose To is in the tail.
+            message_id: The Message-ID, in angle brackets.
         """
         line = "" if to is None else address_field("To", (to,))
         return f"{line}Message-ID: {message_id}\r\n".encode()
 
     def tail(self) -> Iterator[bytes]:
-        """Yield the other header lines, the blank line and the body, ended by CRLF.
+        """Yield the other header lines, the blank line and the body, which ends with CRLF.
 
-        In pieces of at most 256 KiB; attachments are read and encoded on the way. Each call
-        yields the same bytes again.
+        The pieces have at most 256 KiB. Attachments are read and encoded on the way. Each call
+        yields the same bytes.
         """
         for segment in self.segments:
             for octets in (segment,) if isinstance(segment, bytes) else segment.chunks():
                 if len(octets) <= CHUNK_BYTES:
                     yield octets
                 else:
-                    yield from _pieces(octets)
+                    yield from _split(octets)
 
 
-def _pieces(octets: bytes) -> Iterator[bytes]:
+def _split(octets: bytes) -> Iterator[bytes]:
     for start in range(0, len(octets), CHUNK_BYTES):
         yield octets[start : start + CHUNK_BYTES]

@@ -1,4 +1,7 @@
-"""Header fields, written as lines: folded, ASCII, one each."""
+"""Writes header fields as folded lines (RFC 5322 section 2.2), with encoded-words (RFC 2047).
+
+Only an address that needs SMTPUTF8 makes a field that is not ASCII.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,14 @@ from postroom.message.address import Address, parse_list, readable_domain
 from postroom.message.headers import ADDRESSES, MAX_WORD, STRUCTURED
 from postroom.text import shorten_repr
 
-#: An encoded-word may have 75 octets. At 66 the first one still fits a line of 76 beside any
-#: name of up to nine letters, as Subject and Reply-To.
-MAX_WORD_OCTETS = 66
+#: An encoded-word may have 75 characters (RFC 2047 section 2). With 66, the first one fits into a
+#: line of 76 with any name of up to nine letters, such as Subject and Reply-To.
+MAX_ENCODED_WORD = 66
 
-_ROOM = MAX_WORD_OCTETS - len("=?utf-8?q??=")
-_BASE64_ROOM = _ROOM // 4 * 3
+_MAX_PAYLOAD = MAX_ENCODED_WORD - len("=?utf-8?q??=")
+_MAX_BASE64_BYTES = _MAX_PAYLOAD // 4 * 3
 
-#: What Q leaves as it is: the few characters that are safe in a phrase too (RFC 2047 5 (3)).
+#: What the Q encoding leaves as it is: characters that are safe in a phrase (RFC 2047 section 5).
 _SAFE = frozenset(f"{ascii_letters}{digits}!*+-/".encode())
 _UNSAFE = bytes(octet for octet in range(256) if octet not in _SAFE and octet != 0x20)
 _Q = tuple(
@@ -28,86 +31,13 @@ _Q = tuple(
     for octet in range(256)
 )
 
-
-def encoded_words(text: str) -> str:
-    """Return ``text`` as encoded-words with a space between: Q or base64, whichever is shorter.
-
-    Readers drop the spaces between encoded-words, so that all of ``text``, its own spaces
-    included, stands inside them. No character is split; words are not where there are spaces, for
-    readers that show a space too many.
-
-    Nor does base64 end in padding where another word follows: GMime (Evolution, Geary, notmuch)
-    decodes neighbours as one stream, which ends at the first padding. Such a word ends where its
-    octets are a multiple of three; where no character does, it is written in Q.
-    """
-    octets = text.encode()
-    quoted_size = len(octets) + 2 * (len(octets) - len(octets.translate(None, _UNSAFE)))
-    if quoted_size <= (len(octets) + 2) // 3 * 4:
-        if quoted_size <= _ROOM:
-            return _quoted_word(octets)
-        return " ".join([f"=?utf-8?q?{word}?=" for word in _quoted(text)])
-    return " ".join(_base64_words(octets))
-
-
-def _base64_words(octets: bytes) -> Iterator[str]:
-    start = 0
-    while len(octets) - start > _BASE64_ROOM:
-        end = _end(octets, start)
-        piece = octets[start:end]
-        if len(piece) % 3:
-            yield _quoted_word(piece)
-        else:
-            yield f"=?utf-8?b?{binascii.b2a_base64(piece, newline=False).decode()}?="
-        start = end
-    yield f"=?utf-8?b?{binascii.b2a_base64(octets[start:], newline=False).decode()}?="
-
-
-def _end(octets: bytes, start: int) -> int:
-    """Return where a word that begins at ``start`` ends, and a character does.
-
-    That is beside the last space whose octets are a multiple of three, if it is not too near, else
-    behind the last such character, else (the word is then written in Q) behind the last that fits.
-    """
-    whole = range(start + _BASE64_ROOM, start, -3)
-    for end in whole[: len(whole) // 2]:
-        if b" " in octets[end - 1 : end + 1]:
-            return end
-    for end in whole:
-        if _begins_character(octets[end]):
-            return end
-    end = start + _ROOM // 3
-    while not _begins_character(octets[end]):
-        end -= 1
-    return end
-
-
-def _begins_character(octet: int) -> bool:
-    return octet & 0xC0 != 0x80
-
-
-def _quoted_word(octets: bytes) -> str:
-    return f"=?utf-8?q?{''.join([_Q[octet] for octet in octets])}?="
-
-
-def _quoted(text: str) -> Iterator[str]:
-    word = ""
-    for character in text:
-        quoted = "".join([_Q[octet] for octet in character.encode()])
-        if len(word) + len(quoted) > _ROOM:
-            whole = word.rfind("_") + 1 or len(word)
-            yield word[:whole]
-            word = word[whole:]
-        word += quoted
-    yield word
-
-
-#: RFC 5322 asks for 78, RFC 2047 for 76 where encoded-words are: 76 is right for both.
+#: RFC 5322 section 2.1.1 recommends 78, RFC 2047 section 2 requires 76 with encoded-words.
 MAX_LINE = 76
-#: RFC 5322 section 2.1.1.
+#: The hard limit of a line (RFC 5322 section 2.1.1).
 MAX_OCTETS = 998
-#: Fits a line beside the name of the field.
-_LONGEST_WORD = 66
-#: Longer names are folded inside encoded-words, where any word can be.
+#: Fits into a line with the name of the field.
+_MAX_SUBJECT_WORD = 66
+#: Longer names are written as encoded-words, which can be folded anywhere.
 _MAX_PHRASE = 60
 
 _PIECE = re.compile(r" *[^ ]+")
@@ -119,13 +49,16 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 def fold(line: str) -> str:
-    """Return the field ``line`` broken before spaces, CRLF at its end (RFC 5322 2.2.3).
+    """Return a field folded before spaces, with CRLF at its end (RFC 5322 section 2.2.3).
 
-    It does not break right after the field's name, where some readers take the space for content,
-    but before an encoded-word that would be too long there.
+    It is not folded right after the name, where some readers show the space, unless an encoded-word
+    would be too long there.
+
+    Args:
+        line: The field, without CRLF.
 
     Raises:
-        InvalidHeader: a word is so long that its line would exceed 998 octets.
+        InvalidHeader: A word is so long that its line would have more than 998 octets.
     """
     if len(line) <= MAX_LINE:
         return line + "\r\n"
@@ -140,16 +73,22 @@ def fold(line: str) -> str:
             lines.append(word)
     if any(len(line.encode()) > MAX_OCTETS for line in lines):
         raise InvalidHeader(
-            f"expected {name} to be in words of at most {MAX_WORD} characters, got: "
+            f"the header {name} must be in words of at most {MAX_WORD} characters, not "
             f"{shorten_repr(line)}"
         )
     return "\r\n".join(lines) + "\r\n"
 
 
 def text_field(name: str, value: str, *, longest_word: int = MAX_WORD) -> str:
-    """Return a field of free text; what is not plain ASCII becomes encoded-words.
+    """Return a field of free text, with encoded-words if they are needed.
 
-    So does what has a word of more than ``longest_word``, and what folding would change.
+    They are needed for text that is not plain ASCII, that has a longer word, or that folding would
+    change.
+
+    Args:
+        name: The name of the field.
+        value: Its text.
+        longest_word: The most characters of a word that is not encoded.
     """
     line = f"{name}: {value}"
     if _is_plain(value) and (len(line) <= MAX_LINE or _is_foldable(value, longest_word)):
@@ -158,12 +97,21 @@ def text_field(name: str, value: str, *, longest_word: int = MAX_WORD) -> str:
 
 
 def subject_field(subject: str) -> str:
-    """Return the Subject. It is for people: a long word of theirs may be broken."""
-    return text_field("Subject", subject, longest_word=_LONGEST_WORD)
+    """Return the Subject; since people read it, a long word may be encoded in parts.
+
+    Args:
+        subject: The subject, in one line.
+    """
+    return text_field("Subject", subject, longest_word=_MAX_SUBJECT_WORD)
 
 
 def custom_field(name: str, value: str) -> str:
-    """Return a custom header, checked before; structured ones go word for word."""
+    """Return a custom header; structured ones are written as they are.
+
+    Args:
+        name: The name, already checked.
+        value: The value, already checked.
+    """
     value = value.strip(" ")
     if not value:
         return f"{name}:\r\n"
@@ -178,15 +126,23 @@ def custom_field(name: str, value: str) -> str:
 
 
 def address_field(name: str, addresses: Iterable[Address]) -> str:
-    """Return a field of addresses, the names encoded where they must be."""
+    """Return a field with addresses.
+
+    Args:
+        name: The name of the field.
+        addresses: The addresses; their display names are encoded if they have to be.
+    """
     return fold(f"{name}: {', '.join(map(mailbox, addresses))}")
 
 
 def mailbox(address: Address) -> str:
-    """Return ``address`` as it stands in a header.
+    """Return an address as it is written in a header.
 
-    Only an address whose local part needs SMTPUTF8 anyway is written in UTF-8, its domain too;
-    the domain of any other is in A-labels, which every relay and reader takes.
+    An address whose local part needs SMTPUTF8 is written in UTF-8 with its domain. Every other
+    domain is written in A-labels, which every relay and reader accepts.
+
+    Args:
+        address: The address, with or without a display name.
     """
     if address.needs_smtputf8:
         addr_spec = f"{address.local}@{readable_domain(address.domain)}"
@@ -196,7 +152,11 @@ def mailbox(address: Address) -> str:
 
 
 def phrase(name: str) -> str:
-    """Return a display name as atoms, a quoted-string or encoded-words (RFC 5322 3.2.5)."""
+    """Return a display name as atoms, a quoted-string or encoded-words (RFC 5322 section 3.2.5).
+
+    Args:
+        name: The display name.
+    """
     if len(name) > _MAX_PHRASE or not _is_plain(name) or "  " in name:
         return encoded_words(name)
     if _ATOMS.fullmatch(name):
@@ -205,7 +165,11 @@ def phrase(name: str) -> str:
 
 
 def date_field(date: datetime) -> str:
-    """Return the Date, in UTC: the same on every machine (RFC 5322 section 3.3)."""
+    """Return the Date in UTC, the same on every machine (RFC 5322 section 3.3).
+
+    Args:
+        date: The time, with a time zone.
+    """
     utc = date.astimezone(UTC)
     return (
         f"Date: {_DAYS[utc.weekday()]}, {utc.day:02d} {_MONTHS[utc.month - 1]} {utc.year:04d} "
@@ -214,7 +178,7 @@ def date_field(date: datetime) -> str:
 
 
 def _is_plain(value: str) -> bool:
-    """Tell whether a reader sees ``value`` as it is: ASCII that no one takes for encoded."""
+    """Return whether readers show ``value`` as it is: ASCII that does not look encoded."""
     return (
         value.isascii()
         and value.isprintable()
@@ -225,7 +189,7 @@ def _is_plain(value: str) -> bool:
 
 
 def _is_foldable(value: str, longest_word: int) -> bool:
-    """Tell whether readers see the same ``value`` when it was folded: some squeeze spaces."""
+    """Return whether readers show the same ``value`` after folding: some join spaces."""
     return "  " not in value and max(map(len, value.split(" "))) <= longest_word
 
 
@@ -233,3 +197,78 @@ def _list_id(value: str) -> str:
     name, bracket, identifier = value.rpartition("<")
     name = name.strip(' "')
     return f"{phrase(name)} {bracket}{identifier}" if name else value
+
+
+def encoded_words(text: str) -> str:
+    """Return ``text`` as encoded-words, in Q or base64, whichever is shorter (RFC 2047).
+
+    Readers drop the spaces between encoded-words, so all of ``text`` is inside them, its spaces
+    too. No character is split, and no word if there are spaces, because some readers show a space
+    between two encoded-words.
+
+    A base64 word that is not the last has no padding: GMime (Evolution, Geary, notmuch) decodes
+    adjacent words as one stream, which ends at the first padding. Such a word ends after a multiple
+    of three bytes; if no character ends there, it is written in Q.
+
+    Args:
+        text: The text.
+    """
+    octets = text.encode()
+    quoted_size = len(octets) + 2 * (len(octets) - len(octets.translate(None, _UNSAFE)))
+    if quoted_size <= (len(octets) + 2) // 3 * 4:
+        if quoted_size <= _MAX_PAYLOAD:
+            return _q_word(octets)
+        return " ".join([f"=?utf-8?q?{word}?=" for word in _q_payloads(text)])
+    return " ".join(_base64_words(octets))
+
+
+def _base64_words(octets: bytes) -> Iterator[str]:
+    start = 0
+    while len(octets) - start > _MAX_BASE64_BYTES:
+        end = _word_end(octets, start)
+        piece = octets[start:end]
+        if len(piece) % 3:
+            yield _q_word(piece)
+        else:
+            yield f"=?utf-8?b?{binascii.b2a_base64(piece, newline=False).decode()}?="
+        start = end
+    yield f"=?utf-8?b?{binascii.b2a_base64(octets[start:], newline=False).decode()}?="
+
+
+def _word_end(octets: bytes, start: int) -> int:
+    """Return where the word that begins at ``start`` ends; a character ends there too.
+
+    At the last space after a multiple of three bytes, if it is not too near; else at the last such
+    character; else after the last character that fits (the word is then written in Q).
+    """
+    whole = range(start + _MAX_BASE64_BYTES, start, -3)
+    for end in whole[: len(whole) // 2]:
+        if b" " in octets[end - 1 : end + 1]:
+            return end
+    for end in whole:
+        if _begins_character(octets[end]):
+            return end
+    end = start + _MAX_PAYLOAD // 3
+    while not _begins_character(octets[end]):
+        end -= 1
+    return end
+
+
+def _begins_character(octet: int) -> bool:
+    return octet & 0xC0 != 0x80
+
+
+def _q_word(octets: bytes) -> str:
+    return f"=?utf-8?q?{''.join([_Q[octet] for octet in octets])}?="
+
+
+def _q_payloads(text: str) -> Iterator[str]:
+    word = ""
+    for character in text:
+        quoted = "".join([_Q[octet] for octet in character.encode()])
+        if len(word) + len(quoted) > _MAX_PAYLOAD:
+            whole = word.rfind("_") + 1 or len(word)
+            yield word[:whole]
+            word = word[whole:]
+        word += quoted
+    yield word

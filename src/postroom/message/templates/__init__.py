@@ -1,4 +1,4 @@
-"""Templates: named by the application, frozen at enqueue, rendered in a sandbox."""
+"""Jinja templates: named by the application, rendered or frozen at enqueue, always in a sandbox."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""How much rendering one message may take: seconds, steps and characters, counted as it goes."""
+"""Limits for rendering one message: seconds, steps and characters, counted while it runs.
+
+No template, whoever wrote it, takes more than its budget.
+"""
 
 from __future__ import annotations
 
@@ -12,30 +15,31 @@ from postroom import checks
 from postroom.errors import ConfigError, TemplateError, TemplateTooSlow
 from postroom.text import shorten_repr
 
-#: The clock is looked at once for so many steps.
-STEPS_A_LOOK = 256
+#: How many steps there are between two readings of the clock.
+STEPS_PER_CHECK = 256
 
-#: Characters that are made for one step: a step is a turn of a loop, a call, or these.
-CHARACTERS_A_STEP = 64
+#: How many written characters count as one step.
+CHARACTERS_PER_STEP = 64
 
-_RAISE_IT = "simplify the template, or raise {} of the outbox's RenderBudget"
+_ADVICE = "simplify the template, or raise {} of the outbox's RenderBudget"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenderBudget:
-    """What the templates of one message (subject, text and HTML together) may take to render.
+    """What rendering the templates of one message (subject, text and HTML together) may take.
 
-    A template that takes more is refused, as the fault of the message: at enqueue by an error, at
-    delivery by the state ``rejected``. The defaults are far above what a mail needs.
+    A message that takes more is refused: at enqueue with an error, at delivery with the state
+    ``rejected``. The defaults are far above what a mail needs.
 
     Attributes:
-        seconds: Time by ``clock``, looked at every 256 steps and between pieces of output.
-        steps: Turns of loops, calls of functions and macros, and 64 characters made, each one.
-        characters: The most that may come out, and that any value on the way there may have.
-        clock: Seconds that only grow; what `time.monotonic` returns.
+        seconds: The longest time, in seconds; it is checked every 256 steps and between pieces of
+            output.
+        steps: The most steps. A turn of a loop, a call, and 64 written characters are one each.
+        characters: The most characters of the output, and of any value that is computed for it.
+        clock: A monotonic clock, in seconds.
 
     Raises:
-        ConfigError: a bound is no positive number.
+        ConfigError: A limit is not a positive number.
     """
 
     seconds: float = 5.0
@@ -44,7 +48,7 @@ class RenderBudget:
     clock: Callable[[], float] = field(default=time.monotonic, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Refuse bounds under which nothing could ever be rendered."""
+        """Check that the limits are positive."""
         checks.seconds(self.seconds, "the seconds of a RenderBudget")
         checks.count(self.steps, "the steps of a RenderBudget")
         checks.count(self.characters, "the characters of a RenderBudget")
@@ -54,79 +58,102 @@ class RenderBudget:
             )
 
     def meter(self) -> Meter:
-        """Return a fresh meter for one message; its time begins now."""
+        """Return a new meter for one message; its time begins now."""
         return Meter(self)
 
 
 class Meter:
-    """What is left of a budget while one message is rendered."""
+    """What is left of a budget while one message is rendered.
 
-    __slots__ = ("_budget", "_deadline", "_left", "_look_below")
+    Args:
+        budget: The budget.
+    """
+
+    __slots__ = ("_budget", "_check_below", "_deadline", "_left")
 
     def __init__(self, budget: RenderBudget) -> None:
         self._budget = budget
         self._left = budget.steps
-        self._look_below = budget.steps - STEPS_A_LOOK
+        self._check_below = budget.steps - STEPS_PER_CHECK
         self._deadline = budget.clock() + budget.seconds
 
     def spend(self, steps: int = 1) -> None:
-        """Count ``steps``.
+        """Count steps.
+
+        Args:
+            steps: How many.
 
         Raises:
-            TemplateTooSlow: the budget is used up.
+            TemplateTooSlow: The budget is used up.
         """
         self._left -= steps
-        if self._left < self._look_below:
-            self.look()
+        if self._left < self._check_below:
+            self.check()
 
-    def look(self) -> None:
-        """Look at the clock.
+    def check(self) -> None:
+        """Check the steps and the clock.
 
         Raises:
-            TemplateTooSlow: the budget is used up.
+            TemplateTooSlow: The budget is used up.
         """
         budget = self._budget
         if self._left < 0:
             raise TemplateTooSlow(
                 f"rendering took more than {budget.steps:,} steps (turns of loops, calls, long "
-                f"texts); {_RAISE_IT.format('steps')}"
+                f"texts); {_ADVICE.format('steps')}"
             )
         if budget.clock() > self._deadline:
             raise TemplateTooSlow(
                 f"rendering took more than {budget.seconds:g} seconds; "
-                f"{_RAISE_IT.format('seconds')} (POSTROOM_TEMPLATE_SECONDS)"
+                f"{_ADVICE.format('seconds')} (POSTROOM_TEMPLATE_SECONDS)"
             )
-        self._look_below = max(self._left - STEPS_A_LOOK, 0)
+        self._check_below = max(self._left - STEPS_PER_CHECK, 0)
 
-    def make(self, characters: int) -> None:
-        """Count a text of ``characters`` that is about to be made.
+    def reserve(self, characters: int) -> None:
+        """Count a text that is about to be made.
+
+        Args:
+            characters: Its length.
 
         Raises:
-            TemplateTooSlow: the budget is used up.
-            TemplateError: it is longer than a text may be.
+            TemplateTooSlow: The budget is used up.
+            TemplateError: It is longer than a text may be.
         """
         self.refuse_beyond(characters)
-        self.spend(characters // CHARACTERS_A_STEP)
+        self.spend(characters // CHARACTERS_PER_STEP)
 
     def joined(self, pieces: Iterable[str]) -> str:
-        """Return ``pieces`` as one text; the clock is looked at between portions of them."""
+        """Return ``pieces`` as one text, checking the clock after every 256 of them.
+
+        Args:
+            pieces: The pieces of the output.
+
+        Raises:
+            TemplateTooSlow: The budget is used up.
+            TemplateError: The text is longer than a text may be.
+        """
         pieces = iter(pieces)
-        portion = list(islice(pieces, STEPS_A_LOOK))
-        size = sum(map(len, portion))
-        portions = [portion]
-        while len(portion) == STEPS_A_LOOK:
-            self.look()
-            portion = list(islice(pieces, STEPS_A_LOOK))
-            portions.append(portion)
-            size += sum(map(len, portion))
+        batch = list(islice(pieces, STEPS_PER_CHECK))
+        size = sum(map(len, batch))
+        batches = [batch]
+        while len(batch) == STEPS_PER_CHECK:
+            self.check()
+            batch = list(islice(pieces, STEPS_PER_CHECK))
+            batches.append(batch)
+            size += sum(map(len, batch))
             self.refuse_beyond(size)
-        if size > STEPS_A_LOOK:
-            self.make(size)
-        return "".join(portion if len(portions) == 1 else chain.from_iterable(portions))
+        if size > STEPS_PER_CHECK:
+            self.reserve(size)
+        return "".join(batch if len(batches) == 1 else chain.from_iterable(batches))
 
     def counted(self, items: Iterable[Any], steps: int = 1) -> Iterable[Any]:
-        """Return ``items`` to be gone through, each for ``steps``."""
-        if isinstance(items, list | tuple | dict) and len(items) <= STEPS_A_LOOK:
+        """Return ``items`` for an iteration that is counted.
+
+        Args:
+            items: The items.
+            steps: How many steps each of them counts.
+        """
+        if isinstance(items, list | tuple | dict) and len(items) <= STEPS_PER_CHECK:
             self.spend(len(items) * steps)
             return items
         return self._each(iter(items), steps)
@@ -137,18 +164,21 @@ class Meter:
             yield item
 
     def refuse_beyond(self, characters: int) -> None:
-        """Refuse a text of ``characters``, without counting it.
+        """Refuse a text that is too long, without counting it.
+
+        Args:
+            characters: Its length.
 
         Raises:
-            TemplateError: it is longer than a text may be.
+            TemplateError: It is longer than a text may be.
         """
         most = self._budget.characters
         if characters > most:
             raise TemplateError(
-                f"a text of {characters:,} characters came up, where at most {most:,} may; "
-                f"{_RAISE_IT.format('characters')}"
+                f"a text of {characters:,} characters is too long, at most {most:,} are allowed; "
+                f"{_ADVICE.format('characters')}"
             )
 
 
-#: What is allowed where nobody says otherwise.
+#: The budget if none is given.
 DEFAULT_BUDGET = RenderBudget()

@@ -1,4 +1,7 @@
-"""The files of one kind of mail: subject, text and HTML, in the best language there is."""
+"""The template files of one kind of mail: subject, text and HTML, in the best language.
+
+Text and HTML of a mail are always in the same language.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,13 @@ from postroom.text import shorten_repr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TemplateSet:
-    """The templates of one message. Of ``text`` and ``html``, one may turn out not to exist."""
+    """The templates of one message; of ``text`` and ``html``, one may not exist.
+
+    Attributes:
+        subject: The template of the subject.
+        text: The template of the plain text.
+        html: The template of the HTML.
+    """
 
     subject: Template
     text: Template
@@ -23,19 +32,24 @@ class TemplateSet:
 def template_set(
     name: str, *, locale: str | None = None, context: Mapping[str, Any]
 ) -> TemplateSet:
-    """Return the templates called ``name``; which files they are is decided when frozen.
+    """Return the templates with a common name; the files are chosen when they are frozen.
 
-    ``bundle("order", locale="de_AT")`` reads ``order.de_AT.subject.txt``, ``order.de_AT.txt``
-    and ``order.de_AT.html``, each falling back to ``.de`` and then to no locale at all. Text and
-    HTML are always of one language: where there is only one of them in the better language, the
-    other is left out. The locale is also a variable, the default of the filters.
+    ``template_set("order", locale="de_AT", context={})`` reads ``order.de_AT.subject.txt``,
+    ``order.de_AT.txt`` and ``order.de_AT.html``. If one does not exist, ``.de`` and then no locale
+    is tried. If only one of text and HTML exists in the better language, the other is left out.
+
+    Args:
+        name: The beginning of the file names.
+        locale: The language, and the variable ``locale``, the default of the filters; None: files
+            without a locale.
+        context: The variables of the templates.
 
     Raises:
-        TemplateError: name or locale is no part of a file name.
+        TemplateError: The name or the locale cannot be part of a file name.
     """
     if not name or not isinstance(name, str):
         raise TemplateError(
-            f"expected the name of the templates to be a file name, got: {shorten_repr(name)}"
+            f"the name of the templates must be a file name, not {shorten_repr(name)}"
         )
     languages = _languages(locale)
     variables = {"locale": locale, **context} if locale else context
@@ -64,20 +78,16 @@ def _part(
 
 
 def _languages(locale: str | None) -> tuple[tuple[str, ...], ...]:
-    """Return file name parts, best first: those of one language together.
+    """Return parts of file names by language, best first.
 
-    ``zh_Hant_TW`` gives ``.zh_Hant_TW .zh_Hant .zh``, and then none.
+    ``zh_Hant_TW`` gives ``.zh_Hant_TW .zh_Hant .zh``, and then the empty one.
     """
     if not locale:
         return (("",),)
     if not isinstance(locale, str):
-        raise TemplateError(
-            f"expected the locale to be one like de or de_AT, got: {shorten_repr(locale)}"
-        )
+        raise TemplateError(f"the locale must be like de or de_AT, not {shorten_repr(locale)}")
     subtags = locale.replace("-", "_").split("_")
     if not all(subtag.isalnum() and subtag.isascii() for subtag in subtags):
-        raise TemplateError(
-            f"expected the locale to be one like de or de_AT, got: {shorten_repr(locale)}"
-        )
-    spelled = ("_".join(subtags[:length]) for length in range(len(subtags), 0, -1))
-    return (tuple(f".{each}" for each in spelled), ("",))
+        raise TemplateError(f"the locale must be like de or de_AT, not {shorten_repr(locale)}")
+    locales = ("_".join(subtags[:length]) for length in range(len(subtags), 0, -1))
+    return (tuple(f".{each}" for each in locales), ("",))

@@ -1,4 +1,7 @@
-"""Where templates are found: the folders, loader or Jinja environment of an outbox."""
+"""Finds templates: in the folders, loader or Jinja environment of an outbox.
+
+Whatever they come from, they run in our sandbox.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +30,22 @@ _BARE = jinja2.Environment(autoescape=True)
 
 
 class Templates:
-    """The templates of an outbox, by name. Safe to share between threads.
+    """The templates of an outbox, by name. Thread-safe.
 
-    Whether output is escaped is decided by what it becomes: HTML always is, also where it
-    includes a ``.txt``; subjects and texts never are.
+    HTML is always escaped, also when it includes a ``.txt`` file; subjects and texts never are.
+
+    Args:
+        base: The environment to take loader, filters, tests, globals and syntax from.
+        inline_css: Whether style sheets are written into the elements of all HTML.
+        ambient: Returns default variables; it is called whenever a template is rendered or frozen.
+            The context of a template wins over them.
+        budget: What rendering one message may take at enqueue; None: the default.
+
+    Attributes:
+        base: The environment.
+        inline_css: Whether style sheets are written into the elements of all HTML.
+        default_context: Returns default variables.
+        budget: What rendering one message may take at enqueue.
     """
 
     def __init__(
@@ -41,11 +56,7 @@ class Templates:
         ambient: Callable[[], Mapping[str, Any]] = dict,
         budget: RenderBudget | None = None,
     ) -> None:
-        """Read as ``base`` does; move CSS into the elements of all HTML where ``inline_css``.
-
-        ``ambient`` returns what every template is given where its own context says nothing. It
-        is asked whenever one is frozen. ``budget`` bounds what is rendered at enqueue.
-        """
+        """Read templates as ``base`` does."""
         self.base = base
         self.inline_css = inline_css
         self.default_context = ambient
@@ -60,14 +71,18 @@ class Templates:
         inline_css: bool = False,
         budget: RenderBudget | None = None,
     ) -> Templates:
-        """Return the templates in a folder, in several, or of a Jinja loader or environment.
+        """Return the templates of a folder, several folders, a Jinja loader or environment.
 
-        Of an environment, the loader, filters, tests, globals and syntax are taken over as they
-        are at the first rendering; sandbox, escaping and strictness are ours. Of ``None`` and of
-        no folders, only strings can be templates.
+        The loader, filters, tests, globals and syntax of an environment are taken over as they are
+        at the first rendering. Sandbox, escaping and strictness are always ours.
+
+        Args:
+            source: Where the templates are; None or no folders: only `Template.from_string` works.
+            inline_css: Whether style sheets are written into the elements of all HTML.
+            budget: What rendering one message may take; None: the default.
 
         Raises:
-            ConfigError: a folder does not exist, or ``source`` is none of these.
+            ConfigError: A folder does not exist, or ``source`` is something else.
         """
         if isinstance(source, Templates):
             return source
@@ -76,10 +91,14 @@ class Templates:
         return cls(source, inline_css=inline_css, budget=budget)
 
     def find(self, template: Template, *, is_html: bool) -> jinja2.Template | None:
-        """Return ``template`` compiled, None where only its sibling exists.
+        """Return a compiled template; None if only its sibling exists.
+
+        Args:
+            template: The template.
+            is_html: Whether its output is escaped.
 
         Raises:
-            TemplateError: it does not exist, or does not parse.
+            TemplateError: It does not exist, or cannot be compiled.
         """
         if template.source is not None:
             return self._compiled(template.source, is_html)
@@ -91,7 +110,11 @@ class Templates:
         raise TemplateError(_missing(template.choices, self.base.loader))
 
     def source(self, name: str) -> str | None:
-        """Return the source of the file ``name``, None where it does not exist."""
+        """Return the source of a file; None if it does not exist.
+
+        Args:
+            name: The name of the file.
+        """
         if self.base.loader is None:
             return None
         try:
@@ -108,7 +131,7 @@ class Templates:
             except jinja2.TemplateNotFound:
                 continue
             except (OSError, UnicodeError) as error:
-                raise TemplateError(f"expected {name} to be readable, got: {error}") from error
+                raise TemplateError(f"{name} cannot be read: {error}") from error
         return None
 
     def _compile(self, source: str, is_html: bool) -> jinja2.Template:
@@ -120,7 +143,7 @@ class Templates:
 
 
 def _sandbox_like(base: jinja2.Environment, *, is_html: bool) -> Sandbox:
-    """Return a sandbox that reads and renders as ``base`` does."""
+    """Return a sandbox that reads and renders like ``base``."""
     sandbox = Sandbox(
         is_html=is_html,
         loader=base.loader,
@@ -128,7 +151,7 @@ def _sandbox_like(base: jinja2.Environment, *, is_html: bool) -> Sandbox:
         extensions=[type(extension) for extension in base.extensions.values()],
     )
     sandbox.finalize = base.finalize
-    # What extensions were told, such as newstyle_gettext; their functions stay our sandbox's.
+    # The options of extensions, such as newstyle_gettext; not their functions.
     for name in vars(base).keys() - vars(_BARE).keys():
         if not callable(getattr(base, name)):
             setattr(sandbox, name, getattr(base, name))
@@ -140,7 +163,11 @@ def _sandbox_like(base: jinja2.Environment, *, is_html: bool) -> Sandbox:
 
 
 def own_globals(base: jinja2.Environment) -> dict[str, object]:
-    """Return the globals of ``base`` that are not Jinja's own: those the sandbox replaces."""
+    """Return the globals of ``base`` that are not Jinja's own, which the sandbox replaces.
+
+    Args:
+        base: The environment of the application.
+    """
     return {
         name: value
         for name, value in base.globals.items()
@@ -156,14 +183,14 @@ def _loader(
     folders = [source] if isinstance(source, str | PathLike) else source
     if not isinstance(folders, list | tuple):
         raise ConfigError(
-            "expected templates to be a folder, a list of folders, a Jinja loader or a Jinja "
-            f"environment, got: {shorten_repr(source)}"
+            "templates must be a folder, a list of folders, a Jinja loader or a Jinja "
+            f"environment, not {shorten_repr(source)}"
         )
     for folder in folders:
         if not Path(folder).is_dir():
             raise ConfigError(
-                f"expected templates to be in an existing folder, got: {fspath(folder)!r}; "
-                f"create it, or name it from where you run ({Path.cwd()})"
+                f"the folder {fspath(folder)!r} of the templates does not exist; create it, or "
+                f"give its path from the current folder ({Path.cwd()})"
             )
     return jinja2.FileSystemLoader([fspath(folder) for folder in folders]) if folders else None
 
@@ -173,7 +200,7 @@ def _missing(choices: Sequence[Choice], loader: jinja2.BaseLoader | None) -> str
         repr(name) for choice in choices for name in (*choice.names, *choice.siblings)
     )
     if loader is None:
-        return f"expected Outbox(templates=...) to be given, got: none, so there is no {wanted}"
-    places = getattr(loader, "searchpath", None)
-    where = " or ".join(places) if places else type(loader).__name__
-    return f"expected the template {wanted} to be in {where}, got: no such file; check its name"
+        return f"there is no template {wanted}: Outbox(templates=...) was not given"
+    folders = getattr(loader, "searchpath", None)
+    location = " or ".join(folders) if folders else type(loader).__name__
+    return f"there is no template {wanted} in {location}; check its name"

@@ -1,4 +1,7 @@
-"""From whatever Jinja raises to one ``TemplateError`` that names file and line."""
+"""Turns whatever Jinja raises into a ``TemplateError`` that names file and line.
+
+Its text says what is wrong and what to do, for the person who wrote the template.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,12 @@ from postroom.errors import TemplateError, TemplateTooSlow
 
 @contextmanager
 def compiling(name: str) -> Iterator[None]:
-    """Turn what Jinja and Python raise about a source into a ``TemplateError``.
+    """Turn errors in a source into a ``TemplateError``.
 
-    Python's own compiler gives up on what is nested too deeply, in four ways.
+    The compiler of Python raises four kinds of errors for a source that is nested too deeply.
+
+    Args:
+        name: The name of the template.
     """
     try:
         yield
@@ -24,32 +30,34 @@ def compiling(name: str) -> Iterator[None]:
         raise template_error(error, name) from error
     except (RecursionError, MemoryError, SyntaxError, OverflowError) as error:
         raise TemplateError(
-            f"{name}: it is nested too deeply to be compiled ({type(error).__name__}); use fewer "
-            "loops, brackets or conditions within each other"
+            f"{name}: it is nested too deeply ({type(error).__name__}); use fewer loops, brackets "
+            "or conditions inside each other"
         ) from error
 
 
 def template_error(error: Exception, name: str) -> TemplateError:
-    """Return ``error`` as a ``TemplateError`` that says where in which template it arose.
+    """Return ``error`` as a ``TemplateError`` that names the template and the line.
 
-    ``name`` is the template that was asked for; the text names the one, included or extended
-    by it, where the fault is.
+    Args:
+        error: What Jinja raised.
+        name: The template that was rendered. The text names the one with the error, which may be
+            another one that it includes or extends.
     """
     if isinstance(error, jinja2.TemplateSyntaxError):
         return TemplateError(
-            f"{error.name or name}, line {error.lineno}: expected a valid template, "
-            f"got: {_one_line(error.message or '')}"
+            f"{error.name or name}, line {error.lineno}: not a valid template: "
+            f"{_one_line(error.message or '')}"
         )
-    where = _place(error.__traceback__) or name
+    location = _location(error.__traceback__) or name
     kind = TemplateTooSlow if isinstance(error, TemplateTooSlow) else TemplateError
-    return kind(f"{where}: {_reason(error)}")
+    return kind(f"{location}: {_reason(error)}")
 
 
-def _place(traceback: TracebackType | None) -> str | None:
+def _location(traceback: TracebackType | None) -> str | None:
     """Return name and line of the innermost template in ``traceback``."""
     found = None
     while traceback is not None:
-        # Jinja leaves the template in the globals of the module it compiled it to.
+        # Jinja keeps the template in the globals of the module that it was compiled to.
         template = traceback.tb_frame.f_globals.get("__jinja_template__")
         if template is not None:
             line = template.get_corresponding_lineno(traceback.tb_lineno)
@@ -63,26 +71,23 @@ def _reason(error: Exception) -> str:
         case TemplateError():
             return str(error)
         case jinja2.TemplateNotFound():
-            return f"expected an existing template, got: {_said(error)}"
+            return f"there is no template {_text_of(error)}; check its name"
         case jinja2.UndefinedError():
-            return (
-                f"expected every variable to be given, got: {_said(error)}; give it to "
-                "the Template or as a recipient's variable"
-            )
+            return f"{_text_of(error)}; give it to the Template, or as a variable of the recipient"
         case RecursionError():
-            return "it includes or calls itself without an end, or is nested too deeply"
+            return "it includes or calls itself endlessly, or is nested too deeply"
         case SecurityError():
-            return f"expected what the sandbox allows, got: {_said(error)}"
+            return f"the sandbox does not allow it: {_text_of(error)}"
         case _:
-            return f"expected to render, got: {type(error).__name__}: {_said(error)}"
+            return f"it cannot be rendered: {type(error).__name__}: {_text_of(error)}"
 
 
-def _said(error: Exception) -> str:
-    """Return what an error says; one of an application's own classes may fail at that."""
+def _text_of(error: Exception) -> str:
+    """Return the text of an error; the ``__str__`` of an application's own class may fail."""
     try:
         return _one_line(str(error))
     except Exception:
-        return f"a {type(error).__name__} that does not say what"
+        return f"a {type(error).__name__} without a text"
 
 
 def _one_line(text: str) -> str:

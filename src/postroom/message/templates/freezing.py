@@ -1,4 +1,7 @@
-"""From what an application gave to what is stored: a string, or a template frozen whole."""
+"""Turns a subject or body into what is stored: a string, or a frozen template.
+
+Nothing that happens to a template file later changes a message that was enqueued.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,13 @@ _REFERENCES = (nodes.Extends, nodes.Include, nodes.Import, nodes.FromImport)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequiredTemplate:
-    """Templates of which one must exist (none has to, where not ``is_required``)."""
+    """A reference to templates, the first existing one of which is used.
+
+    Attributes:
+        names: The names, best first.
+        is_required: Whether one of them must exist.
+        line: The line of the reference.
+    """
 
     names: tuple[str, ...]
     is_required: bool
@@ -37,7 +46,13 @@ class RequiredTemplate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class References:
-    """The templates, filters and tests that a source names."""
+    """What a source refers to.
+
+    Attributes:
+        templates: The templates that it includes, extends or imports.
+        filters: The names of its filters.
+        tests: The names of its tests.
+    """
 
     templates: tuple[RequiredTemplate, ...]
     filters: frozenset[str]
@@ -46,12 +61,17 @@ class References:
 
 @lru_cache(maxsize=256)
 def find_references(source: str, name: str, syntax: Syntax) -> References:
-    """Return what ``source``, the template called ``name``, refers to.
+    """Return what a source refers to.
+
+    Args:
+        source: The source of a template.
+        name: The name of the template, for errors.
+        syntax: The options for reading it.
 
     Raises:
-        TemplateError: it does not parse, or computes the name of a template it includes.
+        TemplateError: It cannot be parsed, or computes the name of a template that it includes.
     """
-    tree = _tree(source, name, syntax)
+    tree = _parse(source, name, syntax)
     return References(
         templates=tuple(_templates(tree, name)),
         filters=frozenset(node.name for node in tree.find_all(nodes.Filter)),
@@ -61,38 +81,43 @@ def find_references(source: str, name: str, syntax: Syntax) -> References:
 
 @lru_cache(maxsize=256)
 def undeclared_names(source: str, name: str, syntax: Syntax) -> frozenset[str]:
-    """Return the names that ``source`` takes from its context or the environment's globals.
+    """Return the names that a source takes from its context or the environment's globals.
+
+    Args:
+        source: The source of a template.
+        name: The name of the template, for errors.
+        syntax: The options for reading it.
 
     Raises:
-        TemplateError: it does not parse, or uses an unknown filter or test.
+        TemplateError: It cannot be parsed, or uses an unknown filter or test.
     """
-    tree = _tree(source, name, syntax)
+    tree = _parse(source, name, syntax)
     sandbox = tree.environment
     assert isinstance(sandbox, Sandbox)
     with compiling(name):
         try:
-            # Metered, because what is constant in it is computed for this.
+            # Metered, because this computes constant expressions.
             return frozenset(meta.find_undeclared_variables(sandbox.metered(tree)))
         except jinja2.TemplateSyntaxError as error:
-            error.name = name  # Jinja does not tell its introspection what it looks at
+            error.name = name  # Jinja leaves it out here
             raise
 
 
-def _tree(source: str, name: str, syntax: Syntax) -> nodes.Template:
+def _parse(source: str, name: str, syntax: Syntax) -> nodes.Template:
     sandbox = Sandbox(is_html=True, syntax=syntax)
     try:
         with compiling(name):
             return sandbox.parse(source, name)
     except TemplateError as error:
         raise TemplateError(
-            f"{error} (it is rendered at delivery, where no extensions of the "
-            "application's environment are known)"
+            f"{error} (it is rendered at delivery, without the extensions of the application's "
+            "environment)"
         ) from error
 
 
 def _templates(tree: nodes.Template, name: str) -> Iterator[RequiredTemplate]:
     for node in tree.find_all(_REFERENCES):
-        assert isinstance(node, _REFERENCES)  # find_all's type says no more than Node
+        assert isinstance(node, _REFERENCES)  # find_all is typed as Node
         yield RequiredTemplate(
             names=tuple(_names(node, name)),
             is_required=not getattr(node, "ignore_missing", False),
@@ -101,23 +126,23 @@ def _templates(tree: nodes.Template, name: str) -> Iterator[RequiredTemplate]:
 
 
 def _names(node: _Reference, name: str) -> Iterator[str]:
-    """Yield the template names a reference holds: one, or a list of alternatives."""
+    """Yield the template names of a reference: one, or a list of alternatives."""
     try:
-        held = node.template.as_const()
+        value = node.template.as_const()
     except nodes.Impossible:
-        held = None
-    names = [held] if isinstance(held, str) else held
+        value = None
+    names = [value] if isinstance(value, str) else value
     if not isinstance(names, list | tuple) or not all(isinstance(each, str) for each in names):
         raise TemplateError(
-            f"{name}, line {node.lineno}: expected the name of an included template to be "
-            "written out, because recipients bring variables and its source is frozen at "
-            "enqueue, got: one that is computed"
+            f"{name}, line {node.lineno}: the name of an included template must be written out, "
+            "not computed, because the recipients have variables and its source is frozen at "
+            "enqueue"
         )
     yield from names
 
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
-#: What every worker has. What a template uses beyond it is frozen with it, or refused.
+#: What every worker has. Whatever else a template uses is frozen with it, or refused.
 _EVERYWHERE = Sandbox(is_html=True)
 
 
@@ -130,18 +155,25 @@ def freeze(
     inline: Mapping[str, str] = _NOTHING,
     meter: Meter | None = None,
 ) -> str | FrozenTemplate | None:
-    """Return ``value`` as it is stored; nothing that happens to a file later changes it.
+    """Return ``value`` as it is stored: a string, which is never rendered, or a template.
 
-    A string is literal and never rendered. A template is rendered now, or frozen for delivery
-    where recipients bring variables. ``inline`` maps the names of the message's inline
-    attachments to their content ids. ``meter`` counts what rendering takes; without one it is what
-    the templates' budget allows. None is returned only for the text or the HTML of a bundle that
-    has just the other.
+    Args:
+        value: The subject, text or HTML.
+        templates: Where templates are found.
+        html: Whether it is the HTML.
+        has_variables: Whether recipients have variables: if so, a template is frozen for delivery,
+            otherwise it is rendered now.
+        inline: The content ids of the message's inline attachments, by file name.
+        meter: Counts what rendering takes; None: a new one with the budget of ``templates``.
+
+    Returns:
+        A string or a frozen template; None only for the text or HTML of a template set that has
+        just the other one.
 
     Raises:
-        TemplateError: the template is missing, or does not parse or render; or it is to be
-            rendered at delivery and needs what only the application has.
-        TemplateTooSlow: rendering takes more than the budget allows.
+        TemplateError: The template does not exist or cannot be rendered; or it is rendered at
+            delivery and needs something that only the application has.
+        TemplateTooSlow: Rendering takes more than the budget allows.
     """
     css = html and templates.inline_css
     if isinstance(value, str):
@@ -186,7 +218,7 @@ def _program(template: Template, entry: str, templates: Templates, *, is_html: b
 def _sources(
     template: Template, entry: str, templates: Templates, syntax: Syntax
 ) -> dict[str, str]:
-    """Return the sources of the entry and of everything that it may need, by name."""
+    """Return the sources of the entry and of all templates that it may need, by name."""
     sources: dict[str, str] = {}
     pending = [entry]
     while pending:
@@ -206,26 +238,25 @@ def _require_one(needed: RequiredTemplate, name: str, templates: Templates) -> N
     if needed.is_required and all(templates.source(each) is None for each in needed.names):
         wanted = " or ".join(map(repr, needed.names))
         raise TemplateError(
-            f"{name}, line {needed.line}: expected the template {wanted} to exist, got: no such "
-            "file; check its name"
+            f"{name}, line {needed.line}: there is no template {wanted}; check its name"
         )
 
 
 def _refuse_unavailable_at_delivery(
     base: jinja2.Environment, used: list[References], entry: str
 ) -> None:
-    """Refuse what is rendered at delivery but known to the application's environment only."""
+    """Refuse filters and tests that only the application's environment has."""
     for kind in ("filters", "tests"):
         ours, theirs = getattr(_EVERYWHERE, kind), getattr(base, kind)
         for name in sorted(frozenset[str]().union(*(getattr(each, kind) for each in used))):
             if name in theirs and theirs[name] is not ours.get(name):
                 raise TemplateError(
-                    f"{entry}: expected only {kind} that every worker has, because recipients "
-                    f"bring variables and it is rendered at delivery, got: {name!r}; apply it "
-                    "to the context instead"
+                    f"{entry}: workers do not have {name!r} among their {kind}, and the template "
+                    "is rendered at delivery because the recipients have variables; apply it to "
+                    "the context instead"
                 )
     if base.finalize is not None:
         raise TemplateError(
-            f"{entry}: expected an environment without finalize, because recipients bring "
-            "variables and the template is rendered at delivery, got: one"
+            f"{entry}: the environment must not have finalize, because the recipients have "
+            "variables and the template is rendered at delivery"
         )

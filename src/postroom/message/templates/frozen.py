@@ -1,4 +1,7 @@
-"""A template frozen at enqueue, to be rendered for each recipient at delivery."""
+"""A template that is frozen at enqueue and rendered for each recipient at delivery.
+
+It contains everything it needs: at delivery no file is read and no application is asked.
+"""
 
 from __future__ import annotations
 
@@ -17,30 +20,39 @@ from postroom.message.templates.json_values import unpack_json
 from postroom.message.templates.rendering import render
 from postroom.message.templates.sandbox import Sandbox, Syntax
 
-#: Templates kept compiled in a process; a small one takes 12 KiB and 3 ms to compile.
+#: How many compiled templates a process keeps; a small one takes 12 KiB, and 3 ms to compile.
 COMPILED = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompiledKey:
-    """What a template is made of, apart from what it is given: the key of what is compiled."""
+    """A template without its context: the key of the compiled template.
+
+    Attributes:
+        entry: The name of the template.
+        sources: Name and source of it and of all that it includes, extends and imports, sorted.
+        is_html: Whether the output is escaped.
+        syntax: The options for reading sources that are not Jinja's defaults.
+        globals: The plain globals of the application's environment, as JSON.
+    """
 
     entry: str
-    #: Name and source of the entry and of all it includes, extends and imports, sorted.
     sources: tuple[tuple[str, str], ...]
     is_html: bool
     syntax: Syntax = ()
-    #: Plain globals of the application's environment, as JSON.
     globals: str = "{}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrozenTemplate:
-    """A template with all it needs: no file is read and no application asked to render it.
+    """A template with everything it needs.
 
-    ``context`` is what ``pack`` made, as JSON: text, because a database may reorder the keys of
-    what it knows to be JSON, and templates walk through dictionaries. ``inline`` maps names of
-    inline attachments to their content ids.
+    Attributes:
+        program: The template without its context.
+        context: What `pack_json` returned, as JSON text: a database may reorder the keys of a JSON
+            column, and templates iterate over dictionaries.
+        inline: The content ids of inline attachments, by file name.
+        inline_css: Whether style sheets are written into the elements of the output.
     """
 
     program: CompiledKey
@@ -50,26 +62,28 @@ class FrozenTemplate:
     _variables: Mapping[str, Any] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Unpack the context once, not for each recipient."""
+        """Unpack the context once for all recipients."""
         object.__setattr__(self, "_variables", unpack_json(json.loads(self.context)))
 
     def render(self, variables: Mapping[str, Any], meter: Meter | None = None) -> str:
-        """Return the output for one recipient, whose variables win over the context.
+        """Return the output for one recipient.
 
-        ``variables`` may be as ``pack`` made them or plain. ``meter`` counts what it takes; without
-        one it is what a `RenderBudget` allows by default.
+        Args:
+            variables: The variables of the recipient, plain or from `pack_json`; they win over the
+                context.
+            meter: Counts what the rendering takes; None: a new one with the default budget.
 
         Raises:
-            TemplateError: it does not render; the text names file and line.
-            TemplateTooSlow: it takes more than its budget allows.
+            TemplateError: It cannot be rendered; the text names file and line.
+            TemplateTooSlow: It takes more than the budget allows.
         """
         meter = meter or DEFAULT_BUDGET.meter()
-        given = {**self._variables, **unpack_json(dict(variables))}
-        output = render(_compiled(self.program), given, self.inline, meter)
+        merged = {**self._variables, **unpack_json(dict(variables))}
+        output = render(_compiled(self.program), merged, self.inline, meter)
         return inline_css(output) if self.inline_css else output
 
     def to_json(self) -> dict[str, Any]:
-        """Return what ``from_json`` reads; equal templates give equal JSON."""
+        """Return the template for `from_json`; equal templates give equal JSON."""
         program = self.program
         return {
             "entry": program.entry,
@@ -84,7 +98,11 @@ class FrozenTemplate:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> FrozenTemplate:
-        """Return the template that ``to_json`` described."""
+        """Return the template that `to_json` returned.
+
+        Args:
+            stored: What `to_json` returned.
+        """
         program = CompiledKey(
             entry=stored["entry"],
             sources=tuple(sorted(stored["sources"].items())),

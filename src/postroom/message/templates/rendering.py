@@ -1,4 +1,7 @@
-"""One rendering: its output, and what the functions and filters it calls may ask for."""
+"""Renders a template, and gives its functions and filters access to the current rendering.
+
+Every rendering is metered, and every error names the template and the line.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,8 @@ from postroom.errors import TemplateError
 from postroom.message.templates.budget import DEFAULT_BUDGET, Meter
 from postroom.message.templates.errors import template_error
 
-#: Variables and inline attachments of the rendering under way, and what is left of its budget. A
-#: context variable, because macros of an imported file see an environment's globals but not the
-#: context.
+#: The variables, inline attachments and meter of the current rendering. It is a context variable,
+#: because macros of an imported file see the globals of an environment but not the context.
 _current: ContextVar[tuple[Mapping[str, Any], Mapping[str, str], Meter]] = ContextVar(
     "postroom_rendering"
 )
@@ -26,17 +28,22 @@ def render(
     inline: Mapping[str, str],
     meter: Meter,
 ) -> str:
-    """Return the output of a compiled template, counted by ``meter``.
+    """Return the output of a compiled template.
+
+    Args:
+        template: The template.
+        variables: Its variables.
+        inline: The content ids of the message's inline attachments, by file name.
+        meter: Counts what the rendering takes.
 
     Raises:
-        TemplateError: it does not render; the text names file and line.
-        TemplateTooSlow: it takes more than the budget of ``meter``.
-        MemoryError: this machine has no more, which says nothing about the template.
+        TemplateError: It cannot be rendered; the text names file and line.
+        TemplateTooSlow: It takes more than the budget of ``meter``.
+        MemoryError: The machine has no more memory, which is not the fault of the template.
     """
     token = _current.set((variables, inline, meter))
     try:
-        # What Template.render does, but for the traceback: Jinja would rewrite it before we
-        # read file and line from it.
+        # Not Template.render, which rewrites the traceback from which file and line are read.
         parts = template.root_render_func(template.new_context(dict(variables)))
         output = meter.joined(parts)
     except MemoryError:
@@ -50,27 +57,34 @@ def render(
 
 
 def meter() -> Meter:
-    """Return the meter of the rendering under way, or a fresh one while a template is compiled."""
+    """Return the meter of the current rendering, or a new one while a template is compiled."""
     current = _current.get(None)
     return DEFAULT_BUDGET.meter() if current is None else current[2]
 
 
 def current_context(name: str) -> Any:
-    """Return the variable ``name`` of the rendering under way, None where it has none."""
+    """Return a variable of the current rendering; None if it has none of that name.
+
+    Args:
+        name: The name of the variable.
+    """
     return _current.get()[0].get(name)
 
 
 def inline_url(filename: str) -> str:
     """Return the ``cid:`` URL of an inline attachment of the message (RFC 2392).
 
+    Args:
+        filename: The file name of the attachment.
+
     Raises:
-        TemplateError: the message has no inline attachment of that name.
+        TemplateError: The message has no inline attachment of that name.
     """
     attached = _current.get()[1]
     if filename not in attached:
-        known = ", ".join(sorted(attached)) or "none at all"
+        known = ", ".join(sorted(attached)) or "it has none"
         raise TemplateError(
-            f"expected inline({filename!r}) to name an inline attachment of the message, "
-            f"got one that has: {known}; add Attachment.inline({filename!r})"
+            f"inline({filename!r}) does not name an inline attachment of the message ({known}); "
+            f"add Attachment.inline({filename!r})"
         )
     return f"cid:{attached[filename]}"

@@ -1,4 +1,7 @@
-"""The sandbox every template runs in, at enqueue and at delivery."""
+"""The sandbox in which every template runs, at enqueue and at delivery.
+
+A template can read what it is given, and change or reach nothing else.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +33,8 @@ def _localized(name: str) -> Callable[..., str]:
             from postroom.message.templates import localized  # noqa: PLC0415  needs an extra
         except ImportError as error:
             raise ConfigError(
-                f"expected Babel to be installed for the filter {name.removeprefix('format_')}, "
-                "got: no such package; install postroom[locale]"
+                f"the filter {name.removeprefix('format_')} needs the locale extra; run: pip "
+                "install 'postroom[locale]'"
             ) from error
         text: str = getattr(localized, name)(*arguments, **options)
         return text
@@ -39,7 +42,7 @@ def _localized(name: str) -> Callable[..., str]:
     return apply
 
 
-#: By the name that templates know them by; what they take is in ``localized``.
+#: The filters by their names in templates; see ``localized`` for their arguments.
 FILTERS = {
     "money": _localized("money"),
     "date": _localized("format_date"),
@@ -48,10 +51,10 @@ FILTERS = {
 }
 
 
-#: How a source is read, where it is not Jinja's default: option and value, sorted.
+#: The options for reading a source that are not Jinja's defaults: name and value, sorted.
 Syntax = tuple[tuple[str, str | bool | None], ...]
 
-_SYNTAX = (
+_SYNTAX_OPTIONS = (
     "block_end_string",
     "block_start_string",
     "comment_end_string",
@@ -65,23 +68,27 @@ _SYNTAX = (
     "variable_end_string",
     "variable_start_string",
 )
-_DEFAULT = jinja2.Environment(autoescape=True)
+_DEFAULT_ENVIRONMENT = jinja2.Environment(autoescape=True)
 
 
 def syntax_of(environment: jinja2.Environment) -> Syntax:
-    """Return how ``environment`` reads sources."""
+    """Return the options with which ``environment`` reads sources.
+
+    Args:
+        environment: The environment of the application.
+    """
     return tuple(
         (option, getattr(environment, option))
-        for option in _SYNTAX
-        if getattr(environment, option) != getattr(_DEFAULT, option)
+        for option in _SYNTAX_OPTIONS
+        if getattr(environment, option) != getattr(_DEFAULT_ENVIRONMENT, option)
     )
 
 
 class _Compiled(jinja2.Template):
-    """A template whose imports are evaluated anew for each rendering.
+    """A template that evaluates its imports for each rendering.
 
-    Jinja evaluates an imported file once and keeps it: ``{% set logo = inline("logo.png") %}``
-    there would leak one message's content id into the next message.
+    Jinja evaluates an imported file once: ``{% set logo = inline("logo.png") %}`` in it would use
+    the content id of one message in the next one.
     """
 
     def _get_default_module(self, ctx: Context | None = None) -> TemplateModule:
@@ -89,24 +96,29 @@ class _Compiled(jinja2.Template):
 
 
 class _Formatter(SandboxedFormatter):
-    """``str.format`` whose widths are counted."""
+    """``str.format`` that counts what it writes."""
 
     def format_field(self, value: Any, format_spec: str) -> Any:
-        metering.room(metering.format_size(value, format_spec))
+        metering.reserve(metering.format_size(value, format_spec))
         return super().format_field(value, format_spec)
 
 
 class _EscapeFormatter(_Formatter, SandboxedEscapeFormatter):
-    """The same for markup."""
+    """``str.format`` for markup that counts what it writes."""
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox, strict about undefined names, with our filters, and metered.
+    """Jinja's immutable sandbox with our filters; undefined names are errors, and it is metered.
 
-    ``{% do %}``, ``{% break %}`` and ``{% continue %}`` are known everywhere.
+    Immutable, because the recipients of a message share its context: a template that changed a list
+    would change it for the next recipients. ``{% do %}``, ``{% break %}`` and ``{% continue %}``
+    are always available.
 
-    It is the immutable one: recipients of one message share its context, and a template that
-    changed a list would change it for those after.
+    Args:
+        is_html: Whether output is escaped.
+        loader: Finds the templates that are included; None: there are none.
+        syntax: The options for reading sources.
+        extensions: Further extensions of Jinja.
     """
 
     template_class = _Compiled
@@ -120,7 +132,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         syntax: Syntax = (),
         extensions: Sequence[type[Extension]] = (),
     ) -> None:
-        """Escape output where ``is_html``; find what is included through ``loader``."""
+        """Make a sandbox."""
         options: dict[str, Any] = dict(syntax)
         super().__init__(
             autoescape=is_html,
@@ -153,7 +165,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         """Compute what has a bound."""
         metering.check_operation(operator, left, right)
         result = self.binop_table[operator](left, right)
-        return metering.held(result) if isinstance(result, list | tuple) else result
+        return metering.checked_size(result) if isinstance(result, list | tuple) else result
 
     def call_filter(
         self,
@@ -180,7 +192,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         elif isinstance(__obj, LoopContext) and args:
             args = (metering.counted(args[0]), *args[1:])
         result = super().call(__context, __obj, *args, **kwargs)
-        return metering.held(result) if isinstance(result, list | tuple | dict) else result
+        return metering.checked_size(result) if isinstance(result, list | tuple | dict) else result
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         """Return ``str.format`` with what it writes counted."""

@@ -1,6 +1,6 @@
-"""What an application writes down: which template, and what it is given.
+"""The template of a subject or body, as an application names it, with its context.
 
-A value only. Nothing is read, parsed or rendered before ``freeze`` (see ``freezing``).
+It is only a value: nothing is read, parsed or rendered before ``freeze`` (see ``freezing``).
 """
 
 from __future__ import annotations
@@ -13,16 +13,20 @@ from typing import Any
 from postroom.errors import TemplateError
 from postroom.text import shorten_repr
 
-#: What a template that was given as a string is called in errors and tracebacks.
+#: The name of a template from a string, in errors and tracebacks.
 STRING = "<string>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """File names that would do equally well, best first.
+    """File names for one part of a message in one language, best first.
 
-    Where none of ``names`` exists but one of ``siblings`` does, the part is left out instead of
-    looking further: a German HTML body gets no English text beside it.
+    If none of ``names`` exists but one of ``siblings`` does, the part is left out, and no further
+    choice is tried: a German HTML body gets no English text.
+
+    Attributes:
+        names: The file names, best first.
+        siblings: The file names of the other part (HTML or text) in the same language.
     """
 
     names: tuple[str, ...]
@@ -31,17 +35,26 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
 class Template:
-    """A subject or body to be rendered by Jinja, in its sandbox.
+    """A subject or body that Jinja renders, in its sandbox.
 
-    ``Template("order.html", order=order)`` names a file in the folders given to
-    ``Outbox(templates=...)``. Everything after the name is the template's context.
+    ``Template("order.html", order=order)`` names a file in the folders of
+    ``Outbox(templates=...)``.
 
-    It is rendered when the message is enqueued; where recipients bring variables of their own,
-    its sources and its context are frozen then, and rendered for each of them at delivery.
-    Either way, editing the file afterwards changes no mail that was enqueued before.
+    It is rendered when the message is enqueued. If recipients have variables of their own, its
+    sources and context are frozen instead, and it is rendered for each of them at delivery. In both
+    cases, editing the file later changes no mail that is already enqueued.
+
+    Args:
+        name: The name of the file.
+        context: The variables of the template.
+
+    Attributes:
+        choices: The file names to try, best first; empty for a template from a string.
+        source: The source of a template from a string; None for a file.
+        context: The variables of the template.
 
     Raises:
-        TemplateError: the name is not a string, or empty.
+        TemplateError: The name is not a string, or empty.
     """
 
     choices: tuple[Choice, ...]
@@ -49,42 +62,51 @@ class Template:
     context: Mapping[str, Any]
 
     def __init__(self, name: str, /, **context: Any) -> None:
-        """Name a file, and give it its context."""
-        given: Any = name
-        if not isinstance(given, str) or not given:
+        """Make a template from a file."""
+        checked: Any = name
+        if not isinstance(checked, str) or not checked:
             raise TemplateError(
-                f"expected the template's name to be a file name, got: {shorten_repr(name)}; "
-                "a template that is no file is given to Template.from_string"
+                f"the name of a template must be a file name, not {shorten_repr(name)}; for a "
+                "template in a string, use Template.from_string"
             )
         _fill(self, choices=(Choice(names=(name,)),), context=context)
 
     @classmethod
     def from_string(cls, source: str, /, **context: Any) -> Template:
-        """Return a template that is no file; it may include and extend files all the same.
+        """Return a template from a string; it can include and extend files.
+
+        Args:
+            source: The source of the template.
+            context: The variables of the template.
 
         Raises:
             TemplateError: ``source`` is not a string.
         """
         if not isinstance(source, str):
             raise TemplateError(
-                f"expected the template's source to be a string, got: {shorten_repr(source)}"
+                f"the source of a template must be a string, not {shorten_repr(source)}"
             )
         return _fill(object.__new__(cls), source=source, context=context)
 
     @classmethod
     def first_of(cls, choices: tuple[Choice, ...], context: Mapping[str, Any]) -> Template:
-        """Return a template that is the first of ``choices`` to exist when it is frozen."""
+        """Return a template that is the first of ``choices`` that exists when it is frozen.
+
+        Args:
+            choices: The choices, best first.
+            context: The variables of the template.
+        """
         return _fill(object.__new__(cls), choices=choices, context=context)
 
     @property
     def name(self) -> str:
-        """Return the name that would be the best to exist."""
+        """Return the first file name to try, or ``<string>``."""
         return STRING if self.source is not None else self.choices[0].names[0]
 
     def __repr__(self) -> str:
-        """Name the template and the names of its context; values may be secret."""
-        given = "".join(f", {key}=…" for key in self.context)
-        return f"Template({self.name!r}{given})"
+        """Show the name and the names of the variables; their values may be secret."""
+        variables = "".join(f", {key}=…" for key in self.context)
+        return f"Template({self.name!r}{variables})"
 
 
 def _fill(

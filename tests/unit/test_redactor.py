@@ -1,4 +1,4 @@
-"""However a relay repeats credentials, they are masked in what is kept of its words."""
+"""However a relay repeats credentials, they are masked in the replies that are kept."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postroom.smtp.reply import Reply
-from postroom.smtp.transcript import RUN, Concealment
+from postroom.smtp.transcript import RUN, Redactor
 
 SECRET = "ya29.a0AfH6SMBx-Zl_hunter2/and+a=half"
 RESPONSE = f"user=shop@example.com\x01auth=Bearer {SECRET}\x01\x01"
 ENCODED = base64.b64encode(RESPONSE.encode()).decode()
 
-#: How a relay might say it.
+#: The forms in which a relay might repeat it.
 FORMS = {
     "as it was sent": ENCODED,
     "in capitals": ENCODED.upper(),
@@ -29,10 +29,10 @@ FORMS = {
 }
 
 
-def concealed(*lines: str) -> str:
-    concealment = Concealment()
-    concealment.add(SECRET, ENCODED)
-    return "\n".join(concealment.reply(Reply(code=535, lines=lines)).lines)
+def masked(*lines: str) -> str:
+    redactor = Redactor()
+    redactor.add(SECRET, ENCODED)
+    return "\n".join(redactor.mask_reply(Reply(code=535, lines=lines)).lines)
 
 
 def runs(text: str) -> set[str]:
@@ -41,9 +41,9 @@ def runs(text: str) -> set[str]:
     return {low[at : at + RUN] for at in range(len(low) - RUN + 1)}
 
 
-def tells(said: str) -> bool:
-    """Tell whether a run of the secret stands there, over the ends of lines."""
-    joined = said.replace("5.7.8 ", "").replace("\n", "").lower()
+def reveals(text: str) -> bool:
+    """Return whether a run of the secret is in ``text``, also across line ends."""
+    joined = text.replace("5.7.8 ", "").replace("\n", "").lower()
     return any(run in joined for run in runs(SECRET) | runs(ENCODED))
 
 
@@ -51,11 +51,11 @@ def tells(said: str) -> bool:
 @pytest.mark.parametrize("around", ["{}", "what is AUTH XOAUTH2 {}?", '"{}"', "<{}>..."])
 def test_no_form_of_a_secret_is_kept(form: str, around: str) -> None:
     # The first bytes of that JSON are no secret.
-    said = FORMS[form]
-    seen = concealed(f"5.7.8 {around.format(said)}")
-    assert "***" in seen
-    assert said[8:] not in seen
-    assert not tells(seen)
+    repeated = FORMS[form]
+    shown = masked(f"5.7.8 {around.format(repeated)}")
+    assert "***" in shown
+    assert repeated[8:] not in shown
+    assert not reveals(shown)
 
 
 @given(
@@ -71,7 +71,7 @@ def test_no_part_of_a_secret_is_kept_however_it_is_wrapped(
     part = form[min(start, len(form) - RUN) :][:size]
     code = "5.7.8 " if has_code else ""
     lines = [code + part[at : at + width] for at in range(0, len(part), width)]
-    assert not tells(concealed(f"{code}bad credentials:", *lines, f"{code}goodbye"))
+    assert not reveals(masked(f"{code}bad credentials:", *lines, f"{code}goodbye"))
 
 
 @given(
@@ -79,22 +79,22 @@ def test_no_part_of_a_secret_is_kept_however_it_is_wrapped(
     before=st.text(max_size=10),
 )
 def test_no_secret_is_repeated_whole(secret: str, before: str) -> None:
-    concealment = Concealment()
-    concealment.add(secret)
-    seen = concealment.text(f"{before}{secret}")
-    assert seen == before or "***" in seen or not secret.strip()
+    redactor = Redactor()
+    redactor.add(secret)
+    shown = redactor.mask_text(f"{before}{secret}")
+    assert shown == before or "***" in shown or not secret.strip()
 
 
 def test_what_is_no_secret_is_kept_as_it_is() -> None:
-    said = (
+    lines = (
         "5.7.8 Username and Password not accepted for shop@example.com. Go to",
         "5.7.8 https://",
     )
-    assert concealed(*said) == "\n".join(said)
-    assert concealed("5.7.8 AUTH=Bearer is not supported") == "5.7.8 AUTH=Bearer is not supported"
+    assert masked(*lines) == "\n".join(lines)
+    assert masked("5.7.8 AUTH=Bearer is not supported") == "5.7.8 AUTH=Bearer is not supported"
 
 
 def test_nothing_is_masked_where_there_is_no_secret() -> None:
-    concealment = Concealment()
-    concealment.add("", "")
-    assert concealment.text("535 whatever it is") == "535 whatever it is"
+    redactor = Redactor()
+    redactor.add("", "")
+    assert redactor.mask_text("535 whatever it is") == "535 whatever it is"
