@@ -23,7 +23,6 @@ from postroom import (
     RecipientError,
     RecipientState,
     Relay,
-    Search,
     Template,
     TemplateError,
 )
@@ -68,7 +67,7 @@ def sqlite_app(tmp_path: Path, **config: Any) -> Flask:
 
 def subjects(app: Flask) -> list[str]:
     with app.app_context():
-        return [one.subject for one in mail.outbox.search(db.session, Search())]
+        return [one.subject for one in mail.outbox.search(db.session)]
 
 
 def test_mail_goes_with_the_transaction_of_the_request(app: Flask, relay: FaultyRelay) -> None:
@@ -124,7 +123,7 @@ def test_a_plain_engine_and_a_session_will_do(tmp_path: Path) -> None:
         plain.outbox.create_tables()
         plain.enqueue(HELLO, to=["ada@example.com"])
         sessions.commit()
-        assert len(plain.outbox.search(sessions, Search())) == 1
+        assert len(plain.outbox.search(sessions)) == 1
     sessions.remove()
     with Session(engine) as session:
         other = sqlite_app(tmp_path)
@@ -414,9 +413,9 @@ def test_the_commands_work_on_the_applications_outbox(
     assert runner.invoke(args=["postroom", "--help"]).exit_code == 0
     assert runner.invoke(args=["postroom", "worker", "--drain"]).exit_code == 0
     assert [one.recipients for one in relay.accepted] == [("A-1@example.com",)]
-    listed = runner.invoke(args=["postroom", "list", "--json"])
+    listed = runner.invoke(args=["postroom", "search", "--json"])
     assert '"subject": "Order A-1"' in listed.output
-    assert runner.invoke(args=["postroom", "show", "99"]).exit_code == 4
+    assert runner.invoke(args=["postroom", "status", "99"]).exit_code == 4
     assert runner.invoke(args=["postroom", "relay", "check"]).exit_code == 0
 
 

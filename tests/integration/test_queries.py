@@ -212,7 +212,7 @@ def test_messages_are_found_by_the_state_of_one_of_their_recipients(mailroom: Ma
 
 
 def test_a_state_that_there_is_none_of_is_refused_by_name() -> None:
-    assert Search(state="rejected", lane="bulk") == Search(state=S.REJECTED, lane=Lane.BULK)  # type: ignore[arg-type]
+    assert Search(state="rejected", lane="bulk") == Search(state=S.REJECTED, lane=Lane.BULK)
     with pytest.raises(MessageError, match="rejectd"):
         Search(state="rejectd")  # type: ignore[arg-type]
 

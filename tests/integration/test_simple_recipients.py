@@ -158,7 +158,7 @@ def test_a_child_shares_neither_worker_nor_connections(
         engine = outbox.engine
         pid = os.fork()
         if pid == 0:
-            is_clean = outbox.engine is not engine and not outbox._post.is_running
+            is_clean = outbox.engine is not engine and not outbox._in_process.is_running
             os._exit(0 if is_clean else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
         assert outbox.engine is engine

@@ -69,7 +69,10 @@ Inline = Annotated[
     list[Path] | None, _content_option("An image that the HTML shows as cid:NAME.", metavar="FILE")
 ]
 
-Key = Annotated[_Text, _delivery_option("Sent once, however often this is run with the same key.")]
+IdempotencyKey = Annotated[
+    _Text,
+    _delivery_option("Sent once, however often this is run with the same key.", metavar="KEY"),
+]
 LaneChoice = Annotated[
     Lane, _delivery_option("Mail in one lane never waits behind another's.", "--lane")
 ]

@@ -68,7 +68,7 @@ def send(
     locale: option.Locale = None,
     attach: option.Attach = None,
     inline: option.Inline = None,
-    key: option.Key = None,
+    idempotency_key: option.IdempotencyKey = None,
     lane: option.LaneChoice = Lane.NORMAL,
     relay: option.RelayName = None,
     at: option.At = None,
@@ -85,7 +85,7 @@ def send(
     """
     wish, audience = MessageOptions.of(given.params), RecipientOptions.of(given.params)
     with open_outbox() as opened:
-        receipt = _enqueued(opened, message_of(wish, opened.settings), audience, key)
+        receipt = _enqueued(opened, message_of(wish, opened.settings), audience, idempotency_key)
         if wait:
             _report(delivered(opened, receipt.message_id, timeout or _PATIENCE), as_json)
         else:
@@ -113,7 +113,10 @@ class RecipientOptions:
 
 
 def _enqueued(
-    opened: CommandContext, message: Message, audience: RecipientOptions, key: str | None
+    opened: CommandContext,
+    message: Message,
+    audience: RecipientOptions,
+    idempotency_key: str | None,
 ) -> Receipt:
     with opened.writing() as connection, _patience_asked_for(audience):
         return opened.outbox.enqueue(
@@ -122,7 +125,7 @@ def _enqueued(
             to=audience.to,
             cc=audience.cc,
             bcc=audience.bcc,
-            idempotency_key=key,
+            idempotency_key=idempotency_key,
         )
 
 
@@ -139,7 +142,8 @@ def _acknowledge(receipt: Receipt, as_json: bool) -> None:
     elif receipt.is_new:
         echo(f"message {receipt.message_id} enqueued for {_people(len(receipt.recipients))}")
     else:
-        echo(f"message {receipt.message_id} stands already under the key {receipt.idempotency_key}")
+        key = receipt.idempotency_key
+        echo(f"the idempotency key {key} belongs to message {receipt.message_id} already")
 
 
 def _people(count: int) -> str:

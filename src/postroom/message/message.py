@@ -40,7 +40,7 @@ from postroom.message.validation import (
     refuse_repeated_headers,
     storable_text,
 )
-from postroom.states import Lane, OnDoubt
+from postroom.states import Lane, LaneLike, OnDoubt, OnDoubtLike
 from postroom.text import check_line, shorten_repr
 
 __all__ = ["Disposition", "Draft", "Message", "Recipient", "StoredAttachment"]
@@ -75,9 +75,9 @@ class Message:
     reply_to_message: InitVar[str | ParsedMessage | None] = None
     envelope_sender: str | None = None
     shared: bool = False
-    lane: Lane = Lane.NORMAL
+    lane: LaneLike = Lane.NORMAL
     relay: str | None = None
-    on_doubt: OnDoubt = OnDoubt.RESEND
+    on_doubt: OnDoubtLike = OnDoubt.RESEND
     scheduled_at: datetime | None = None
     expires_at: datetime | None = None
     tags: Sequence[str] = ()

@@ -14,6 +14,7 @@ from postroom.errors import IdempotencyConflict, MessageError, MessageTooLarge
 from postroom.message.address import Address
 from postroom.message.draft import EnqueueContext, make_draft
 from postroom.message.message import Draft, Message
+from postroom.states import Lane, OnDoubt
 from postroom.storage import attachments, recipient_rows
 from postroom.storage.attachments import SpooledAttachment, encoded_size_bytes, spool
 from postroom.storage.bulk_insert import insert_from_queries
@@ -132,9 +133,9 @@ def _row(message: Message, draft: Draft) -> dict[str, Any]:
         "content_hash": "",
         "envelope_sender": message.envelope_sender,
         "dsn": None if message.dsn is None else asdict(message.dsn),
-        "lane": message.lane.value,
+        "lane": Lane(message.lane).value,
         "relay": message.relay,
-        "on_doubt": message.on_doubt.value,
+        "on_doubt": OnDoubt(message.on_doubt).value,
         "retry_delays_s": None if message.retry_delays_s is None else list(message.retry_delays_s),
         "scheduled_at": message.scheduled_at,
         "expires_at": message.expires_at,
@@ -145,7 +146,7 @@ def _row(message: Message, draft: Draft) -> dict[str, Any]:
 def _place(message: Message, receipt: Receipt, at: datetime) -> recipient_rows.QueueSlot:
     return recipient_rows.QueueSlot(
         message_id=receipt.message_id,
-        lane=message.lane,
+        lane=Lane(message.lane),
         scheduled_at=message.scheduled_at,
         at=at,
     )

@@ -74,7 +74,7 @@ def resolve_recipients(
     for one in asked:
         unique.setdefault(one.dedup_key, one)
     if not unique and not queries:
-        raise RecipientError("there is nobody to write to: pass to=… or user_ids=[…]")
+        raise RecipientError("there is no recipient: pass to=… or user_ids=[…]")
     shared = any(one.type is not RecipientType.TO for one in direct)
     found = RecipientSet(
         unique=tuple(unique.values()),

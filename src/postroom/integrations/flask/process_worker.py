@@ -10,6 +10,7 @@ import atexit
 import os
 import threading
 
+from postroom.delivery.scheduler import register_exit_hook
 from postroom.log import Log
 from postroom.outbox import Outbox
 
@@ -63,6 +64,7 @@ class _StartThread(threading.Thread):
         self.pid = os.getpid()
         self._outbox = outbox
         self._ended = threading.Event()
+        register_exit_hook()
         atexit.register(self.end)
 
     def run(self) -> None:
