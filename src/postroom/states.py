@@ -59,7 +59,11 @@ class Lane(StrEnum):
 
     @classmethod
     def from_rank(cls, rank: int) -> Lane:
-        """Return the lane that ``rank`` stands for."""
+        """Return the lane of a rank.
+
+        Args:
+            rank: What `rank` returned.
+        """
         return _LANES_BY_RANK[rank]
 
 

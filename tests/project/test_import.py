@@ -1,10 +1,14 @@
-"""What an import of the package does: nothing but define names."""
+"""What an import of the package does, and what an outbox shows of itself."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from pathlib import Path
+
+from sqlalchemy import create_engine
+
+from postroom import Outbox
 
 #: Run in an interpreter of its own; prints what of ours is registered, and by which step.
 _SCRIPT = """
@@ -30,6 +34,19 @@ outbox.start()
 print("again", *ours())
 outbox.stop()
 """
+
+
+def test_an_outbox_says_where_it_writes_and_sends_without_secrets() -> None:
+    engine = create_engine("postgresql+psycopg://shop:hush@db.example/shop?sslpassword=hush")
+    outbox = Outbox("smtp://me:hush@smtp.example.com", engine=engine)
+
+    assert repr(outbox) == (
+        "Outbox(relay='smtp.example.com', "
+        "database='postgresql+psycopg://shop:***@db.example/shop?sslpassword=***')"
+    )
+    several = Outbox({"main": "smtp://a.example", "bulk": "smtp://b.example"})
+    assert repr(several) == "Outbox(relay='main, bulk', database=None)"
+    assert repr(Outbox()) == "Outbox(relay=None, database=None)"
 
 
 def test_hooks_of_the_process_are_registered_when_they_are_first_needed(tmp_path: Path) -> None:

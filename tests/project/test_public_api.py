@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib
 import inspect
 import re
@@ -121,3 +122,54 @@ def test_examples_import_from_public_places_only() -> None:
         if not is_public(module, name)
     }
     assert private == set()
+
+
+def described(docstring: str | None, *sections: str) -> set[str]:
+    """Return the names that the sections of a docstring explain."""
+    names: set[str] = set()
+    inside = False
+    lines = inspect.cleandoc(docstring or "").splitlines()
+    for line in lines:
+        if re.fullmatch(r"\w[\w ]*:", line):
+            inside = line.removesuffix(":") in sections
+        elif inside and (found := re.match(r" {4}(\*{0,2}\w+): \S", line)):
+            names.add(found[1].lstrip("*"))
+    return names
+
+
+def commented(kind: type) -> set[str]:
+    """Return the fields that have a comment for readers of the documentation before them."""
+    try:
+        source = inspect.getsource(kind)
+    except (OSError, TypeError):
+        return set()
+    return set(re.findall(r"^ +#: .*\n +(\w+):", source, flags=re.MULTILINE))
+
+
+def unexplained(name: str, one: Any) -> Iterator[str]:
+    explained: set[str] = set()
+    if inspect.isclass(one):
+        explained = described(one.__doc__, "Args", "Attributes") | commented(one)
+    if dataclasses.is_dataclass(one):
+        fields = [field.name for field in dataclasses.fields(one) if not field.name.startswith("_")]
+        yield from (f"{name}.{field}" for field in fields if field not in explained)
+    for where, function in functions_of(name, one):
+        is_made = where.endswith(".__init__")
+        if is_made and function.__code__.co_filename == "<string>":
+            continue  # a dataclass's: its parameters are the fields
+        known = explained if is_made else described(function.__doc__, "Args")
+        for parameter in inspect.signature(function).parameters:
+            if parameter not in {"self", "cls"} and parameter not in known:
+                yield f"{where}({parameter})"
+
+
+def test_every_parameter_and_field_is_explained() -> None:
+    missing = [
+        one
+        for name, found in exported()
+        if name != "Settings"  # docs/settings.md explains each
+        if not found.__module__.startswith("postroom.relays")  # docs/relays.md does
+        for one in unexplained(name, found)
+        if not one.startswith("Worker.__init__")  # Outbox.worker makes it
+    ]
+    assert missing == []

@@ -38,13 +38,14 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 class CsvStyle:
     """How a CSV file is written.
 
-    ``bom`` starts the file with a byte order mark: Excel then reads it as UTF-8, where it would
-    otherwise garble every letter outside ASCII. Programs rarely expect one, so it is off.
-
-    ``escape_formulas`` puts an apostrophe before text that a spreadsheet program would run as a
-    formula (``=``, ``+``, ``-``, ``@``, tab or return at its start). Switch it on where cells hold
-    what strangers typed and people open the file. It changes the text (``+49 30 …`` becomes
-    ``'+49 30 …``), so it is off; `Attachment.excel` needs no such thing.
+    Attributes:
+        delimiter: The one character between two cells.
+        bom: Whether the file starts with a byte order mark. Excel then reads it as UTF-8, where
+            it would otherwise garble every letter outside ASCII. Programs rarely expect one.
+        escape_formulas: Whether to put an apostrophe before text that a spreadsheet program would
+            run as a formula (``=``, ``+``, ``-``, ``@``, tab or return at its start). Switch it
+            on where cells hold what strangers typed and people open the file. It changes the text
+            (``+49 30 …`` becomes ``'+49 30 …``); `Attachment.excel` does not need it.
     """
 
     delimiter: str = ","

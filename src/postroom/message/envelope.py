@@ -17,11 +17,14 @@ _LONGEST_ENVID = 100
 class DsnOptions:
     """What we ask a relay to report back (RFC 3461); used where it announces DSN.
 
-    ``notify`` holds ``NEVER`` alone, or any of ``SUCCESS``, ``FAILURE``, ``DELAY``. ``ret`` is
-    ``FULL``, ``HDRS`` or empty. ``envid`` is printable US-ASCII of at most 100 characters.
+    Attributes:
+        notify: ``NEVER`` alone, or any of ``SUCCESS``, ``FAILURE`` and ``DELAY``.
+        ret: What a report about a failure quotes: ``FULL``, ``HDRS``, or empty for the relay's
+            choice.
+        envid: What reports call the message by: printable US-ASCII, at most 100 characters.
 
     Raises:
-        MessageError: a relay would not understand it.
+        MessageError: A relay would not understand it.
     """
 
     notify: tuple[str, ...] = ()

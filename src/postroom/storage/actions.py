@@ -145,9 +145,11 @@ _WAITING = (_S.QUEUED, _S.DEFERRED)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelResult:
-    """Who gets no mail now, and for whom it was too late: sent, on the wire, or in doubt and held.
+    """What a cancellation did. Recipients that were final otherwise (rejected, say) are in neither.
 
-    Recipients that had ended otherwise before (rejected, say) are in neither.
+    Attributes:
+        cancelled: The addresses that get no mail now.
+        too_late: The addresses whose mail is sent, being sent, or in doubt and held.
     """
 
     cancelled: tuple[str, ...]

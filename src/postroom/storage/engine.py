@@ -288,8 +288,11 @@ def configure_sqlite(engine: Engine) -> None:
 
     Write-ahead logging (readers and a writer do not block each other), a busy timeout of 30 s
     instead of an error at once, foreign keys, commits that survive a power cut, and savepoints
-    that a rollback undoes. For an `AsyncEngine` pass its ``sync_engine``. Does nothing for
-    another database than SQLite.
+    that a rollback undoes.
+
+    Args:
+        engine: The application's engine; of an `AsyncEngine` its ``sync_engine``. Nothing happens
+            to one for another database than SQLite.
     """
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_connection)

@@ -45,7 +45,12 @@ _GRACE = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pruned:
-    """How much was deleted."""
+    """How much was deleted.
+
+    Attributes:
+        messages: How many messages, with their recipients and attempts.
+        blobs: How many contents of attachments that no message has any more.
+    """
 
     messages: int
     blobs: int

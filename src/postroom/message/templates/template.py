@@ -34,21 +34,33 @@ class Template:
     """A subject or body to be rendered by Jinja, in its sandbox.
 
     ``Template("order.html", order=order)`` names a file in the folders given to
-    ``Outbox(templates=...)``. Everything after the name is the template's context.
+    ``Outbox(templates=...)``; ``Template("order.html", {"order": order})`` says the same.
 
     It is rendered when the message is enqueued; where recipients bring variables of their own,
     its sources and its context are frozen then, and rendered for each of them at delivery.
     Either way, editing the file afterwards changes no mail that was enqueued before.
 
+    Args:
+        name: The file's name, as the folders, the loader or the environment know it.
+        context: What the template's names stand for, as a mapping.
+        **variables: The same by keyword; it wins over ``context``.
+
+    Attributes:
+        choices: The files that may be meant, the best first; empty for one made of a string.
+        source: The template itself, where it was made of a string.
+        context: What its names stand for, all together.
+
     Raises:
-        TemplateError: the name is not a string, or empty.
+        TemplateError: The name is not a string, or empty; or ``context`` is not a mapping.
     """
 
     choices: tuple[Choice, ...]
     source: str | None
     context: Mapping[str, Any]
 
-    def __init__(self, name: str, /, **context: Any) -> None:
+    def __init__(
+        self, name: str, context: Mapping[str, Any] | None = None, /, **variables: Any
+    ) -> None:
         """Name a file, and give it its context."""
         given: Any = name
         if not isinstance(given, str) or not given:
@@ -56,24 +68,36 @@ class Template:
                 f"expected the template's name to be a file name, got: {shorten_repr(name)}; "
                 "a template that is no file is given to Template.from_string"
             )
-        _fill(self, choices=(Choice(names=(name,)),), context=context)
+        _fill(self, choices=(Choice(names=(name,)),), context=_joined(context, variables))
 
     @classmethod
-    def from_string(cls, source: str, /, **context: Any) -> Template:
+    def from_string(
+        cls, source: str, context: Mapping[str, Any] | None = None, /, **variables: Any
+    ) -> Template:
         """Return a template that is no file; it may include and extend files all the same.
 
+        Args:
+            source: The template itself.
+            context: What its names stand for, as a mapping.
+            **variables: The same by keyword; it wins over ``context``.
+
         Raises:
-            TemplateError: ``source`` is not a string.
+            TemplateError: ``source`` is not a string, or ``context`` is not a mapping.
         """
         if not isinstance(source, str):
             raise TemplateError(
                 f"expected the template's source to be a string, got: {shorten_repr(source)}"
             )
-        return _fill(object.__new__(cls), source=source, context=context)
+        return _fill(object.__new__(cls), source=source, context=_joined(context, variables))
 
     @classmethod
     def first_of(cls, choices: tuple[Choice, ...], context: Mapping[str, Any]) -> Template:
-        """Return a template that is the first of ``choices`` to exist when it is frozen."""
+        """Return a template that is the first of ``choices`` to exist when it is frozen.
+
+        Args:
+            choices: The files that may be meant, the best first.
+            context: What its names stand for.
+        """
         return _fill(object.__new__(cls), choices=choices, context=context)
 
     @property
@@ -85,6 +109,15 @@ class Template:
         """Name the template and the names of its context; values may be secret."""
         given = "".join(f", {key}=…" for key in self.context)
         return f"Template({self.name!r}{given})"
+
+
+def _joined(context: Mapping[str, Any] | None, variables: Mapping[str, Any]) -> dict[str, Any]:
+    given: Any = {} if context is None else context
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+        raise TemplateError(
+            f"the context of a template must be a mapping of names, not {shorten_repr(given)}"
+        )
+    return {**given, **variables}
 
 
 def _fill(
