@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from postroom import (
     ConfigError,
     Message,
+    Outbox,
     Recipient,
     RecipientError,
     RecipientState,
@@ -105,13 +106,28 @@ def test_two_applications_keep_their_outboxes_apart(tmp_path: Path) -> None:
 
 
 def test_an_application_has_one_outbox(app: Flask) -> None:
-    with pytest.raises(ConfigError, match="to have no outbox yet"):
+    with pytest.raises(ConfigError, match="has an outbox already"):
         Postroom(app, db)
 
 
 def test_an_application_without_an_outbox_is_told_what_to_call() -> None:
     with Flask("other").app_context(), pytest.raises(ConfigError, match="init_app"):
         mail.enqueue(HELLO, to=["ada@example.com"])
+
+
+def test_an_outbox_of_ones_own_is_used_as_it_is(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path}/own.db")
+    own = Outbox("null://", engine=engine, sender="Own <own@example.com>")
+    own.create_tables()
+    app = sqlite_app(tmp_path)
+    with Session(engine) as session:
+        ours = Postroom(app, outbox=own, session=lambda: session)
+        with app.app_context():
+            assert ours.outbox is own
+            receipt = ours.enqueue(Message(subject="Hello", text="Hi"), to="ada@example.com")
+            assert own.status(session, receipt).sender == "Own <own@example.com>"
+    own.close()
+    engine.dispose()
 
 
 def test_a_plain_engine_and_a_session_will_do(tmp_path: Path) -> None:
@@ -366,7 +382,7 @@ def test_flask_login_says_who_is_signed_in(app: Flask) -> None:
         db.session.add(User(id=1, email="ada@example.com", name="Ada"))
         db.session.commit()
     with app.test_request_context():
-        with pytest.raises(RecipientError, match="somebody to be signed in"):
+        with pytest.raises(RecipientError, match="nobody is signed in"):
             mail.enqueue_to_current_user(HELLO)
         login_user(Somebody())
         receipt = mail.enqueue_to_current_user(HELLO, to=["bob@example.com", "ADA@example.com"])

@@ -32,20 +32,33 @@ class BoundOutbox:
         message: Message,
         **addressing: Unpack[RecipientArguments],
     ) -> Receipt:
-        """Write ``message`` in the session's transaction; raises what `Outbox.enqueue` does."""
+        """Write ``message`` in the session's transaction, as `Outbox.enqueue` does.
+
+        Args:
+            message: What to send, and how.
+            **addressing: ``to``, ``cc``, ``bcc``, ``user_ids`` and ``idempotency_key``.
+        """
         return self.outbox.enqueue(self.session, message, **addressing)
 
     def status(self, message: int | Receipt) -> MessageStatus:
-        """Return where a message and each of its recipients stand."""
+        """Return the state of a message and of each of its recipients.
+
+        Args:
+            message: The message's id, or its receipt.
+        """
         return self.outbox.status(self.session, message)
 
     def cancel(self, message: int | Receipt) -> CancelResult:
-        """Cancel a message for every recipient who is not being sent to already."""
+        """Cancel a message for every recipient that is not being sent to already.
+
+        Args:
+            message: The message's id, or its receipt.
+        """
         return self.outbox.cancel(self.session, message)
 
 
 class AsyncBoundOutbox:
-    """The outbox on an `AsyncSession`; the same as `Mail`, awaited."""
+    """The outbox on an `AsyncSession`; the same as `BoundOutbox`, awaited."""
 
     def __init__(self, outbox: Outbox, session: AsyncSessionLike) -> None:
         self.outbox = outbox
@@ -56,26 +69,44 @@ class AsyncBoundOutbox:
         message: Message,
         **addressing: Unpack[RecipientArguments],
     ) -> Receipt:
-        """Write ``message`` in the session's transaction; raises what `Outbox.enqueue` does."""
+        """Write ``message`` in the session's transaction, as `Outbox.enqueue` does.
+
+        Args:
+            message: What to send, and how.
+            **addressing: ``to``, ``cc``, ``bcc``, ``user_ids`` and ``idempotency_key``.
+        """
         return await self.outbox.aenqueue(self.session, message, **addressing)
 
     async def status(self, message: int | Receipt) -> MessageStatus:
-        """Return where a message and each of its recipients stand."""
+        """Return the state of a message and of each of its recipients.
+
+        Args:
+            message: The message's id, or its receipt.
+        """
         found: MessageStatus = await self.session.run_sync(self.outbox.status, message)
         return found
 
     async def cancel(self, message: int | Receipt) -> CancelResult:
-        """Cancel a message for every recipient who is not being sent to already."""
+        """Cancel a message for every recipient that is not being sent to already.
+
+        Args:
+            message: The message's id, or its receipt.
+        """
         done: CancelResult = await self.session.run_sync(self.outbox.cancel, message)
         return done
 
 
 class Postroom:
-    """Binds ``outbox`` to what ``get_session`` gives, the application's own dependency.
+    """The outbox of an ASGI application, on the session of the current request.
 
     Depend on ``dependency``: it is an `AsyncBoundOutbox` where the session is an `AsyncSession`,
-    and a `BoundOutbox` where it is a `Session`. ``worker`` says whether this process delivers as
-    well; None: what the setting ``in_process_worker`` says.
+    and a `BoundOutbox` where it is a `Session`.
+
+    Args:
+        outbox: The outbox to bind.
+        get_session: The application's own dependency, which gives a request its session.
+        worker: Whether this process delivers as well; where None, the setting
+            ``in_process_worker`` says it.
     """
 
     def __init__(
@@ -98,13 +129,17 @@ class Postroom:
         """
         if self._bound is None:
             raise ConfigError(
-                "expected to know the dependency that gives a request its session, got: none; "
-                "make it with Postroom(outbox, get_session)"
+                "Postroom does not know where a request's session comes from: make it with "
+                "Postroom(outbox, get_session)"
             )
         return self._bound
 
     def bind(self, session: Any) -> Any:
-        """Return the outbox on ``session``: an `AsyncBoundOutbox` or a `Mail`."""
+        """Return the outbox on ``session``: an `AsyncBoundOutbox` or a `BoundOutbox`.
+
+        Args:
+            session: A `Session` or an `AsyncSession`.
+        """
         kind = AsyncBoundOutbox if hasattr(session, "run_sync") else BoundOutbox
         return kind(self.outbox, session)
 

@@ -34,8 +34,8 @@ def flask_login_user_id() -> Any:
         login = import_module("flask_login")
     except ModuleNotFoundError:
         raise ConfigError(
-            "expected to know who is signed in, got: neither user_id nor Flask-Login; "
-            "give Postroom(…, user_id=…) a function that returns the user's id"
+            "Postroom does not know who is signed in: install Flask-Login, or give "
+            "Postroom(…, user_id=…) a function that returns the user's id"
         ) from None
     get_id = getattr(login.current_user, "get_id", None)
     return None if get_id is None else get_id()
@@ -63,9 +63,10 @@ class Database(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ExtensionOptions:
-    """What an application gives; ``db``, or an engine and where sessions come from."""
+    """What an application gives; see `Postroom`."""
 
     db: Database | None = None
+    outbox: Outbox | None = None
     engine: Engine | None = field(default=None, repr=False)  # its URL may hold a secret
     session: Sessions | None = None
     users: UsersLike | None = None
@@ -112,8 +113,8 @@ class AppState:
         db, given = self._parts.db, self._parts.session
         if given is None and db is None:
             raise ConfigError(
-                "expected to know the current session, got: an engine alone; give "
-                "Postroom(…, session=…) a scoped_session or a function that returns the session"
+                "Postroom does not know the current session: give Postroom(…, session=…) a "
+                "scoped_session, or a function that returns the session"
             )
         session: Any = db.session if given is None and db is not None else given
         return session if isinstance(session, scoped_session) else session()
@@ -126,7 +127,7 @@ class AppState:
         """
         user_id = (self._parts.user_id or flask_login_user_id)()
         if user_id is None:
-            raise RecipientError("expected somebody to be signed in, to write to them, got: nobody")
+            raise RecipientError("nobody is signed in to write to")
         return user_id
 
     def start_worker(self) -> None:
@@ -141,6 +142,8 @@ class AppState:
 
     @cached_property
     def _outbox(self) -> Outbox:
+        if self._parts.outbox is not None:
+            return self._parts.outbox
         is_suppressed = self._app.config.get("MAIL_SUPPRESS_SEND")
         return Outbox.from_settings(
             self.settings,
@@ -155,8 +158,8 @@ class AppState:
             return self._parts.engine
         if self._parts.db is None:
             raise ConfigError(
-                "expected to know the application's database, got: none; "
-                "call Postroom.init_app(app, db), or give it an engine"
+                "Postroom does not know the application's database: call "
+                "Postroom.init_app(app, db), or give it an engine"
             )
         with self._app.app_context():
             return self._parts.db.engine
@@ -171,8 +174,7 @@ def state_of(app: Flask) -> AppState:
     state = app.extensions.get(EXTENSION)
     if state is None:
         raise ConfigError(
-            f"expected the application {app.name} to have an outbox, got: none; "
-            "call Postroom.init_app(app, db)"
+            f"the application {app.name} has no outbox: call Postroom.init_app(app, db)"
         )
     found: AppState = state
     return found
