@@ -130,7 +130,7 @@ def test_a_templated_subject_is_shown_as_it_was_written(mailroom: Mailroom) -> N
 def test_a_message_that_does_not_exist_is_said_to(mailroom: Mailroom) -> None:
     for ask in (queries.status, queries.explain):
         with (
-            pytest.raises(UnknownMessage, match="no such message"),
+            pytest.raises(UnknownMessage, match="there is no message"),
             read_transaction(mailroom.engine) as c,
         ):
             ask(c, mailroom.tables, 4711)

@@ -51,10 +51,10 @@ def test_a_script_gets_the_outcome_of_every_recipient(
 
 def test_what_is_not_committed_is_not_waited_for(outbox: Outbox, session: Session) -> None:
     receipt = outbox.enqueue(session, HELLO, to=[ADA])
-    with pytest.raises(UnknownMessage, match=r"call session.commit\(\) first"):
+    with pytest.raises(UnknownMessage, match=r"call session.commit\(\) before"):
         outbox.deliver(session, receipt)
     session.rollback()
-    with pytest.raises(UnknownMessage, match="no such message"):
+    with pytest.raises(UnknownMessage, match="there is no message"):
         outbox.deliver(session, receipt)
     outbox.close()
 
