@@ -16,7 +16,7 @@ from examples.shop.invoice import invoice_pdf
 from examples.shop.models import CustomerOrder, Upload, User, db
 from examples.shop.parcels import COLUMNS, Parcel, Result
 from examples.shop.visitor import current_user_id
-from postroom import Attachment, CsvStyle, Lane, Message, MessageStatus, Search, Template
+from postroom import Attachment, CsvStyle, Lane, Message, MessageStatus, Template
 from postroom.integrations.flask import Postroom
 
 postroom = Postroom(users=select(User.id, User.email, User.username), user_id=current_user_id)
@@ -114,7 +114,7 @@ def alarm_of(upload: Upload) -> str:
 def history(*keys: str) -> list[MessageStatus]:
     """Return how the mails with these keys stand, recipient by recipient."""
     outbox = postroom.outbox
-    found = [outbox.search(db.session, Search(idempotency_key=key)) for key in keys]
+    found = [outbox.search(db.session, idempotency_key=key) for key in keys]
     return [outbox.status(db.session, one.id) for summaries in found for one in summaries]
 
 

@@ -2,43 +2,40 @@
 
 from __future__ import annotations
 
+from postroom.config.settings import Settings
 from postroom.delivery.config import WorkerConfig
 from postroom.delivery.worker import Worker
 from postroom.errors import (
     AttachmentError,
-    AuthError,
     ConfigError,
-    ConnectError,
-    Disconnected,
     IdempotencyConflict,
     InvalidAddress,
     InvalidHeader,
-    LeaseLost,
     MessageError,
     MessageTooLarge,
     PostroomError,
     RecipientError,
-    RelayError,
-    RelayTimeout,
     SchemaError,
     TemplateError,
     TemplateTooSlow,
-    TLSError,
     UnknownMessage,
 )
 from postroom.message.address import Address
-from postroom.message.attachment import Attachment
+from postroom.message.attachment import Attachment, Disposition
 from postroom.message.csv_table import CsvStyle
 from postroom.message.envelope import DsnOptions
 from postroom.message.message import Message, Recipient
 from postroom.message.templates import RenderBudget, Template
 from postroom.outbox import Outbox
-from postroom.relays.relay import Relay
+from postroom.relays.options import AuthMechanism, Pipelining, Rate, TlsMode
+from postroom.relays.relay import Relay, Secret, Timeouts
+from postroom.relays.route import Failover, RoundRobin
 from postroom.relays.routing import RoutingTable
-from postroom.states import Fault, Lane, OnDoubt, Phase, RecipientState
+from postroom.states import Fault, Lane, OnDoubt, Phase, RecipientState, RecipientType
 from postroom.storage.actions import CancelResult
 from postroom.storage.engine import configure_sqlite
 from postroom.storage.enqueue_request import Receipt
+from postroom.storage.prune import Pruned
 from postroom.storage.queries import (
     Attempt,
     Explanation,
@@ -46,7 +43,7 @@ from postroom.storage.queries import (
     MessageSummary,
     OutboxStats,
     RecipientStatus,
-    Search,
+    WorkerStatus,
 )
 from postroom.version import __version__
 
@@ -55,20 +52,19 @@ __all__ = [
     "Attachment",
     "AttachmentError",
     "Attempt",
-    "AuthError",
+    "AuthMechanism",
     "CancelResult",
     "ConfigError",
-    "ConnectError",
     "CsvStyle",
-    "Disconnected",
+    "Disposition",
     "DsnOptions",
     "Explanation",
+    "Failover",
     "Fault",
     "IdempotencyConflict",
     "InvalidAddress",
     "InvalidHeader",
     "Lane",
-    "LeaseLost",
     "Message",
     "MessageError",
     "MessageStatus",
@@ -78,26 +74,32 @@ __all__ = [
     "Outbox",
     "OutboxStats",
     "Phase",
+    "Pipelining",
     "PostroomError",
+    "Pruned",
+    "Rate",
     "Receipt",
     "Recipient",
     "RecipientError",
     "RecipientState",
     "RecipientStatus",
+    "RecipientType",
     "Relay",
-    "RelayError",
-    "RelayTimeout",
     "RenderBudget",
+    "RoundRobin",
     "RoutingTable",
     "SchemaError",
-    "Search",
-    "TLSError",
+    "Secret",
+    "Settings",
     "Template",
     "TemplateError",
     "TemplateTooSlow",
+    "Timeouts",
+    "TlsMode",
     "UnknownMessage",
     "Worker",
     "WorkerConfig",
+    "WorkerStatus",
     "__version__",
     "configure_sqlite",
 ]

@@ -11,7 +11,7 @@
     │   ├── MessageTooLarge
     │   └── TemplateError
     │       └── TemplateTooSlow           it takes more than its budget allows
-    ├── IdempotencyConflict                       the key stands for a message with other content
+    ├── IdempotencyConflict               the key belongs to a message with other content
     ├── UnknownMessage (also LookupError) there is no message with this id
     ├── RelayError                        the conversation with a relay failed
     │   ├── ConnectError
@@ -19,9 +19,9 @@
     │   ├── AuthError
     │   ├── RelayTimeout
     │   └── Disconnected
-    └── LeaseLost                         the claim ran out before the mail was on the wire
+    └── LeaseLost                         the claim ran out before the mail was sent
 
-A text reads ``expected <what> to be …, got: …`` and says what to do next. It never holds a secret.
+A text says what is wrong with which value, and what to do. It never holds a secret.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class TemplateTooSlow(TemplateError):
 
 
 class IdempotencyConflict(PostroomError):
-    """The key stands already for a message with other content."""
+    """The idempotency key belongs to a message with other content."""
 
 
 class UnknownMessage(PostroomError, LookupError):
@@ -88,12 +88,15 @@ class UnknownMessage(PostroomError, LookupError):
 class RelayError(PostroomError):
     """The conversation with a relay failed.
 
-    ``in_doubt`` is true only when the final dot was written and its reply never came: the
-    relay may or may not have taken the message. Anything else may safely be tried again.
-    ``phase`` says where it failed, ``reply`` what the relay last said about it, if anything.
-    ``replies`` holds what an LMTP server had answered to the final dot before it broke off:
-    facts about the first of the accepted recipients, in their order. ``fault`` is given where it
-    is not that of the class.
+    Args:
+        text: What went wrong.
+        in_doubt: Whether the final dot was written and its reply never came: the relay may or may
+            not have taken the message. Anything else may safely be tried again.
+        phase: Where it failed.
+        reply: What the relay last said about it, if anything.
+        replies: What an LMTP server had answered to the final dot before it broke off: about the
+            first of the accepted recipients, in their order.
+        fault: Whose fault it is, where it is not that of the class.
     """
 
     #: Whom the failure belongs to where no reply says otherwise.
@@ -143,7 +146,7 @@ class Disconnected(RelayError):
 
 
 class LeaseLost(PostroomError):
-    """The claim on a recipient ran out before its mail was on the wire."""
+    """The claim on a recipient ran out before its mail was sent."""
 
 
 def named(error: BaseException) -> str:
@@ -151,5 +154,5 @@ def named(error: BaseException) -> str:
     try:
         said = " ".join(str(error).split())[:_SAID_CHARACTERS]
     except Exception:
-        said = ""  # whoever wrote its class has erred once more
+        said = ""  # its __str__ fails as well
     return f"{type(error).__name__}: {said}" if said else type(error).__name__

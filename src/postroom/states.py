@@ -1,4 +1,4 @@
-"""The closed sets of the house, and the one table of allowed transitions.
+"""The closed sets of words, and the one table of allowed transitions.
 
 A recipient's state lives in its row; ``sending`` is derived from a lease in the queue. A
 message's state is derived from those of its recipients.
@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from typing import Literal, TypeAlias
 
 
 class RecipientState(StrEnum):
-    """Where one recipient of one message stands."""
+    """The state of one recipient of one message."""
 
     #: Waits for its first attempt.
     QUEUED = "queued"
-    #: Leased by a worker at this moment.
+    #: A worker has claimed it and is sending, or about to.
     SENDING = "sending"
     #: The last attempt failed for a passing reason; another one is due later.
     DEFERRED = "deferred"
@@ -31,6 +32,14 @@ class RecipientState(StrEnum):
     CANCELLED = "cancelled"
     #: Not sent: ``expires_at`` passed first.
     EXPIRED = "expired"
+
+
+#: A state, or its name.
+RecipientStateLike: TypeAlias = (
+    RecipientState
+    | Literal["queued", "sending", "deferred", "in_doubt", "accepted", "rejected"]
+    | Literal["suppressed", "cancelled", "expired"]
+)
 
 
 class Lane(StrEnum):
@@ -49,11 +58,14 @@ class Lane(StrEnum):
         return _LANE_RANKS[self]
 
 
+#: A lane, or its name.
+LaneLike: TypeAlias = Lane | Literal["urgent", "normal", "bulk"]
+
 _LANE_RANKS = {Lane.URGENT: 0, Lane.NORMAL: 1, Lane.BULK: 2}
 
 
 class Fault(StrEnum):
-    """Whom a failure belongs to; it decides who suffers the consequences."""
+    """Whose fault a failure is; it decides what is tried again, and when."""
 
     #: This address only: unknown, full, refused.
     RECIPIENT = "recipient"
@@ -99,6 +111,10 @@ class OnDoubt(StrEnum):
     RESEND = "resend"
     #: Wait for a person or the application to decide with ``resolve``.
     HOLD = "hold"
+
+
+#: What happens to a recipient in doubt, or its name.
+OnDoubtLike: TypeAlias = OnDoubt | Literal["resend", "hold"]
 
 
 class RecipientType(StrEnum):
@@ -168,6 +184,6 @@ def message_state(recipients: Iterable[RecipientState]) -> RecipientState:
     """
     found = set(recipients)
     if not found:
-        raise ValueError("expected at least one recipient, got: none")
+        raise ValueError("a message without recipients has no state")
     unknown = found.difference(_MESSAGE_PRECEDENCE)
     return min(unknown) if unknown else next(one for one in _MESSAGE_PRECEDENCE if one in found)

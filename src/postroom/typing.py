@@ -1,4 +1,4 @@
-"""Relays, users and engines, in each form that an application has them."""
+"""Types for annotations: what the parameters of an outbox take, in each form applications have."""
 
 from __future__ import annotations
 
@@ -6,6 +6,33 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
 from sqlalchemy import Engine, Select
+
+from postroom.relays.routing import Relays
+from postroom.states import LaneLike, OnDoubtLike, RecipientStateLike
+from postroom.storage.engine import SessionOrConnection
+from postroom.storage.enqueue_request import (
+    CopiedLike,
+    ExplicitRecipients,
+    RecipientArguments,
+    RecipientLike,
+    RecipientsLike,
+)
+
+__all__ = [
+    "AsyncEngineLike",
+    "AsyncSessionLike",
+    "CopiedLike",
+    "ExplicitRecipients",
+    "LaneLike",
+    "OnDoubtLike",
+    "RecipientArguments",
+    "RecipientLike",
+    "RecipientStateLike",
+    "RecipientsLike",
+    "Relays",
+    "SessionOrConnection",
+    "UsersLike",
+]
 
 #: A mapped class with an ``email``, or ``select(User.id, User.email)``.
 UsersLike: TypeAlias = type[Any] | Select[*tuple[Any, ...]]

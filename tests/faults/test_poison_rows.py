@@ -36,7 +36,6 @@ from sqlalchemy.orm import Session
 from postroom import Attachment, Message, Outbox, RecipientState, WorkerConfig
 from postroom.storage import schema
 from postroom.storage.engine import clock_sql, configure_sqlite, write_transaction
-from postroom.storage.queries import Search
 from postroom.storage.tables import Tables, tables
 from postroom.testing.faulty_relay import FaultyRelay
 from tests.integration.terminal import Terminal
@@ -229,9 +228,9 @@ class Hospital:
         """Ask everything that can be asked of messages."""
         with Session(self.outbox.engine) as session:
             self.outbox.stats(session)
-            self.outbox.search(session, Search(limit=1000))
-            self.outbox.search(session, Search(tag="x", state=RecipientState.REJECTED))
-            there = {one.id for one in self.outbox.search(session, Search(limit=10**6))}
+            self.outbox.search(session, limit=1000)
+            self.outbox.search(session, tag="x", state=RecipientState.REJECTED)
+            there = {one.id for one in self.outbox.search(session, limit=10**6)}
             for id in there & set(ids):
                 self.outbox.attempts(session, id)
                 for one in self.outbox.explain(session, id):
@@ -295,11 +294,11 @@ def type_commands(hospital: Hospital, terminal: Terminal, *, most: int) -> None:
     url = hospital.outbox.engine.url.render_as_string(hide_password=False)
     terminal.set(database_url=url, relay=hospital.relay.url)
     for form in ((), ("--json",)):
-        terminal.run("status", *form)
-        terminal.run("list", "--limit", "100000", *form)
+        terminal.run("stats", *form)
+        terminal.run("search", "--limit", "100000", *form)
     with Session(hospital.outbox.engine) as session:
-        there = [one.id for one in hospital.outbox.search(session, Search(limit=most))]
+        there = [one.id for one in hospital.outbox.search(session, limit=most)]
     for id in there:
-        terminal.run("show", str(id), "--transcript")
-        terminal.run("show", str(id), "--json")
+        terminal.run("status", str(id), "--transcript")
+        terminal.run("status", str(id), "--json")
         terminal.run("explain", str(id))

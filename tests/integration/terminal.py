@@ -78,7 +78,7 @@ class Terminal:
 
     def stored(self) -> int:
         """Return how many messages there are."""
-        return len(self.run("list", "--json").json)
+        return len(self.run("search", "--json").json)
 
     @contextmanager
     def started(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:

@@ -32,7 +32,7 @@ def in_doubt(terminal: Terminal, relay: FaultyRelay) -> Terminal:
 
 
 def states(terminal: Terminal) -> dict[str, str]:
-    message = terminal.run("show", "1", "--json").json["message"]
+    message = terminal.run("status", "1", "--json").json["message"]
     return {one["address"]: one["state"] for one in message["recipients"]}
 
 
@@ -105,7 +105,7 @@ def test_prune_deletes_what_is_final_and_old(rejected: Terminal) -> None:
     rejected.run("send", "--to", ADA, "--text", "waits")
     assert rejected.run("prune", "--older-than", "30d", "--json").json["messages"] == 0
     assert "1 messages" in rejected.run("prune", "--older-than", "0s").out
-    assert [message["id"] for message in rejected.run("list", "--json").json] == [2]
+    assert [message["id"] for message in rejected.run("search", "--json").json] == [2]
 
 
 @pytest.mark.parametrize("age", ["thirty", "30", "-1d"])

@@ -58,7 +58,7 @@ def test_what_the_demo_leaves_can_be_looked_into(demo_terminal: Terminal) -> Non
         shown, _ = process.communicate(timeout=100)
     (folder,) = re.findall(r"To look closer: cd (\S+)", shown)
     config = f"{folder}/postroom.toml"
-    listed = demo_terminal.run("--config", config, "list", "--json").json
+    listed = demo_terminal.run("--config", config, "search", "--json").json
     assert [message["tags"] for message in listed] == [["shipped"], ["upload"], ["order"]]
 
 

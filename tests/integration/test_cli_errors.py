@@ -32,13 +32,13 @@ def test_a_database_that_cannot_be_used_is_named(
     bare_terminal: Terminal, url: str, said: str
 ) -> None:
     bare_terminal.set(database_url=url)
-    assert said in bare_terminal.fails(3, "status")
+    assert said in bare_terminal.fails(3, "stats")
 
 
 def test_a_file_that_is_no_database_is_named(bare_terminal: Terminal) -> None:
     Path("mail.db").write_text("Dear diary, " * 100)
     bare_terminal.set(database_url="sqlite:///mail.db")
-    assert "mail.db" in bare_terminal.fails(3, "status")
+    assert "mail.db" in bare_terminal.fails(3, "stats")
 
 
 def test_a_wrong_password_on_postgresql_is_named_and_not_shown(
@@ -68,7 +68,7 @@ def test_a_wrong_setting_is_named(terminal: Terminal, setting: str, value: str, 
 
 def test_an_unknown_setting_in_the_file_is_named(terminal: Terminal) -> None:
     Path("postroom.toml").write_text(f'rely = "smtp://shop:{SECRET}@smtp.example.com"\n')
-    said = terminal.fails(3, "status")
+    said = terminal.fails(3, "stats")
     assert "postroom.toml" in said
     assert "'rely'; did you mean relay?" in said
 
@@ -79,9 +79,9 @@ def test_an_unknown_setting_in_the_file_is_named(terminal: Terminal) -> None:
         (["wroker"], "'worker'"),
         (["worker", "--drian"], "--drain"),
         (["relay", "chekc"], "'check'"),
-        (["show"], "ID"),
-        (["show", "one"], "ID"),
-        (["list", "--state", "gone"], "'rejected'"),
+        (["status"], "ID"),
+        (["status", "one"], "ID"),
+        (["search", "--state", "gone"], "'rejected'"),
     ],
 )
 def test_a_wrong_command_line_is_named_with_the_nearest(
@@ -96,7 +96,7 @@ def test_a_relay_that_does_not_answer_loses_nothing(terminal: Terminal) -> None:
     shown = terminal.run(*asked, code=1)
     assert "refused" in shown.out
     assert "Traceback" not in shown.out + shown.err
-    (message,) = terminal.run("list", "--json").json
+    (message,) = terminal.run("search", "--json").json
     assert message["state"] in {"queued", "deferred"}
 
 
@@ -111,7 +111,7 @@ def test_a_relay_that_hangs_up_loses_nothing(terminal: Terminal, relay: FaultyRe
 def test_with_traceback_an_error_shows_where_it_comes_from(bare_terminal: Terminal) -> None:
     bare_terminal.set(database_url="sqlite://")
     with pytest.raises(ValueError, match="in memory"):
-        bare_terminal.run("--traceback", "status")
+        bare_terminal.run("--traceback", "stats")
 
 
 def test_a_defect_is_called_one(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +119,7 @@ def test_a_defect_is_called_one(terminal: Terminal, monkeypatch: pytest.MonkeyPa
         raise ZeroDivisionError("by nothing")
 
     monkeypatch.setattr("postroom.outbox.Outbox.stats", broken)
-    said = terminal.fails(70, "status")
+    said = terminal.fails(70, "stats")
     assert "a defect: ZeroDivisionError: by nothing" in said
 
 
@@ -138,7 +138,7 @@ def test_a_database_that_fails_meanwhile_shows_no_statement(
         raise kind("INSERT INTO mail", {"text": SECRET}, Exception("database is locked"))
 
     monkeypatch.setattr("postroom.outbox.Outbox.stats", failing)
-    text = terminal.fails(code, "status")
+    text = terminal.fails(code, "stats")
     assert said in text
     assert "INSERT" not in text
 

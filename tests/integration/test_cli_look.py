@@ -24,29 +24,39 @@ def used(terminal: Terminal, relay: FaultyRelay) -> Terminal:
     terminal.run("send", "--to", ADA, "--to", BOB, "--subject", "One", "--text", "1", "--tag", "a")
     terminal.run("worker", "--drain")
     terminal.run(
-        "send", "--to", ADA, "--subject", "Two", "--text", "2", "--at", "+1h", "--key", "k"
+        "send",
+        "--to",
+        ADA,
+        "--subject",
+        "Two",
+        "--text",
+        "2",
+        "--at",
+        "+1h",
+        "--idempotency-key",
+        "k",
     )
     return terminal
 
 
 def test_status_counts_by_state(used: Terminal) -> None:
-    shown = used.run("status")
+    shown = used.run("stats")
     assert {"queued 1", "accepted 1", "rejected 1", "0 due now"} <= set(shown.lines)
-    counts = used.run("status", "--json").json
+    counts = used.run("stats", "--json").json
     assert counts["by_state"] == {"queued": 1, "accepted": 1, "rejected": 1}
 
 
 def test_status_says_how_long_the_oldest_due_one_waits(terminal: Terminal) -> None:
     terminal.run("send", "--to", ADA, "--text", "hi")
     assert any(
-        line.startswith("1 due now, the oldest for ") for line in terminal.run("status").lines
+        line.startswith("1 due now, the oldest for ") for line in terminal.run("stats").lines
     )
 
 
 def test_an_empty_outbox_says_so(terminal: Terminal) -> None:
-    assert "nothing in the outbox" in terminal.run("status").out
-    assert terminal.run("list").out == "no message\n"
-    assert terminal.run("list", "--json").json == []
+    assert "nothing in the outbox" in terminal.run("stats").out
+    assert terminal.run("search").out == "no message\n"
+    assert terminal.run("search", "--json").json == []
 
 
 def test_status_can_be_watched_until_ctrl_c(
@@ -60,7 +70,7 @@ def test_status_can_be_watched_until_ctrl_c(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(time, "sleep", interrupted_at_the_second)
-    shown = used.run("status", "--watch", "--every", "2", code=130)
+    shown = used.run("stats", "--watch", "--every", "2", code=130)
     assert pauses == [2.0, 2.0]
     assert "rejected" in shown.out
 
@@ -74,36 +84,36 @@ def test_status_can_be_watched_until_ctrl_c(
         (("--address", "ADA@example.com"), [2, 1]),
         (("--address", BOB), [1]),
         (("--tag", "a"), [1]),
-        (("--key", "k"), [2]),
+        (("--idempotency-key", "k"), [2]),
         (("--lane", "bulk"), []),
         (("--limit", "1"), [2]),
-        (("--before", "2"), [1]),
+        (("--before-id", "2"), [1]),
     ],
 )
 def test_a_list_holds_what_was_asked_for(
     used: Terminal, filters: tuple[str, ...], found: list[int]
 ) -> None:
-    assert [message["id"] for message in used.run("list", *filters, "--json").json] == found
+    assert [message["id"] for message in used.run("search", *filters, "--json").json] == found
 
 
 def test_a_list_for_people_is_a_line_a_message(used: Terminal) -> None:
-    head, second, first = used.run("list").lines
-    assert head == "id enqueued state recipients subject"
+    head, second, first = used.run("search").lines
+    assert head == "id created_at state recipients subject"
     assert second.startswith("2 ")
     assert second.endswith("queued 1 Two")
     assert first.endswith("rejected 2 One")
 
 
-def test_show_tells_every_recipient_attempt_and_reply(used: Terminal) -> None:
-    lines = used.run("show", "1").lines
+def test_status_tells_every_recipient_attempt_and_reply(used: Terminal) -> None:
+    lines = used.run("status", "1").lines
     assert f"{ADA} accepted 1 - 250 2.0.0 accepted" in lines
     assert f"{BOB} rejected 1 - 550 5.1.1 no such user" in lines
     assert any(line.endswith("rcpt rejected 550 5.1.1 no such user") for line in lines)
 
 
-def test_show_has_the_conversation_that_failed(used: Terminal) -> None:
-    assert "RCPT TO" not in used.run("show", "1").out
-    shown = used.run("show", "1", "--transcript")
+def test_status_has_the_conversation_that_failed(used: Terminal) -> None:
+    assert "RCPT TO" not in used.run("status", "1").out
+    shown = used.run("status", "1", "--transcript")
     assert f"RCPT TO:<{BOB}>" in shown.out
 
 
@@ -115,7 +125,7 @@ def test_explain_says_why_and_when(used: Terminal) -> None:
     assert "no such user" in used.run("explain", "1").out
 
 
-@pytest.mark.parametrize("command", ["show", "explain", "cancel", "retry", "preview"])
+@pytest.mark.parametrize("command", ["status", "explain", "cancel", "retry", "preview"])
 def test_a_message_that_does_not_exist_is_not_found(terminal: Terminal, command: str) -> None:
     assert "99" in terminal.fails(4, command, "99")
 
@@ -134,10 +144,10 @@ def test_show_survives_every_date(terminal: Terminal, column: str, value: str, s
     _write(terminal, f"UPDATE postroom_message SET {column} = ?", value)
     _write(terminal, "UPDATE postroom_queue SET due_at = ?", 253_402_300_800.0)
     _write(terminal, "UPDATE postroom_recipient SET updated_at = ?", value)
-    assert shown.lstrip("0") in terminal.run("show", "1").out
+    assert shown.lstrip("0") in terminal.run("status", "1").out
     assert terminal.run("explain", "1").lines[1].startswith(f"{ADA} queued")
-    assert terminal.run("list", "--json").json[0]["subject"] == ""
-    assert terminal.run("show", "1", "--json").json["message"]["id"] == 1
+    assert terminal.run("search", "--json").json[0]["subject"] == ""
+    assert terminal.run("status", "1", "--json").json["message"]["id"] == 1
 
 
 def test_what_is_no_text_is_shown_with_replacement_characters(terminal: Terminal) -> None:
@@ -146,8 +156,8 @@ def test_what_is_no_text_is_shown_with_replacement_characters(terminal: Terminal
     _write(
         terminal, "UPDATE postroom_recipient SET state = 'lost', name = CAST(? AS TEXT)", b"\xff"
     )
-    assert terminal.run("list").lines[1].endswith("lost 1 H\N{REPLACEMENT CHARACTER}")
-    assert "lost 1" in terminal.run("status").lines
+    assert terminal.run("search").lines[1].endswith("lost 1 H\N{REPLACEMENT CHARACTER}")
+    assert "lost 1" in terminal.run("stats").lines
     assert "does not know" in terminal.run("explain", "1").out
 
 
@@ -155,12 +165,12 @@ def test_status_counts_what_was_set_aside(terminal: Terminal) -> None:
     terminal.run("send", "--to", ADA, "--text", "hi")
     _write(terminal, "UPDATE postroom_recipient SET variables = ?", "{broken")
     terminal.run("worker", "--drain")
-    assert any("1 of the rejected were set aside" in line for line in terminal.run("status").lines)
+    assert any("1 of the rejected were set aside" in line for line in terminal.run("stats").lines)
     assert "recipient.variables" in terminal.run("explain", "1").out
     _write(terminal, "UPDATE postroom_recipient SET variables = ?", None)
     terminal.run("retry", "1")
     terminal.run("worker", "--drain")
-    assert terminal.run("status", "--json").json["by_state"] == {"accepted": 1}
+    assert terminal.run("stats", "--json").json["by_state"] == {"accepted": 1}
 
 
 def _write(terminal: Terminal, statement: str, value: object) -> None:

@@ -23,10 +23,10 @@ COMMANDS = (
     ("send", "--to", "ada@example.com", "--text", "hi"),
     ("worker", "--drain"),
     ("worker", "--drain", "--log-format", "json", "--log-level", "debug"),
-    ("status",),
-    ("status", "--json"),
-    ("list",),
-    ("show", "1"),
+    ("stats",),
+    ("stats", "--json"),
+    ("search",),
+    ("status", "1"),
     ("explain", "1"),
     ("preview", "1"),
     ("retry", "1"),
@@ -63,7 +63,7 @@ def test_a_dead_database_is_named_without_its_secret(bare_terminal: Terminal, ur
 def test_a_traceback_shows_no_secret(bare_terminal: Terminal, url: str) -> None:
     bare_terminal.set(database_url=url)
     with pytest.raises(ValueError, match="database") as caught:
-        run(["--traceback", "status"])
+        run(["--traceback", "stats"])
     assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 

@@ -26,7 +26,7 @@ def parsed(mail: Accepted) -> EmailMessage:
 def test_a_message_is_enqueued_for_a_worker(terminal: Terminal) -> None:
     shown = terminal.run("send", "--to", "ada@example.com", "--to", "bob@example.com", *HELLO)
     assert shown.out == "message 1 enqueued for 2 recipients\n"
-    (listed,) = terminal.run("list", "--json").json
+    (listed,) = terminal.run("search", "--json").json
     assert (listed["subject"], listed["state"], listed["recipients"]) == ("Hello", "queued", 2)
 
 
@@ -56,14 +56,14 @@ def test_with_wait_time_is_up_at_the_timeout(terminal: Terminal, relay: FaultyRe
 
 
 def test_the_same_key_sends_once(terminal: Terminal) -> None:
-    keyed = ("send", "--to", "ada@example.com", *HELLO, "--key", "hello-ada")
+    keyed = ("send", "--to", "ada@example.com", *HELLO, "--idempotency-key", "hello-ada")
     terminal.run(*keyed)
-    assert "exists already" in terminal.run(*keyed).out
+    assert "belongs to message 1 already" in terminal.run(*keyed).out
     assert terminal.stored() == 1
 
 
 def test_the_same_key_with_other_content_is_refused(terminal: Terminal) -> None:
-    keyed = ("send", "--to", "ada@example.com", "--key", "hello-ada", "--text")
+    keyed = ("send", "--to", "ada@example.com", "--idempotency-key", "hello-ada", "--text")
     terminal.run(*keyed, "one")
     assert "hello-ada" in terminal.fails(5, *keyed, "other")
 
@@ -121,7 +121,7 @@ def test_it_waits_for_its_time_and_expires(terminal: Terminal) -> None:
     when = ("--at", "2099-01-31T09:30+00:00", "--expires", "2099-02-01T00:00+00:00")
     labels = ("--tag", "news", "--lane", "bulk")
     terminal.run("send", "--to", "ada@example.com", *HELLO, *when, *labels)
-    message = terminal.run("show", "1", "--json").json["message"]
+    message = terminal.run("status", "1", "--json").json["message"]
     assert message["scheduled_at"] == "2099-01-31T09:30:00+00:00"
     assert message["expires_at"] == "2099-02-01T00:00:00+00:00"
     assert (message["tags"], message["lane"]) == (["news"], "bulk")

@@ -69,7 +69,7 @@ def test_init_keeps_a_file_that_stands(bare_terminal: Terminal) -> None:
 def test_config_names_another_file(bare_terminal: Terminal) -> None:
     bare_terminal.run("--config", "other.toml", "init", "--no-tables")
     assert Path("other.toml").exists()
-    assert "missing.toml" in bare_terminal.fails(3, "--config", "missing.toml", "status")
+    assert "missing.toml" in bare_terminal.fails(3, "--config", "missing.toml", "stats")
 
 
 @pytest.mark.parametrize("command", ["create", "upgrade"])
@@ -80,14 +80,14 @@ def test_the_tables_are_made_once_and_checked(
     bare_terminal.run("db", command)
     bare_terminal.run("db", command)
     bare_terminal.run("db", "check")
-    bare_terminal.run("status")
+    bare_terminal.run("stats")
 
 
 def test_without_tables_a_command_says_what_to_run(
     bare_terminal: Terminal, database_url: URL
 ) -> None:
     bare_terminal.set(database_url=shown_url(database_url))
-    assert "postroom db upgrade" in bare_terminal.fails(3, "status")
+    assert "postroom db upgrade" in bare_terminal.fails(3, "stats")
     assert "postroom db upgrade" in bare_terminal.fails(3, "db", "check")
 
 
@@ -107,7 +107,7 @@ def test_what_somebody_removed_from_the_tables_is_named_by_every_command(
     bare_terminal.run("init", "--no-tables")
     for command in (
         *(("db", "upgrade"), ("db", "check"), ("db", "create"), ("init",)),
-        *(("status",), ("send", "--to", "ada@example.com", "--text", "hi"), ("worker", "--drain")),
+        *(("stats",), ("send", "--to", "ada@example.com", "--text", "hi"), ("worker", "--drain")),
     ):
         said = bare_terminal.run(*command, code=3).err
         assert f"lack {lacking}: restore" in said, command
@@ -120,7 +120,7 @@ def test_tables_of_which_an_application_made_some_only_are_named(
     engine = create_engine(database_url)
     tables().suppression.create(engine)
     engine.dispose()
-    for command in (("db", "upgrade"), ("db", "check"), ("db", "create"), ("status",)):
+    for command in (("db", "upgrade"), ("db", "check"), ("db", "create"), ("stats",)):
         said = bare_terminal.fails(3, *command)
         assert "lack postroom_" in said
         assert "alembic revision --autogenerate" in said
@@ -153,8 +153,10 @@ def test_every_question_and_decision_works_on_either_database(
     to_ada = ("send", "--from", "shop@example.com", "--to", "ada@example.com", "--text", "hi")
     assert bare_terminal.run(*to_ada, "--tag", "a", "--wait", "--json").json["state"] == "accepted"
     bare_terminal.run(*to_ada, "--at", "+1h")
-    assert bare_terminal.run("status", "--json").json["by_state"] == {"queued": 1, "accepted": 1}
-    assert [found["id"] for found in bare_terminal.run("list", "--tag", "a", "--json").json] == [1]
+    assert bare_terminal.run("stats", "--json").json["by_state"] == {"queued": 1, "accepted": 1}
+    assert [found["id"] for found in bare_terminal.run("search", "--tag", "a", "--json").json] == [
+        1
+    ]
     assert "scheduled" in bare_terminal.run("explain", "2").out
     bare_terminal.run("cancel", "2")
     bare_terminal.run("retry", "2")

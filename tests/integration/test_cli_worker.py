@@ -17,7 +17,7 @@ TO_ADA = ("send", "--to", "ada@example.com", "--subject", "Hello", "--text", "Is
 
 
 def states(terminal: Terminal) -> list[str]:
-    return [message["state"] for message in terminal.run("list", "--json").json]
+    return [message["state"] for message in terminal.run("search", "--json").json]
 
 
 def test_drain_sends_what_is_due_and_leaves_what_is_not(

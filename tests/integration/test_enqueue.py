@@ -352,7 +352,7 @@ def test_users_need_to_be_known(engine: Engine) -> None:
 
 @pytest.mark.parametrize("nobody", [{}, {"to": []}, {"user_ids": ()}, {"bcc": iter(())}])
 def test_nobody_to_write_to_is_an_error(engine: Engine, nobody: dict[str, Any]) -> None:
-    with Session(engine) as session, pytest.raises(RecipientError, match="nobody to write to"):
+    with Session(engine) as session, pytest.raises(RecipientError, match="there is no recipient"):
         place(session, **nobody)
 
 

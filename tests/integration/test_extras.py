@@ -101,7 +101,7 @@ def test_flask_with_its_extra_alone(environment: Callable[..., Path], tmp_path: 
     write_files("flask.md", tmp_path)
     where = {"PWD": str(tmp_path), "DATABASE_URL": f"sqlite:///{tmp_path}/shop.db"}
     assert "Subject: Order A-1 confirmed" in run(python, "-c", FLASK, **where).stdout
-    listed = run(python, "-m", "flask", "--app", "shop", "postroom", "list", **where).stdout
+    listed = run(python, "-m", "flask", "--app", "shop", "postroom", "search", **where).stdout
     assert "accepted" in listed
 
 

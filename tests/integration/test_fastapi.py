@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from postroom import ConfigError, Message, Outbox, RecipientState, SchemaError, Search
+from postroom import ConfigError, Message, Outbox, RecipientState, SchemaError
 from postroom.integrations.fastapi import BoundOutbox, Postroom
 from postroom.testing import FaultyRelay
 from tests.integration.pages import typed, write_files
@@ -90,7 +90,7 @@ def test_mail_goes_with_the_transaction_of_the_request(
         assert client.get(f"/mails/{message_id}").json().keys() == {ADA}
     assert not is_delivering()
     with Session(shop.outbox.engine) as session:
-        (found,) = shop.outbox.search(session, Search())
+        (found,) = shop.outbox.search(session)
         assert shop.outbox.status(session, found.id).state is RecipientState.ACCEPTED
     assert len(relay.accepted) == 1
 

@@ -33,13 +33,13 @@ def modes(folder: Path, pattern: str) -> set[int]:
     return {mode(path) for path in folder.rglob(pattern)}
 
 
-@pytest.mark.parametrize("command", [("init",), ("db", "create"), ("db", "upgrade"), ("status",)])
+@pytest.mark.parametrize("command", [("init",), ("db", "create"), ("db", "upgrade"), ("stats",)])
 @pytest.mark.parametrize("url", ["sqlite:///mail.db", "sqlite:///file:mail.db?uri=true"])
 def test_a_database_that_a_command_makes_is_private(
     bare_terminal: Terminal, command: tuple[str, ...], url: str
 ) -> None:
     bare_terminal.set(database_url=url)
-    bare_terminal.run(*command, code=3 if command == ("status",) else 0)
+    bare_terminal.run(*command, code=3 if command == ("stats",) else 0)
     with worker_engine(url).connect() as connection:
         connection.execute(text("CREATE TABLE orders (id INTEGER)"))
         connection.commit()

@@ -19,11 +19,11 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from postroom import (
     ConfigError,
     Message,
+    Outbox,
     Recipient,
     RecipientError,
     RecipientState,
     Relay,
-    Search,
     Template,
     TemplateError,
 )
@@ -68,7 +68,7 @@ def sqlite_app(tmp_path: Path, **config: Any) -> Flask:
 
 def subjects(app: Flask) -> list[str]:
     with app.app_context():
-        return [one.subject for one in mail.outbox.search(db.session, Search())]
+        return [one.subject for one in mail.outbox.search(db.session)]
 
 
 def test_mail_goes_with_the_transaction_of_the_request(app: Flask, relay: FaultyRelay) -> None:
@@ -115,6 +115,21 @@ def test_an_application_without_an_outbox_is_told_what_to_call() -> None:
         mail.enqueue(HELLO, to=["ada@example.com"])
 
 
+def test_an_outbox_of_ones_own_is_used_as_it_is(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path}/own.db")
+    own = Outbox("null://", engine=engine, sender="Own <own@example.com>")
+    own.create_tables()
+    app = sqlite_app(tmp_path)
+    with Session(engine) as session:
+        ours = Postroom(app, outbox=own, session=lambda: session)
+        with app.app_context():
+            assert ours.outbox is own
+            receipt = ours.enqueue(Message(subject="Hello", text="Hi"), to="ada@example.com")
+            assert own.status(session, receipt).sender == "Own <own@example.com>"
+    own.close()
+    engine.dispose()
+
+
 def test_a_plain_engine_and_a_session_will_do(tmp_path: Path) -> None:
     engine = create_engine(f"sqlite:///{tmp_path}/plain.db")
     sessions = scoped_session(sessionmaker(engine))
@@ -124,7 +139,7 @@ def test_a_plain_engine_and_a_session_will_do(tmp_path: Path) -> None:
         plain.outbox.create_tables()
         plain.enqueue(HELLO, to=["ada@example.com"])
         sessions.commit()
-        assert len(plain.outbox.search(sessions, Search())) == 1
+        assert len(plain.outbox.search(sessions)) == 1
     sessions.remove()
     with Session(engine) as session:
         other = sqlite_app(tmp_path)
@@ -414,9 +429,9 @@ def test_the_commands_work_on_the_applications_outbox(
     assert runner.invoke(args=["postroom", "--help"]).exit_code == 0
     assert runner.invoke(args=["postroom", "worker", "--drain"]).exit_code == 0
     assert [one.recipients for one in relay.accepted] == [("A-1@example.com",)]
-    listed = runner.invoke(args=["postroom", "list", "--json"])
+    listed = runner.invoke(args=["postroom", "search", "--json"])
     assert '"subject": "Order A-1"' in listed.output
-    assert runner.invoke(args=["postroom", "show", "99"]).exit_code == 4
+    assert runner.invoke(args=["postroom", "status", "99"]).exit_code == 4
     assert runner.invoke(args=["postroom", "relay", "check"]).exit_code == 0
 
 

@@ -102,7 +102,7 @@ def test_the_migrations_and_the_commands(folder: Path) -> None:
     ours = {table.name for table in tables().metadata.tables.values()}
     assert ours < set(inspect(engine).get_table_names())
     engine.dispose()
-    lines = typed(PAGE, "postroom list").replace("postroom show 1\n", "postroom status\n")
+    lines = typed(PAGE, "postroom search").replace("postroom status 1\n", "postroom stats\n")
     assert (
         "nothing in the outbox"
         in run_lines(lines.replace("worker", "worker --drain"), folder).lower()

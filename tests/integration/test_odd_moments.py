@@ -246,7 +246,7 @@ def test_an_application_whose_logging_fails_delivers_all_the_same(
         fine = shop.enqueue(BOB, relay="main")
         shop.wait_for_state(fine, RecipientState.ACCEPTED)
         factory(ordinary)
-        assert shop.outbox._post.is_running
+        assert shop.outbox._in_process.is_running
 
 
 def test_a_template_that_takes_long_keeps_nobody_waiting_and_is_refused(

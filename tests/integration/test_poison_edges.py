@@ -331,7 +331,7 @@ def test_a_hint_that_raises_is_no_failed_commit_and_the_others_are_given(
         session.rollback()
         assert outbox.deliver(session, receipt).state == "accepted"
     assert heard == ["broken", "whole"]
-    assert "a hint failed" in caplog.text
+    assert "a wakeup failed" in caplog.text
 
 
 def test_a_server_that_can_start_no_thread_answers_requests_and_delivers_later(

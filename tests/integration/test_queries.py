@@ -131,7 +131,7 @@ def test_a_templated_subject_is_shown_as_it_was_written(mailroom: Mailroom) -> N
 def test_a_message_that_does_not_exist_is_said_to(mailroom: Mailroom) -> None:
     for ask in (queries.status, queries.explain):
         with (
-            pytest.raises(UnknownMessage, match="no such message"),
+            pytest.raises(UnknownMessage, match="there is no message"),
             read_transaction(mailroom.engine) as c,
         ):
             ask(c, mailroom.tables, 4711)
@@ -213,7 +213,7 @@ def test_messages_are_found_by_the_state_of_one_of_their_recipients(mailroom: Ma
 
 
 def test_a_state_that_there_is_none_of_is_refused_by_name() -> None:
-    assert Search(state="rejected", lane="bulk") == Search(state=S.REJECTED, lane=Lane.BULK)  # type: ignore[arg-type]
+    assert Search(state="rejected", lane="bulk") == Search(state=S.REJECTED, lane=Lane.BULK)
     with pytest.raises(MessageError, match="rejectd"):
         Search(state="rejectd")  # type: ignore[arg-type]
 

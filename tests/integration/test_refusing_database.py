@@ -82,7 +82,7 @@ def test_a_worker_goes_on_once_it_is_granted_what_it_needs(
     outbox: Outbox, owner: Engine, relay: FaultyRelay
 ) -> None:
     with outbox.running():
-        worker = outbox._post._worker
+        worker = outbox._in_process._worker
         assert worker is not None
         wait_for(lambda: worker.refused, "the worker to be refused")
         assert worker.is_running
@@ -129,7 +129,7 @@ def test_a_sqlite_file_that_must_not_be_written_is_said_to_be_so(
 
 def test_a_password_that_is_changed_meanwhile_is_named(outbox: Outbox, owner: Engine) -> None:
     with outbox.running():
-        worker = outbox._post._worker
+        worker = outbox._in_process._worker
         assert worker is not None
         with owner.begin() as connection:
             connection.execute(text(f"ALTER ROLE {ROLE} PASSWORD 'another'"))

@@ -51,10 +51,10 @@ def test_a_script_gets_the_outcome_of_every_recipient(
 
 def test_what_is_not_committed_is_not_waited_for(outbox: Outbox, session: Session) -> None:
     receipt = outbox.enqueue(session, HELLO, to=[ADA])
-    with pytest.raises(UnknownMessage, match=r"call session.commit\(\) first"):
+    with pytest.raises(UnknownMessage, match=r"call session.commit\(\) before"):
         outbox.deliver(session, receipt)
     session.rollback()
-    with pytest.raises(UnknownMessage, match="no such message"):
+    with pytest.raises(UnknownMessage, match="there is no message"):
         outbox.deliver(session, receipt)
     outbox.close()
 
@@ -158,7 +158,7 @@ def test_a_child_shares_neither_worker_nor_connections(
         engine = outbox.engine
         pid = os.fork()
         if pid == 0:
-            is_clean = outbox.engine is not engine and not outbox._post.is_running
+            is_clean = outbox.engine is not engine and not outbox._in_process.is_running
             os._exit(0 if is_clean else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
         assert outbox.engine is engine

@@ -44,13 +44,13 @@ POISON = " ".join(CONTROLS.values())
 
 #: Everything that shows a stored message, and what became of it.
 COMMANDS = (
-    ("status",),
-    ("status", "--json"),
-    ("list",),
-    ("list", "--json"),
-    ("show", "1"),
-    ("show", "1", "--transcript"),
-    ("show", "1", "--json"),
+    ("stats",),
+    ("stats", "--json"),
+    ("search",),
+    ("search", "--json"),
+    ("status", "1"),
+    ("status", "1", "--transcript"),
+    ("status", "1", "--json"),
     ("explain", "1"),
     ("explain", "1", "--json"),
     ("preview", "1"),
@@ -61,7 +61,7 @@ COMMANDS = (
     ("retry", "1"),
     ("cancel", "1"),
     ("cancel", "1", "--json"),
-    ("show", POISON),
+    ("status", POISON),
     ("suppress", POISON),
     ("--traceback", "preview", "1", "--to", POISON),
 )
@@ -149,7 +149,7 @@ def test_no_command_lets_a_stranger_steer_the_terminal(poisoned: Terminal) -> No
 def test_what_is_piped_as_json_is_exact_and_harmless(
     poisoned: Terminal, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shown = poisoned.run("show", "1", "--json")
+    shown = poisoned.run("status", "1", "--json")
     assert shown.json["message"]["subject"] == POISON
     assert steers(shown.out) == set()
 

@@ -63,7 +63,7 @@ MADE: Mapping[type[Any], dict[str, Any]] = {
 #: What Postroom itself makes, to answer; and what is looked at when it is frozen or composed.
 ANSWERS = {
     *("Attempt", "CancelResult", "OutboxStats", "Explanation", "MessageStatus", "MessageSummary"),
-    *("Receipt", "RecipientStatus", "RoutingTable", "Search", "Template"),
+    *("Receipt", "RecipientStatus", "RoutingTable", "Template", "Pruned", "WorkerStatus"),
 }
 #: Free text, of any number of lines; and what separates the cells of a file, as a tab may.
 BODIES = {(Message, "text"), (Message, "html"), (CsvStyle, "delimiter")}

@@ -177,7 +177,7 @@ def test_a_recipient_is_parsed_and_keeps_values_of_its_own() -> None:
 
 @pytest.mark.parametrize("variables", [["a"], "a"])
 def test_variables_are_a_mapping(variables: Any) -> None:
-    with pytest.raises(MessageError, match="variables to be a mapping"):
+    with pytest.raises(MessageError, match="`variables` must be a mapping"):
         Recipient("a@example.com", variables)
 
 

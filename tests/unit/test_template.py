@@ -25,6 +25,16 @@ ORDER = """{% extends "layout.html" %}{% from "macros.html" import button %}
 SHOP = folder(layout_html=LAYOUT, footer_html=FOOTER, macros_html=MACROS, order_html=ORDER)
 
 
+def test_variables_may_be_given_as_a_mapping_or_by_keyword() -> None:
+    order = {"number": 7}
+
+    assert Template("order.html", {"order": order}) == Template("order.html", order=order)
+    assert Template("order.html", {"a": 1, "b": 1}, b=2).context == {"a": 1, "b": 2}
+    assert Template.from_string("{{ a }}", {"a": 1}).context == {"a": 1}
+    with pytest.raises(TemplateError, match="must be a mapping"):
+        Template("order.html", ["order"])  # type: ignore[arg-type]
+
+
 @given(st.text())
 def test_a_string_is_never_rendered(text: str) -> None:
     literal = "{{ 7 * 7 }}{% if x %}{# #}" + text

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from postroom import __version__
-from postroom.cli import database, logs, messages, preview, relay, send, status, suppressions
+from postroom.cli import database, logs, messages, preview, relay, send, stats, suppressions
 from postroom.cli import worker as delivery
 from postroom.cli.demo import command as demo
 from postroom.cli.errors import ExitCode, describe
@@ -32,9 +32,9 @@ _SEND, _LOOK, _DECIDE, _SET_UP = "Send and deliver", "Look", "Decide", "Set up a
 app.command(rich_help_panel=_SEND)(send.send)
 app.command(rich_help_panel=_SEND)(delivery.worker)
 app.command(rich_help_panel=_SEND)(preview.preview)
-app.command(rich_help_panel=_LOOK)(status.status)
-app.command("list", rich_help_panel=_LOOK)(messages.list_messages)
-app.command(rich_help_panel=_LOOK)(messages.show)
+app.command(rich_help_panel=_LOOK)(stats.stats)
+app.command(rich_help_panel=_LOOK)(messages.search)
+app.command(rich_help_panel=_LOOK)(messages.status)
 app.command(rich_help_panel=_LOOK)(messages.explain)
 app.command(rich_help_panel=_DECIDE)(messages.retry)
 app.command(rich_help_panel=_DECIDE)(messages.cancel)

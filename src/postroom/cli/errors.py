@@ -99,7 +99,7 @@ def not_found(message_id: int, address: str | None = None) -> CommandError:
     """Return the error for a message that does not exist, or has no such recipient."""
     to = "" if address is None else f" to {address}"
     return CommandError(
-        f"no message {message_id}{to}: `postroom list` shows what there is", ExitCode.NOT_FOUND
+        f"no message {message_id}{to}: `postroom search` shows what there is", ExitCode.NOT_FOUND
     )
 
 

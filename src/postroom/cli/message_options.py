@@ -76,7 +76,10 @@ Inline = Annotated[
     list[Path] | None, _content_option("An image that the HTML shows as cid:NAME.", metavar="FILE")
 ]
 
-Key = Annotated[_Text, _delivery_option("Idempotency key: one message, however often this is run.")]
+IdempotencyKey = Annotated[
+    _Text,
+    _delivery_option("One message, however often this is run with the same key.", metavar="KEY"),
+]
 LaneChoice = Annotated[
     Lane, _delivery_option("Mail in one lane never waits for mail in another.", "--lane")
 ]

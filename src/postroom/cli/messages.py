@@ -1,4 +1,4 @@
-"""``list``, ``show`` and ``explain``: what became of the mail."""
+"""``search``, ``status`` and ``explain`` look at messages; ``retry`` and the like change them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from postroom.cli.errors import CommandError, ExitCode
 from postroom.cli.options import Addresses, AsJson, MessageId
 from postroom.cli.output import echo, grid, pairs, print_json, short_time
 from postroom.states import Lane, RecipientState
-from postroom.storage.queries import Attempt, MessageStatus, Search
+from postroom.storage.queries import Attempt, MessageStatus
 from postroom.text import safe_for_terminal
 
 
 def retry(message_id: MessageId, to: Addresses = None, as_json: AsJson = False) -> None:
-    """Try again now: recipients that were rejected, deferred, cancelled, expired or suppressed.
+    """Send a message again, now, to recipients that were not accepted.
 
-    A recipient that a relay accepted is never sent to again. Exits with 5 if no recipient can be
-    tried again.
+    That is: rejected, deferred, cancelled, expired or suppressed. A recipient that a relay
+    accepted is never sent to again. Exits with 5 if there is no such recipient.
     """
     with open_outbox() as context, context.writing() as connection:
         again = context.outbox.retry(connection, message_id, to)
@@ -30,9 +30,9 @@ def retry(message_id: MessageId, to: Addresses = None, as_json: AsJson = False) 
 
 
 def cancel(message_id: MessageId, as_json: AsJson = False) -> None:
-    """Cancel a message for every recipient that it is not being sent to yet.
+    """Cancel a message for every recipient that is not being sent to already.
 
-    Exits with 5 if it is too late for any of them, and prints which.
+    Exits with 5 if it is too late for some of them, and says for whom.
     """
     with open_outbox() as context, context.writing() as connection:
         done = context.outbox.cancel(connection, message_id)
@@ -58,7 +58,9 @@ def resolve(
     to: Addresses = None,
     as_json: AsJson = False,
 ) -> None:
-    """Settle recipients in doubt: the connection broke after the final dot, before its reply.
+    """Decide what happens to recipients in doubt.
+
+    Their connection broke after the final dot and before its reply.
 
     The relay's own log knows whether it took the mail: look for the Message-ID, which `postroom
     preview ID --to ADDRESS` prints.
@@ -74,7 +76,7 @@ def resolve(
 
 def _nothing_to(text: str, message_id: int) -> CommandError:
     return CommandError(
-        f"{text}:\n`postroom show {message_id}` says where each one stands", ExitCode.TOO_LATE
+        f"{text}:\n`postroom status {message_id}` says where each one stands", ExitCode.TOO_LATE
     )
 
 
@@ -86,32 +88,34 @@ def _tell(what: str, addresses: tuple[str, ...], as_json: bool) -> None:
         echo(f"{address}: {what}")
 
 
-def list_messages(
+def search(
     state: Annotated[
         RecipientState | None, typer.Option(help="With a recipient in this state.")
     ] = None,
     address: Annotated[str | None, typer.Option(help="To this address.")] = None,
     tag: Annotated[str | None, typer.Option(help="With this tag.")] = None,
     lane: Annotated[Lane | None, typer.Option(help="In this lane.")] = None,
-    key: Annotated[str | None, typer.Option(help="With this key.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
-    before: Annotated[
+    idempotency_key: Annotated[
+        str | None, typer.Option(metavar="KEY", help="With this key.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="The most messages to show.")] = 50,
+    before_id: Annotated[
         int | None, typer.Option(metavar="ID", help="Only messages older than this one.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List messages, the newest first."""
-    search = Search(
-        state=state,
-        address=address,
-        tag=tag,
-        lane=lane,
-        idempotency_key=key,
-        limit=limit,
-        before_id=before,
-    )
+    """Search for messages, and list them newest first."""
     with open_outbox() as context, context.reading() as connection:
-        found = context.outbox.search(connection, search)
+        found = context.outbox.search(
+            connection,
+            state=state,
+            address=address,
+            tag=tag,
+            lane=lane,
+            idempotency_key=idempotency_key,
+            limit=limit,
+            before_id=before_id,
+        )
     if as_json:
         print_json(found)
         return
@@ -119,17 +123,20 @@ def list_messages(
     if not rows:
         echo("no message")
         return
-    echo(grid(["id", "enqueued", "state", ">recipients", "subject"], rows))
+    echo(grid(["id", "created_at", "state", ">recipients", "subject"], rows))
 
 
-def show(
+def status(
     message_id: MessageId,
     transcript: Annotated[
-        bool, typer.Option("--transcript", help="With the conversations that failed.")
+        bool, typer.Option("--transcript", help="Show the conversations that failed as well.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show one message: its recipients, every attempt, and what the relay replied."""
+    """Show one message: the state of each recipient, every attempt, and what the relay replied.
+
+    For the outbox as a whole there is `postroom stats`.
+    """
     with open_outbox() as context, context.reading() as connection:
         message = context.outbox.status(connection, message_id)
         attempts = context.outbox.attempts(connection, message_id)
@@ -147,27 +154,27 @@ def show(
 
 
 def explain(message_id: MessageId, as_json: AsJson = False) -> None:
-    """Explain for each recipient why its mail has not been sent, and when it will be."""
+    """Say for each recipient why its mail has not been sent, and when it will be."""
     with open_outbox() as context, context.reading() as connection:
         reasons = context.outbox.explain(connection, message_id)
     if as_json:
         print_json(reasons)
         return
     rows = ((one.address, one.state, one.why, one.next_at) for one in reasons)
-    echo(grid(["recipient", "state", "why", "next"], rows))
+    echo(grid(["address", "state", "why", "next_at"], rows))
 
 
 def _head(message: MessageStatus) -> Table:
     facts = {
-        "message": message.id,
-        "key": message.idempotency_key,
+        "id": message.id,
+        "idempotency_key": message.idempotency_key,
         "subject": message.subject,
-        "from": message.sender,
+        "sender": message.sender,
         "lane": message.lane,
         "tags": ", ".join(message.tags),
-        "enqueued": message.created_at,
-        "not before": message.scheduled_at,
-        "expires": message.expires_at,
+        "created_at": message.created_at,
+        "scheduled_at": message.scheduled_at,
+        "expires_at": message.expires_at,
         "state": message.state,
     }
     return pairs(facts)
@@ -178,7 +185,7 @@ def _recipients(message: MessageStatus) -> Table:
         (one.address, one.state, one.attempt_count, one.due_at, one.reply)
         for one in message.recipients
     )
-    return grid(["recipient", "state", ">tries", "next", "reply"], rows)
+    return grid(["address", "state", ">attempt_count", "due_at", "reply"], rows)
 
 
 def _attempts(attempts: tuple[Attempt, ...]) -> Table:
@@ -186,7 +193,7 @@ def _attempts(attempts: tuple[Attempt, ...]) -> Table:
         (short_time(one.attempted_at), one.address, one.relay, one.phase, one.outcome, one.reply)
         for one in attempts
     )
-    return grid(["attempt", "recipient", "relay", "phase", "outcome", "reply"], rows)
+    return grid(["attempted_at", "address", "relay", "phase", "outcome", "reply"], rows)
 
 
 def _transcripts(attempts: tuple[Attempt, ...]) -> None:

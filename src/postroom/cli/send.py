@@ -52,7 +52,7 @@ def send(
     locale: option.Locale = None,
     attach: option.Attach = None,
     inline: option.Inline = None,
-    key: option.Key = None,
+    idempotency_key: option.IdempotencyKey = None,
     lane: option.LaneChoice = Lane.NORMAL,
     relay: option.RelayName = None,
     at: option.At = None,
@@ -69,7 +69,7 @@ def send(
     """
     options, recipients = MessageOptions.of(given.params), RecipientOptions.of(given.params)
     with open_outbox() as ctx:
-        receipt = _enqueue(ctx, message_of(options, ctx.settings), recipients, key)
+        receipt = _enqueue(ctx, message_of(options, ctx.settings), recipients, idempotency_key)
         if wait:
             _print_outcomes(_deliver(ctx, receipt.message_id, timeout or _WAIT_TIMEOUT), as_json)
         else:
@@ -97,7 +97,7 @@ class RecipientOptions:
 
 
 def _enqueue(
-    ctx: CommandContext, message: Message, recipients: RecipientOptions, key: str | None
+    ctx: CommandContext, message: Message, recipients: RecipientOptions, idempotency_key: str | None
 ) -> Receipt:
     with ctx.writing() as connection, _progress(recipients):
         return ctx.outbox.enqueue(
@@ -106,7 +106,7 @@ def _enqueue(
             to=recipients.to,
             cc=recipients.cc,
             bcc=recipients.bcc,
-            idempotency_key=key,
+            idempotency_key=idempotency_key,
         )
 
 
@@ -123,7 +123,8 @@ def _print_receipt(receipt: Receipt, as_json: bool) -> None:
     elif receipt.is_new:
         echo(f"message {receipt.message_id} enqueued for {_counted(len(receipt.recipients))}")
     else:
-        echo(f"message {receipt.message_id} exists already, under key {receipt.idempotency_key}")
+        key = receipt.idempotency_key
+        echo(f"the idempotency key {key} belongs to message {receipt.message_id} already")
 
 
 def _counted(count: int) -> str:

@@ -18,33 +18,41 @@ _LANE_WEIGHTS = {Lane.URGENT: 8, Lane.NORMAL: 4, Lane.BULK: 1}
 class WorkerConfig:
     """The settings of one worker. Times are in seconds.
 
+    Attributes:
+        lease_s: How long a claim holds before it is anybody's again; renewed while work goes on.
+            It is also how long the recipients of a killed worker wait.
+        claim_batch_size: The most recipients claimed at once. Fewer are claimed from a slow
+            relay.
+        max_uncommitted: The most outcomes that may be known to a relay and not yet to the
+            database.
+        poll_interval_s: How often the database is asked for due mail when nothing wakes the worker.
+        shutdown_grace_s: How long a stopping worker waits for what is on the wire.
+        in_doubt_retry_s: When a recipient in doubt is sent again (``on_doubt="resend"``); each
+            time twice as late.
+        max_resends: So often a recipient in doubt is sent again; then it is held for a person to
+            decide.
+        max_claims_without_outcome: A recipient claimed this often without an outcome is set
+            aside.
+        lane_weights: How lanes share a claim when all of them have mail waiting.
+        render_budget: What the templates of one message may take to render, at delivery and at
+            enqueue.
+        debug_loop: Whether to log a warning, with the stack, where something holds all
+            conversations of the worker up for more than 50 ms. For development.
+
     Raises:
-        ConfigError: a number is not positive, or a lane has no weight.
+        ConfigError: A number is not positive, or a lane has no weight.
     """
 
-    #: How long a claim holds before it is anybody's again; renewed while work goes on. It is
-    #: also how long the recipients of a killed worker wait.
     lease_s: float = 120.0
-    #: The most recipients claimed at once. Fewer are claimed from a slow relay.
     claim_batch_size: int = 500
-    #: The most outcomes that may be known to a relay and not yet to the database.
     max_uncommitted: int = 200
-    #: How often the database is asked when nobody gives a hint.
     poll_interval_s: float = 1.0
-    #: How long a stopping worker waits for what is on the wire.
     shutdown_grace_s: float = 25.0
-    #: When a recipient in doubt is sent again (``on_doubt="resend"``); each time twice as late.
     in_doubt_retry_s: float = 900.0
-    #: So often a recipient in doubt is sent again; then it is held for a person to decide.
     max_resends: int = 5
-    #: A recipient claimed this often without an outcome is set aside.
     max_claims_without_outcome: int = 5
-    #: How lanes share a claim when all of them have mail waiting.
     lane_weights: Mapping[Lane, int] = field(default_factory=lambda: dict(_LANE_WEIGHTS))
-    #: What the templates of one message may take to render, at delivery and at enqueue.
     render_budget: RenderBudget = DEFAULT_BUDGET
-    #: Whether to log a warning, with the stack, where something holds all conversations of the
-    #: worker up for more than 50 ms. For development.
     debug_loop: bool = False
 
     def __post_init__(self) -> None:
@@ -66,5 +74,5 @@ class WorkerConfig:
             checks.count(weight, f"the weight of a lane ({lane})", least=0, most=1_000_000)
         if missing := [lane.value for lane in Lane if self.lane_weights.get(lane, 0) < 1]:
             raise ConfigError(
-                f"expected a weight of at least 1 for every lane, got none for: {missing}"
+                f"every lane needs a weight of at least 1; there is none for {', '.join(missing)}"
             )

@@ -1,4 +1,4 @@
-"""An outbox's own database engine, and the worker in this process, if there is one."""
+"""The worker in this process, if there is one, and an outbox's own database engine."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 
 from sqlalchemy import Engine, select
 
 from postroom.clock import monotonic
 from postroom.delivery.config import WorkerConfig
+from postroom.delivery.scheduler import register_exit_hook
 from postroom.delivery.wakeup import CommitHook
 from postroom.delivery.worker import Worker, WorkerContext
 from postroom.errors import ConfigError, UnknownMessage
@@ -35,10 +36,18 @@ log = Log("postroom.worker")
 
 
 class InProcessWorker:
-    """Where an outbox delivers from. ``application`` is the application's engine.
+    """The worker of this process, for one outbox.
 
-    With ``redirect_all_to`` everything goes to that address. After a fork the child has neither
-    worker nor connections: those are the parent's. A worker ends in order with its process.
+    After a fork the child has neither worker nor connections: those are the parent's. When the
+    process ends, the worker finishes the mail that it is sending.
+
+    Args:
+        application: The application's engine, for the URL of the database.
+        tables: The outbox's tables.
+        relay: Where mail goes.
+        config: How workers work, where nothing else is said.
+        redirect_all_to: Every mail goes to this address instead, where it is given.
+        redis: Where rates and circuit breakers are shared, if at all.
     """
 
     def __init__(
@@ -48,53 +57,54 @@ class InProcessWorker:
         relay: Relays | RoutingTable | None,
         config: WorkerConfig,
         redirect_all_to: Address | None = None,
-        board: RedisStore | None = None,
+        redis: RedisStore | None = None,
     ) -> None:
-        self._application = application
+        self.application = application
+        self.routing = RoutingTable.of(relay) if relay else None
         self._tables = tables
-        self._routing = RoutingTable.of(relay) if relay else None
         self._config = config
         direct = partial(connect, clock=monotonic)
         self._connect = redirecting(direct, redirect_all_to) if redirect_all_to else direct
-        self._board = board
-        self._lines = ConnectionPool(connect=self._connect, store=board)
+        self._redis = redis
+        self._connections = ConnectionPool(connect=self._connect, store=redis)
         self._engine: Engine | None = None
         #: Held while the worker changes: threads of a server may ask for it at the same time.
         self._lock = threading.Lock()
         self._worker: Worker | None = None
         self._is_started = False
-        self._guests = 0
-        self._hints = CommitHook(self._wake)
-        self._others: list[Callable[[], None]] = []
-        _posts.add(self)
+        self._active_contexts = 0
+        self._commit_hook = CommitHook(self._wake)
+        self._callbacks: list[Callable[[], None]] = []
+        _in_process_workers.add(self)
 
     @property
     def engine(self) -> Engine:
         """The outbox's own engine; see `Outbox.engine`."""
-        if self._application is None:
+        if self.application is None:
             raise ConfigError(
-                "expected the outbox to know its database, got: none; "
-                "make it with Outbox(…, engine=engine)"
+                "the outbox does not know its database: make it with Outbox(…, engine=engine)"
             )
         if self._engine is None:
-            self._engine = worker_engine(self._application.url)
+            _register_fork_hook()
+            self._engine = worker_engine(self.application.url)
         return self._engine
 
     def worker(self, config: WorkerConfig | None, *, keep_connections: bool = False) -> Worker:
         """Return a worker, not yet at work; see `Outbox.worker`."""
-        if self._routing is None:
+        if self.routing is None:
             raise ConfigError(
-                "expected a relay to deliver to, got: none; make the outbox with "
-                "Outbox('smtp://…'), or set POSTROOM_RELAY"
+                "there is no relay to deliver to: make the outbox with Outbox('smtp://…'), or set "
+                "POSTROOM_RELAY"
             )
-        premises = WorkerContext(
+        register_exit_hook()
+        context = WorkerContext(
             engine=self.engine,
             tables=self._tables,
-            routing=self._routing,
-            connections=self._lines,
+            routing=self.routing,
+            connections=self._connections,
             keep_connections=keep_connections,
         )
-        return Worker(premises, config or self._config)
+        return Worker(context, config or self._config)
 
     @property
     def is_running(self) -> bool:
@@ -111,13 +121,13 @@ class InProcessWorker:
         """Deliver from this process meanwhile; what was started otherwise goes on afterwards."""
         with self._lock:
             self._start_locked()
-            self._guests += 1
+            self._active_contexts += 1
         try:
             yield
         finally:
             with self._lock:
-                self._guests -= 1
-                is_over = not (self._guests or self._is_started)
+                self._active_contexts -= 1
+                is_over = not (self._active_contexts or self._is_started)
                 worker = self._detach() if is_over else None
             _ended(worker)
 
@@ -136,6 +146,7 @@ class InProcessWorker:
     def _start_locked(self) -> None:
         if self._worker is None:
             self._worker = self.worker(None)
+        _register_exit_hook()
         self._worker.start()
 
     def _detach(self) -> Worker | None:
@@ -147,43 +158,43 @@ class InProcessWorker:
     def close(self) -> None:
         """Stop, and close the database connections."""
         self.stop()
-        self._lines.close()
-        if self._board is not None:
-            self._board.close()
+        self._connections.close()
+        if self._redis is not None:
+            self._redis.close()
         if self._engine is not None:
             self._engine.dispose()
 
-    def add_wakeup(self, hint: Callable[[], None]) -> None:
-        """Call ``hint`` as well; see `Outbox.add_wakeup`."""
-        self._others.append(hint)
+    def add_wakeup(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` as well; see `Outbox.add_wakeup`."""
+        self._callbacks.append(callback)
 
     def wake_after_commit_of(self, session: SessionOrConnection) -> None:
-        """Wake whoever delivers, as far as we know of anybody, once ``session`` has committed."""
-        if self._worker is not None or self._others:
-            self._hints.attach(session)
+        """Wake the workers that we know of, once ``session`` has committed."""
+        if self._worker is not None or self._callbacks:
+            self._commit_hook.attach(session)
 
     def _wake(self) -> None:
         worker = self._worker
         if worker is not None:
-            _give(worker.wake)
-        for hint in self._others:
-            _give(hint)
+            _call(worker.wake)
+        for callback in self._callbacks:
+            _call(callback)
 
     def _reset_after_fork(self) -> None:
         """Leave what the parent has to the parent: closing it here would close it there."""
-        _leaked_to_parent.append((self._worker, self._engine, self._lines))
+        _leaked_to_parent.append((self._worker, self._engine, self._connections))
         self._lock = threading.Lock()
         self._worker = self._engine = None
-        self._is_started, self._guests = False, 0
-        self._lines = ConnectionPool(connect=self._connect, store=self._board)
+        self._is_started, self._active_contexts = False, 0
+        self._connections = ConnectionPool(connect=self._connect, store=self._redis)
 
 
-def _give(hint: Callable[[], None]) -> None:
-    """Give a hint. The commit has happened: its caller must not take an error for a failed one."""
+def _call(callback: Callable[[], None]) -> None:
+    """Call back after a commit: its caller must not take an error for a commit that failed."""
     try:
-        hint()
+        callback()
     except Exception as error:
-        log.warning("a hint failed, mail goes out with the next poll: %s", shorten_repr(error))
+        log.warning("a wakeup failed, mail goes out with the next poll: %s", shorten_repr(error))
 
 
 def _ended(worker: Worker | None) -> bool:
@@ -194,24 +205,31 @@ def _ended(worker: Worker | None) -> bool:
     return worker.join()
 
 
-_posts: weakref.WeakSet[InProcessWorker] = weakref.WeakSet()
+_in_process_workers: weakref.WeakSet[InProcessWorker] = weakref.WeakSet()
 #: Kept from the garbage collector, which would close it.
 _leaked_to_parent: list[object] = []
 
 
-def _begin_anew_in_child() -> None:
-    for post in list(_posts):
-        post._reset_after_fork()
+def _reset_child() -> None:
+    for one in list(_in_process_workers):
+        one._reset_after_fork()
 
 
 def _stop_all() -> None:
-    """Finish what is on the wire before the interpreter ends its threads in the midst of it."""
-    for post in list(_posts):
-        post.stop()
+    """Finish the mail that is being sent, before the interpreter ends its threads."""
+    for one in list(_in_process_workers):
+        one.stop()
 
 
-os.register_at_fork(after_in_child=_begin_anew_in_child)
-atexit.register(_stop_all)
+# Who only imports us, or only enqueues, has nothing to leave to the parent or to finish.
+@cache
+def _register_fork_hook() -> None:
+    os.register_at_fork(after_in_child=_reset_child)
+
+
+@cache
+def _register_exit_hook() -> None:
+    atexit.register(_stop_all)
 
 
 #: How often the database is asked; a person does not feel it.
@@ -219,7 +237,7 @@ _LOOK_EVERY_S = 0.05
 
 
 def deliver_and_wait(
-    post: InProcessWorker,
+    in_process: InProcessWorker,
     tables: Tables,
     session: SessionOrConnection,
     message_id: int,
@@ -235,27 +253,26 @@ def deliver_and_wait(
         ConfigError: there is no engine or no relay, or the database cannot be used.
     """
     give_up_at = time.monotonic() + timeout_s
-    if not _is_committed(post, tables, message_id):
+    if not _is_committed(in_process, tables, message_id):
         queries.status(session, tables, message_id)
         raise UnknownMessage(
-            f"expected message {message_id} to be committed before it is delivered, got: a "
-            "transaction that is still open; call session.commit() first"
+            f"message {message_id} is not committed yet: call session.commit() before deliver()"
         )
-    with post.running():
-        while _is_waiting(post, tables, message_id) and time.monotonic() < give_up_at:
-            if (refused := post.refused) is not None:
+    with in_process.running():
+        while _is_waiting(in_process, tables, message_id) and time.monotonic() < give_up_at:
+            if (refused := in_process.refused) is not None:
                 raise refused
             time.sleep(_LOOK_EVERY_S)
-    with read_transaction(post.engine) as connection:
+    with read_transaction(in_process.engine) as connection:
         return queries.status(connection, tables, message_id)
 
 
-def _is_committed(post: InProcessWorker, tables: Tables, message_id: int) -> bool:
+def _is_committed(in_process: InProcessWorker, tables: Tables, message_id: int) -> bool:
     message = tables.message.c
-    with read_transaction(post.engine) as connection:
+    with read_transaction(in_process.engine) as connection:
         return connection.scalar(select(message.id).where(message.id == message_id)) is not None
 
 
-def _is_waiting(post: InProcessWorker, tables: Tables, message_id: int) -> bool:
-    with read_transaction(post.engine) as connection:
+def _is_waiting(in_process: InProcessWorker, tables: Tables, message_id: int) -> bool:
+    with read_transaction(in_process.engine) as connection:
         return queries.is_waiting(connection, tables, message_id)

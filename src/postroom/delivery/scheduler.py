@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import cache
 from typing import Any, Protocol, TypeVar, cast
 
 import gevent
@@ -148,6 +149,7 @@ class Scheduler:
         self._debug = debug or sys.flags.dev_mode
         self._lock = threading.Lock()
         self._loop: _Loop | None = None
+        register_exit_hook()
 
     def spawn(self, run: Callable[[], None]) -> None:
         """Run ``run`` as a task of its own. Safe from any thread.
@@ -280,8 +282,13 @@ def _park_all() -> None:
             loop.park()
 
 
-# Here, before whoever uses this registers what ends workers in order: it has to run after that.
-atexit.register(_park_all)
+@cache
+def register_exit_hook() -> None:
+    """Park the threads of all loops when the process ends.
+
+    Call it before you register what ends workers in order: that has to run first.
+    """
+    atexit.register(_park_all)
 
 
 def _new_hub() -> Hub:

@@ -90,11 +90,14 @@ class Worker:
         return None if self._coordinator is None else self._coordinator.refused
 
     def run(self, *, until_empty: bool = False) -> None:
-        """Work until stopped, or until nothing is left in the queue, retries included.
+        """Work until stopped.
+
+        Args:
+            until_empty: Whether to stop once nothing is left in the queue, retries included.
 
         Raises:
-            SchemaError: the tables are missing, too old or too new.
-            ConfigError: the database cannot be reached; or, with ``until_empty``, it refuses what
+            SchemaError: The tables are missing, too old or too new.
+            ConfigError: The database cannot be reached; or, with ``until_empty``, it refuses what
                 a worker needs, by its rights or its set-up.
         """
         coordinator = self._start(StopWhen.EMPTY if until_empty else StopWhen.TOLD)
@@ -105,8 +108,11 @@ class Worker:
     def drain(self, budget_s: float | None = None) -> bool:
         """Work until nothing is due: what is deferred or leased by another worker stays.
 
-        After ``budget_s`` seconds it stops as `stop` does. Returns whether it came to the end of
-        what was due.
+        Args:
+            budget_s: The seconds after which it stops as `stop` does; None for no limit.
+
+        Returns:
+            Whether it came to the end of what was due.
 
         Raises:
             SchemaError: the tables are missing, too old or too new.

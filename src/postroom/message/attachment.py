@@ -63,14 +63,21 @@ class Attachment:
     """A file that travels with a message.
 
     Make one with `from_path`, `from_bytes`, `from_file`, `from_chunks`, `csv`, `excel`, `inline`,
-    `message` or `calendar`. Only the base name of ``filename`` travels. Without a ``content_type``
-    the name decides, then the bytes, then it is ``application/octet-stream``.
+    `from_message` or `calendar`. Nothing is read before the message is enqueued.
 
-    What comes from an open file or an iterator can be read once: a message that carries it can be
-    enqueued once. The other kinds may be enqueued as often as one likes.
+    What comes from an open file or an iterator can be read once, so a message that carries it can
+    be enqueued once. The other kinds may be enqueued any number of times.
+
+    Attributes:
+        filename: What it is called; only the base name is sent.
+        source: Where its bytes come from; the class methods make it.
+        content_type: The media type. Where None, the name decides, then the bytes; otherwise it
+            is ``application/octet-stream``.
+        disposition: Whether it is listed, shown inside the HTML, or another form of the text.
+        content_id: What the HTML calls it by, as ``cid:…``; for an inline part.
 
     Raises:
-        AttachmentError: the name, the media type or the content id cannot be written.
+        AttachmentError: The name, the media type or the content id cannot be written.
     """
 
     filename: str
@@ -110,7 +117,11 @@ class Attachment:
     ) -> Self:
         """Attach the file at ``path``, as it is when the message is enqueued.
 
-        With ``cid`` it is an inline part that the HTML shows as ``cid:…``; so too below.
+        Args:
+            path: The file.
+            filename: What it is called; the path's last part where None.
+            content_type: The media type; found out where None.
+            cid: Makes it an inline part that the HTML shows as ``cid:…``.
         """
         place = _checked_path(path)
         return cls(
@@ -130,7 +141,14 @@ class Attachment:
         content_type: str | None = None,
         cid: str | None = None,
     ) -> Self:
-        """Attach ``data``."""
+        """Attach ``data``.
+
+        Args:
+            filename: What it is called.
+            data: The content; encode text first.
+            content_type: The media type; found out where None.
+            cid: Makes it an inline part that the HTML shows as ``cid:…``.
+        """
         if not isinstance(data, bytes | bytearray | memoryview):
             raise AttachmentError(
                 f"expected the content of {shorten_repr(filename)} to be bytes, "
@@ -153,7 +171,14 @@ class Attachment:
         content_type: str | None = None,
         cid: str | None = None,
     ) -> Self:
-        """Attach what is left to read of ``file``, open in binary mode; it is not closed."""
+        """Attach what is left to read of an open file.
+
+        Args:
+            filename: What it is called.
+            file: Open in binary mode; it is not closed.
+            content_type: The media type; found out where None.
+            cid: Makes it an inline part that the HTML shows as ``cid:…``.
+        """
         if not callable(getattr(file, "read", None)):
             raise AttachmentError(
                 f"expected {shorten_repr(filename)} to come from a file open in binary mode, "
@@ -176,7 +201,14 @@ class Attachment:
         content_type: str | None = None,
         cid: str | None = None,
     ) -> Self:
-        """Attach the pieces that ``chunks`` yields, one after the other."""
+        """Attach the pieces that ``chunks`` yields, one after the other.
+
+        Args:
+            filename: What it is called.
+            chunks: Yields ``bytes``; read once, when the message is enqueued.
+            content_type: The media type; found out where None.
+            cid: Makes it an inline part that the HTML shows as ``cid:…``.
+        """
         if isinstance(chunks, str | bytes | bytearray | memoryview):
             raise AttachmentError(
                 f"expected the chunks of {shorten_repr(filename)} to be an iterable of bytes, "
@@ -201,8 +233,12 @@ class Attachment:
     ) -> Self:
         """Attach ``rows`` as a CSV file (RFC 4180, UTF-8), written when the message is enqueued.
 
-        See `postroom.message.csv_table` for what rows may be. ``columns`` names the columns of
-        plain sequences, and chooses and orders those of anything else.
+        Args:
+            filename: What it is called.
+            rows: Sequences, mappings, objects, the rows of a query, or a data frame.
+            columns: The names of the columns of plain sequences; of anything else, which columns
+                to write, in this order.
+            style: Separator, byte order mark and formulas; see `CsvStyle`.
         """
         supply = ReadOnce(rows, filename)
         return cls(
@@ -225,8 +261,13 @@ class Attachment:
 
         Needs the extra ``excel``. Text is written as text: what starts with ``=`` is no formula.
 
+        Args:
+            filename: What it is called.
+            rows: As for `csv`; or a mapping of sheet names to rows.
+            columns: As for `csv`; the same for every sheet.
+
         Raises:
-            ConfigError: the extra is not installed.
+            ConfigError: The extra is not installed.
         """
         sheets = sheets_of(rows, filename)
         return cls(
@@ -237,14 +278,24 @@ class Attachment:
 
     @classmethod
     def inline(cls, path: str | os.PathLike[str], *, cid: str | None = None) -> Self:
-        """Carry the file at ``path`` for the HTML to show as ``cid:…``; its name by default."""
+        """Carry the file at ``path`` for the HTML to show as ``cid:…``.
+
+        Args:
+            path: The file.
+            cid: What the HTML calls it by; the file's name where None.
+        """
         return cls.from_path(path, cid=_checked_path(path).name if cid is None else cid)
 
     @classmethod
     def from_message(
         cls, original: bytes | ParsedMessage, *, filename: str = "message.eml"
     ) -> Self:
-        """Attach a whole message (``message/rfc822``), for example one to be forwarded."""
+        """Attach a whole message (``message/rfc822``), for example one to be forwarded.
+
+        Args:
+            original: The message as it was received, or as the standard library parsed it.
+            filename: What it is called.
+        """
         content = original if isinstance(original, bytes) else _octets_of(original)
         return cls.from_bytes(filename, content, content_type="message/rfc822")
 
@@ -254,8 +305,14 @@ class Attachment:
     ) -> Self:
         """Offer an iCalendar object beside the text, as calendars expect it (RFC 6047).
 
-        ``method`` must be the one that the object itself names. The lines of a string are ended
-        by CRLF, as RFC 5545 section 3.1 wants them; bytes travel as they are.
+        Args:
+            invitation: The iCalendar object. The lines of a ``str`` are ended by CRLF (RFC 5545
+                section 3.1); bytes are sent as they are.
+            method: The method that the object itself names.
+            filename: What it is called where it is listed.
+
+        Raises:
+            AttachmentError: There is no such method.
         """
         if method not in sorted(_CALENDAR_METHODS):
             raise AttachmentError(

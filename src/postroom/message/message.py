@@ -40,7 +40,7 @@ from postroom.message.validation import (
     refuse_repeated_headers,
     storable_text,
 )
-from postroom.states import Lane, OnDoubt
+from postroom.states import Lane, LaneLike, OnDoubt, OnDoubtLike
 from postroom.text import check_line, shorten_repr
 
 __all__ = ["Disposition", "Draft", "Message", "Recipient", "StoredAttachment"]
@@ -48,19 +48,44 @@ __all__ = ["Disposition", "Draft", "Message", "Recipient", "StoredAttachment"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """What is said, and how it is to be delivered. To whom is said at enqueue.
+    """What is said, and how it is delivered. To whom is said at enqueue.
 
-    A ``str`` is literal, always; only a `Template` is rendered. ``sender`` may be left to the
-    outbox. ``headers`` are further ones, by name, or as pairs where a name repeats.
-    ``reply_to_message`` is the Message-ID of the message this one answers, or that message as
-    the standard library parsed it; it sets ``in_reply_to`` and ``references``.
+    Content: ``sender``, ``subject``, ``text``, ``html``, ``attachments``, ``headers``,
+    ``reply_to``, ``in_reply_to``, ``references``, ``reply_to_message``. A ``str`` is literal,
+    always; only a `Template` is rendered.
 
-    ``envelope_sender`` is where bounces go, if not to the sender; empty for nowhere. ``together``
-    shows everyone to everyone, in one To and Cc. ``relay`` names a relay or route of the outbox.
-    ``retry_delays_s`` are seconds between tries, in place of the worker's schedule.
+    Terms of delivery: ``envelope_sender``, ``shared``, ``lane``, ``relay``, ``on_doubt``,
+    ``scheduled_at``, ``expires_at``, ``tags``, ``retry_delays_s``, ``dsn``. No recipient sees
+    them, but for ``shared``.
+
+    Attributes:
+        sender: Who it is from; the outbox's sender where None.
+        subject: One line.
+        text: The plain text. Where there is only HTML, a text is made of it.
+        html: The HTML, if any.
+        attachments: Files that travel with it, inline images included.
+        headers: Further headers, by name, or as pairs where a name repeats.
+        reply_to: Where answers go, if not to the sender.
+        in_reply_to: The Message-ID of the message that this one answers.
+        references: The Message-IDs of the thread before it, oldest first.
+        reply_to_message: Sets ``in_reply_to`` and ``references``: the Message-ID of the message
+            that this one answers, or that message as the standard library parsed it.
+        envelope_sender: Where bounces go, if not to the sender; empty for nowhere (RFC 5321
+            section 4.5.5).
+        shared: Whether all recipients get one mail, and see each other in To and Cc. Otherwise
+            each gets a copy of their own.
+        lane: Which queue it waits in: ``urgent``, ``normal`` or ``bulk``.
+        relay: The name of a relay or route of the outbox, where its rules should not decide.
+        on_doubt: What happens where a relay may or may not have taken it: ``resend``, or
+            ``hold`` until `Outbox.resolve` is called.
+        scheduled_at: Not sent before this time; it has a time zone.
+        expires_at: Not sent after this time; it has a time zone.
+        tags: Words to find it by, with `Outbox.search`.
+        retry_delays_s: The seconds to wait before each retry, instead of the worker's schedule.
+        dsn: The delivery reports to ask relays for (RFC 3461).
 
     Raises:
-        MessageError: a field holds what cannot be sent; its subclasses say what.
+        MessageError: A field holds what cannot be sent; its subclasses say what.
     """
 
     sender: str | Address | None = None
@@ -75,9 +100,9 @@ class Message:
     reply_to_message: InitVar[str | ParsedMessage | None] = None
     envelope_sender: str | None = None
     shared: bool = False
-    lane: Lane = Lane.NORMAL
+    lane: LaneLike = Lane.NORMAL
     relay: str | None = None
-    on_doubt: OnDoubt = OnDoubt.RESEND
+    on_doubt: OnDoubtLike = OnDoubt.RESEND
     scheduled_at: datetime | None = None
     expires_at: datetime | None = None
     tags: Sequence[str] = ()
@@ -128,16 +153,26 @@ class Message:
     def from_templates(
         cls,
         name: str,
+        context: Mapping[str, Any] | None = None,
         *,
         locale: str | None = None,
-        context: Mapping[str, Any] | None = None,
         **fields: Any,
     ) -> Self:
         """Return a message whose subject, text and HTML are the templates called ``name``.
 
         ``from_templates("order", locale="de")`` reads ``order.de.subject.txt``, ``order.de.txt``
-        and ``order.de.html``, or those without ``.de``. ``fields`` are the other fields of a
-        message.
+        and ``order.de.html``, or those without ``.de``.
+
+        Args:
+            name: What the files' names begin with.
+            context: What the names in the templates stand for.
+            locale: The language, like ``de`` or ``pt_BR``. It is also a variable, and the default
+                of the filters that format numbers and dates.
+            **fields: The other fields of the message.
+
+        Raises:
+            TemplateError: ``name`` or ``locale`` cannot be a part of a file's name.
+            MessageError: A field holds what cannot be sent.
         """
         found = template_set(name, locale=locale, context=context or {})
         return cls(subject=found.subject, text=found.text, html=found.html, **fields)
@@ -155,7 +190,14 @@ class Message:
 class Recipient:
     """Someone to write to, with the values that templates show to them alone.
 
-    ``variables`` are what JSON can hold: texts, numbers, booleans, None, lists and mappings.
+    Attributes:
+        address: Their address; a text is parsed.
+        variables: What the names in templates stand for in their copy, of what JSON can hold:
+            texts, numbers, booleans, None, lists and mappings.
+
+    Raises:
+        InvalidAddress: The address cannot be written to.
+        MessageError: ``variables`` is not a mapping.
     """
 
     address: str | Address
@@ -167,7 +209,7 @@ class Recipient:
         if self.variables is not None:
             if not isinstance(self.variables, Mapping):
                 raise MessageError(
-                    f"expected variables to be a mapping, got: {type(self.variables).__name__}"
+                    f"`variables` must be a mapping, not {type(self.variables).__name__}"
                 )
             object.__setattr__(self, "variables", dict(self.variables))
 

@@ -305,14 +305,13 @@ def _is_in_memory(url: URL) -> bool:
 def configure_sqlite(engine: Engine) -> None:
     """Configure every new connection of ``engine`` for concurrent use.
 
-    Call it before the engine is used for the first time.
-
-    Sets write-ahead logging (readers and a writer do not block each other), a busy timeout of 30 s
-    instead of an immediate error, foreign keys, commits that survive a power failure, and
-    savepoints that a rollback undoes. Does nothing for other databases than SQLite.
+    Write-ahead logging (readers and a writer do not block each other), a busy timeout of 30 s
+    instead of an error at once, foreign keys, commits that survive a power cut, and savepoints
+    that a rollback undoes.
 
     Args:
-        engine: The application's engine; for an `AsyncEngine` its ``sync_engine``.
+        engine: The application's engine; of an `AsyncEngine` its ``sync_engine``. Nothing happens
+            to one for another database than SQLite.
     """
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_connection)

@@ -1,4 +1,4 @@
-"""From an order to rows, in the caller's transaction. Never commits."""
+"""From a request to rows, in the caller's transaction. Never commits."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from postroom.errors import IdempotencyConflict, MessageError, MessageTooLarge
 from postroom.message.address import Address
 from postroom.message.draft import EnqueueContext, make_draft
 from postroom.message.message import Draft, Message
+from postroom.states import Lane, OnDoubt
 from postroom.storage import attachments, recipient_rows
 from postroom.storage.attachments import SpooledAttachment, encoded_size_bytes, spool
 from postroom.storage.bulk_insert import insert_from_queries
@@ -28,37 +29,37 @@ from postroom.text import check_line
 
 _LONGEST_KEY = 255  # as wide as the column
 
-#: A key that stands, and is gone when it is looked at, has been pruned in between.
+#: A key that is taken, and is gone when it is looked at, was pruned in between.
 _TRIES = 3
 
 
 def enqueue(
-    executor: SessionOrConnection, tables: Tables, order: EnqueueRequest, terms: OutboxDefaults
+    executor: SessionOrConnection, tables: Tables, request: EnqueueRequest, defaults: OutboxDefaults
 ) -> Receipt:
-    """Store ``order`` in the transaction that ``executor`` is in; the caller commits or not.
+    """Store ``request`` in the transaction that ``executor`` is in; the caller commits or not.
 
     Attachments are read first; nothing is written unless all of it can be. Without attachments
     and queries it is four statements at most; with a query it is all in a savepoint.
 
-    Where ``key`` stands already for the same content, nothing is written and the receipt is for
-    the message that stands. A transaction that enqueues a key waits for another one that has
+    Where the idempotency key belongs to the same content already, nothing is written and the
+    receipt is for that message. A transaction that enqueues a key waits for another one that has
     enqueued the same key and has not ended yet. (On PostgreSQL at REPEATABLE READ or above it
     then gets the serialization failure that such transactions are retried for.)
 
     Raises:
         MessageError: the message, a recipient or an attachment cannot be sent; nothing has been
             written. Its subclasses say what.
-        IdempotencyConflict: the key stands for other content.
+        IdempotencyConflict: the key belongs to other content.
         ConfigError: users are named, and the outbox does not know where they are; or ``executor``
             has no transaction of the caller's (autocommit, an engine).
     """
     check_is_session(executor)
-    key = None if order.idempotency_key is None else _checked_key(order.idempotency_key)
-    people = resolve_recipients(order, executor, terms.users)
-    with spool(order.message.attachments, terms.max_message_bytes) as files:
-        row = _row(order.message, _draft(order.message, terms, people, files))
+    key = None if request.idempotency_key is None else _checked_key(request.idempotency_key)
+    people = resolve_recipients(request, executor, defaults.users)
+    with spool(request.message.attachments, defaults.max_message_bytes) as files:
+        row = _row(request.message, _draft(request.message, defaults, people, files))
         connection = connection_of(executor)
-        notify = terms.notify and allows_notify(connection)
+        notify = defaults.notify and allows_notify(connection)
         if key is not None:  # nothing else ever asks for the hash
             queries = [one.fingerprint(connection.dialect) for one in people.queries]
             content = content_hash(row, map(_attached, files), people.requested, queries)
@@ -68,13 +69,13 @@ def enqueue(
             if not receipt.is_new:
                 return receipt
             _attach(connection, tables, receipt.message_id, files, row["created_at"])
-            place = _place(order.message, receipt, row["created_at"])
+            slot = _slot(request.message, receipt, row["created_at"])
             if not people.queries:
                 recipient_rows.insert_and_queue(
-                    connection, tables, people.unique, place, notify=notify
+                    connection, tables, people.unique, slot, notify=notify
                 )
                 return receipt
-            count = insert_from_queries(connection, tables, people, place, notify=notify)
+            count = insert_from_queries(connection, tables, people, slot, notify=notify)
     return replace(receipt, count=count)
 
 
@@ -99,28 +100,28 @@ def _checked_key(key: str) -> str:
 
 def _draft(
     message: Message,
-    terms: OutboxDefaults,
+    defaults: OutboxDefaults,
     people: RecipientSet,
     files: Sequence[SpooledAttachment],
 ) -> Draft:
-    occasion = EnqueueContext(
-        sender=terms.sender,
-        templates=terms.templates,
-        message_id_seed=terms.new_message_id_seed(),
-        date=terms.now(),
+    context = EnqueueContext(
+        sender=defaults.sender,
+        templates=defaults.templates,
+        message_id_seed=defaults.new_message_id_seed(),
+        date=defaults.now(),
     )
     draft = make_draft(
         message,
-        occasion,
+        context,
         parts=[file.part for file in files],
         has_variables=people.have_variables,
     )
     bodies = [body for body in (draft.text, draft.html) if isinstance(body, str)]
     size_bytes = sum(len(body.encode()) for body in bodies)
     size_bytes += sum(encoded_size_bytes(file.part.size_bytes) for file in files)
-    if size_bytes > terms.max_message_bytes:
+    if size_bytes > defaults.max_message_bytes:
         raise MessageTooLarge(
-            f"expected the message to be at most {terms.max_message_bytes:,} bytes when encoded "
+            f"expected the message to be at most {defaults.max_message_bytes:,} bytes when encoded "
             f"(max_message_bytes), got: {size_bytes:,}"
         )
     return replace(draft, shared=people.shared)
@@ -132,9 +133,9 @@ def _row(message: Message, draft: Draft) -> dict[str, Any]:
         "content_hash": "",
         "envelope_sender": message.envelope_sender,
         "dsn": None if message.dsn is None else asdict(message.dsn),
-        "lane": message.lane.value,
+        "lane": Lane(message.lane).value,
         "relay": message.relay,
-        "on_doubt": message.on_doubt.value,
+        "on_doubt": OnDoubt(message.on_doubt).value,
         "retry_delays_s": None if message.retry_delays_s is None else list(message.retry_delays_s),
         "scheduled_at": message.scheduled_at,
         "expires_at": message.expires_at,
@@ -142,10 +143,10 @@ def _row(message: Message, draft: Draft) -> dict[str, Any]:
     }
 
 
-def _place(message: Message, receipt: Receipt, at: datetime) -> recipient_rows.QueueSlot:
+def _slot(message: Message, receipt: Receipt, at: datetime) -> recipient_rows.QueueSlot:
     return recipient_rows.QueueSlot(
         message_id=receipt.message_id,
-        lane=message.lane,
+        lane=Lane(message.lane),
         scheduled_at=message.scheduled_at,
         at=at,
     )
@@ -166,7 +167,7 @@ def _attached(file: SpooledAttachment) -> dict[str, Any]:
 def _insert(
     connection: Connection, tables: Tables, row: dict[str, Any], people: RecipientSet
 ) -> Receipt:
-    """Insert the message, and return the receipt for it or for the one that stands."""
+    """Insert the message, and return the receipt for it or for the one that has its key."""
     statement = (
         upsert(connection, tables.message).on_conflict_do_nothing().returning(tables.message.c.id)
     )
@@ -180,34 +181,34 @@ def _insert(
                 recipients=() if people.queries else tuple(one.address for one in people.unique),
                 count=len(people.unique),
             )
-        standing = _standing(connection, tables, row["idempotency_key"])
-        if standing is not None:
-            _check_content(row, standing)
-            return _receipt(connection, tables, row["idempotency_key"], standing.id, people)
+        existing = _existing(connection, tables, row["idempotency_key"])
+        if existing is not None:
+            _check_content(row, existing)
+            return _receipt(connection, tables, row["idempotency_key"], existing.id, people)
     raise IdempotencyConflict(
         f"the idempotency key {row['idempotency_key']!r} belongs to a message that cannot be read "
         "in this transaction; enqueue again in a new one"
     )
 
 
-def _standing(connection: Connection, tables: Tables, key: str) -> Any:
+def _existing(connection: Connection, tables: Tables, key: str) -> Any:
     message = tables.message.c
     wanted = select(message.id, message.content_hash).where(message.idempotency_key == key)
     return connection.execute(wanted).one_or_none()
 
 
-def _check_content(row: dict[str, Any], standing: Any) -> None:
-    if standing.content_hash != row["content_hash"]:
+def _check_content(row: dict[str, Any], existing: Any) -> None:
+    if existing.content_hash != row["content_hash"]:
         raise IdempotencyConflict(
-            f"the idempotency key {row['idempotency_key']!r} stands for message {standing.id}, "
-            "whose content is another; use a key of its own for other content"
+            f"the idempotency key {row['idempotency_key']!r} belongs to message {existing.id}, "
+            "which has other content; use another key"
         )
 
 
 def _receipt(
     connection: Connection, tables: Tables, key: str, message_id: int, people: RecipientSet
 ) -> Receipt:
-    """Return the receipt for the message that stands."""
+    """Return the receipt for the message that has the key."""
     found = () if people.queries else tuple(_recipients(connection, tables, message_id))
     recipient = tables.recipient.c
     count = select(func.count()).where(recipient.message_id == message_id)

@@ -1,4 +1,4 @@
-"""What is ordered at enqueue, on which terms, and the receipt for it."""
+"""What an enqueue is asked for, what the outbox brings to it, and the receipt for it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class RecipientArguments(ExplicitRecipients, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnqueueRequest:
-    """One message and everyone it goes to. ``users`` are ids, looked up at enqueue."""
+    """One message and everyone it goes to; see `Outbox.enqueue`."""
 
     message: Message
     to: RecipientsLike = ()
@@ -57,11 +57,16 @@ class EnqueueRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxDefaults:
-    """What an outbox brings to every order.
+    """What an outbox brings to every enqueue; see `Outbox` for the fields.
 
-    ``sender`` is for messages without one. ``max_message_bytes`` bounds bodies and encoded
-    attachments together. ``notify`` wakes workers by PostgreSQL's NOTIFY, but in a transaction of
-    two phases, which may hold none.
+    Attributes:
+        sender: For messages without one.
+        templates: Where templates are found.
+        users: Where user ids are looked up.
+        max_message_bytes: Bounds bodies and encoded attachments together.
+        notify: Whether to wake workers by NOTIFY; not in a two-phase transaction, which may not.
+        now: Returns the time, which is aware.
+        new_message_id_seed: Returns 32 random hexadecimal digits.
     """
 
     sender: Address | None = None
@@ -75,11 +80,16 @@ class OutboxDefaults:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """What stands in the outbox, once the caller commits.
+    """What the outbox holds once the caller commits.
 
-    ``is_new`` is false where ``key`` stood already for the same message; the recipients are then
-    those of the message that stands. ``count`` is how many there are. ``recipients`` is empty
-    where a query was among them: whom it found, only the database knows.
+    Attributes:
+        message_id: The message's id, for `Outbox.status` and the like.
+        idempotency_key: The key it was enqueued with, if any.
+        is_new: False if the key belonged to the same message already. Nothing was written then,
+            and the recipients are those of that message.
+        recipients: Who it goes to; empty if a query was among them, since only the database knows
+            whom it found.
+        count: How many recipients there are.
     """
 
     message_id: int

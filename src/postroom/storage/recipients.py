@@ -1,4 +1,4 @@
-"""Everyone an order goes to, each once."""
+"""Everyone a request goes to, each once."""
 
 from __future__ import annotations
 
@@ -35,9 +35,13 @@ class ResolvedRecipient:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecipientSet:
-    """Those of one order: ``all`` have each address once, ``asked`` has it as often as asked.
+    """Everyone one request goes to.
 
-    Beside them, the order goes to whomever its ``selections`` find.
+    Attributes:
+        unique: Each address once.
+        requested: Everyone as often as they were named.
+        shared: Whether they get one mail, and see each other.
+        queries: The message goes to whomever these find as well.
     """
 
     unique: tuple[ResolvedRecipient, ...]
@@ -54,32 +58,34 @@ class RecipientSet:
 
 
 def resolve_recipients(
-    order: EnqueueRequest, executor: SessionOrConnection, people: UserLookup | None
+    request: EnqueueRequest, executor: SessionOrConnection, lookup: UserLookup | None
 ) -> RecipientSet:
-    """Find everyone ``order`` names; an address reached twice counts once, To before Cc before Bcc.
+    """Find everyone ``request`` names.
+
+    An address that appears twice counts once, in To rather than in Cc, in Cc rather than in Bcc.
 
     Raises:
-        InvalidAddress: one error that names every address that is wrong.
-        RecipientError: there is nobody, or users who do not exist or have no address; a query
-            that cannot be used.
-        MessageError: recipients bring variables to a message sent together.
+        InvalidAddress: One error that names every address that is wrong.
+        RecipientError: There is no recipient, a user does not exist or has no address, or a query
+            cannot be used.
+        MessageError: Recipients bring variables to a shared message.
     """
     spool = VariablesSpool()
-    to, queries = _divided(order.to, spool)
-    direct = _direct(to, order, spool)
-    users = list(_users(order, executor, people))
-    asked = (*(one for one in direct if one.type is RecipientType.TO), *users)
-    asked += tuple(one for one in direct if one.type is not RecipientType.TO)
+    to, queries = _divided(request.to, spool)
+    direct = _direct(to, request, spool)
+    users = list(_users(request, executor, lookup))
+    requested = (*(one for one in direct if one.type is RecipientType.TO), *users)
+    requested += tuple(one for one in direct if one.type is not RecipientType.TO)
     unique: dict[str, ResolvedRecipient] = {}
-    for one in asked:
+    for one in requested:
         unique.setdefault(one.dedup_key, one)
     if not unique and not queries:
-        raise RecipientError("there is nobody to write to: pass to=… or user_ids=[…]")
+        raise RecipientError("there is no recipient: pass to=… or user_ids=[…]")
     shared = any(one.type is not RecipientType.TO for one in direct)
     found = RecipientSet(
         unique=tuple(unique.values()),
-        requested=asked,
-        shared=order.message.shared or shared,
+        requested=requested,
+        shared=request.message.shared or shared,
         queries=tuple(RecipientQuery.of(query, executor) for query in queries),
     )
     if found.shared and queries:
@@ -123,14 +129,14 @@ def _listed(given: Any, what: str, each: Callable[[Any], Any] | None = None) -> 
 
 
 def _direct(
-    to: Iterable[RecipientLike | ResolvedRecipient], order: EnqueueRequest, spool: VariablesSpool
+    to: Iterable[RecipientLike | ResolvedRecipient], request: EnqueueRequest, spool: VariablesSpool
 ) -> list[ResolvedRecipient]:
     """Return the addresses given directly; the wrong ones are named at once."""
     given: list[tuple[RecipientType, RecipientLike | ResolvedRecipient]] = [
         (RecipientType.TO, one) for one in to
     ]
-    given += [(RecipientType.CC, one) for one in _listed(order.cc, "cc")]
-    given += [(RecipientType.BCC, one) for one in _listed(order.bcc, "bcc")]
+    given += [(RecipientType.CC, one) for one in _listed(request.cc, "cc")]
+    given += [(RecipientType.BCC, one) for one in _listed(request.bcc, "bcc")]
     parsed = iter(parse_all(one for _, one in given if isinstance(one, str)))
     return [
         _addressee(kind, next(parsed) if isinstance(one, str) else one, spool)
@@ -159,16 +165,16 @@ def _addressee(
 
 
 def _users(
-    order: EnqueueRequest, executor: SessionOrConnection, people: UserLookup | None
+    request: EnqueueRequest, executor: SessionOrConnection, lookup: UserLookup | None
 ) -> Iterable[ResolvedRecipient]:
-    ids = as_tuple(order.user_ids, "user_ids")
+    ids = as_tuple(request.user_ids, "user_ids")
     if not ids:
         return ()
-    if people is None:
+    if lookup is None:
         raise ConfigError(
             "user_ids need an outbox that knows where users are: make it with Outbox(users=User)"
         )
-    return _addressees_of(people.find(executor, ids))
+    return _addressees_of(lookup.find(executor, ids))
 
 
 def _addressees_of(users: Mapping[Any, Address]) -> Iterator[ResolvedRecipient]:

@@ -18,7 +18,6 @@ from postroom.cli.demo.inbox import GREYLISTED, MOVED, Inbox, listening
 from postroom.cli.demo.shop import Base, CustomerOrder, User, book_parcels, place_order
 from postroom.cli.output import echo, grid
 from postroom.storage.engine import worker_engine
-from postroom.storage.queries import Search
 
 _FILES = Path(str(resources.files("postroom.cli.demo")))
 
@@ -83,7 +82,7 @@ def _do_business(engine: Engine, outbox: Outbox) -> None:
 
 def _show(engine: Engine, outbox: Outbox) -> None:
     with Session(engine) as session:
-        found = reversed(outbox.search(session, Search()))
+        found = reversed(outbox.search(session))
         messages = [outbox.status(session, message.id) for message in found]
     rows = (
         (message.tags[0], one.address, one.state, one.attempt_count, one.reply)
@@ -91,7 +90,7 @@ def _show(engine: Engine, outbox: Outbox) -> None:
         for one in message.recipients
     )
     echo()
-    echo(grid(["mail", "recipient", "state", ">tries", "reply"], rows))
+    echo(grid(["mail", "address", "state", ">attempt_count", "reply"], rows))
 
 
 def _write_settings(folder: Path, relay: str, engine: Engine) -> None:
@@ -105,7 +104,7 @@ def _tell_where(folder: Path, mails: Path) -> None:
     echo()
     echo(f"{len(list(mails.iterdir()))} mails arrived, as files to open: {mails}")
     echo(f"To look closer: cd {folder}")
-    echo("and there: postroom list, postroom show 3 --transcript, postroom preview 1 --open")
+    echo("and there: postroom search, postroom status 3 --transcript, postroom preview 1 --open")
 
 
 def _stay(outbox: Outbox, port: int) -> None:

@@ -37,25 +37,33 @@ class BoundOutbox:
         message: Message,
         **addressing: Unpack[RecipientArguments],
     ) -> Receipt:
-        """Enqueue ``message`` in the session's transaction, like `Outbox.enqueue`."""
+        """Write ``message`` in the session's transaction, as `Outbox.enqueue` does.
+
+        Args:
+            message: What to send, and how.
+            **addressing: ``to``, ``cc``, ``bcc``, ``user_ids`` and ``idempotency_key``.
+        """
         return self.outbox.enqueue(self.session, message, **addressing)
 
     def status(self, message: int | Receipt) -> MessageStatus:
-        """Return the status of a message and of each recipient."""
+        """Return the state of a message and of each of its recipients.
+
+        Args:
+            message: The message's id, or its receipt.
+        """
         return self.outbox.status(self.session, message)
 
     def cancel(self, message: int | Receipt) -> CancelResult:
-        """Cancel a message for every recipient that it is not being sent to."""
+        """Cancel a message for every recipient that is not being sent to already.
+
+        Args:
+            message: The message's id, or its receipt.
+        """
         return self.outbox.cancel(self.session, message)
 
 
 class AsyncBoundOutbox:
-    """An outbox on one `AsyncSession`; like `BoundOutbox`, but awaited.
-
-    Attributes:
-        outbox: The outbox.
-        session: The session.
-    """
+    """The outbox on an `AsyncSession`; the same as `BoundOutbox`, awaited."""
 
     def __init__(self, outbox: Outbox, session: AsyncSessionLike) -> None:
         self.outbox = outbox
@@ -66,30 +74,44 @@ class AsyncBoundOutbox:
         message: Message,
         **addressing: Unpack[RecipientArguments],
     ) -> Receipt:
-        """Enqueue ``message`` in the session's transaction, like `Outbox.enqueue`."""
+        """Write ``message`` in the session's transaction, as `Outbox.enqueue` does.
+
+        Args:
+            message: What to send, and how.
+            **addressing: ``to``, ``cc``, ``bcc``, ``user_ids`` and ``idempotency_key``.
+        """
         return await self.outbox.aenqueue(self.session, message, **addressing)
 
     async def status(self, message: int | Receipt) -> MessageStatus:
-        """Return the status of a message and of each recipient."""
+        """Return the state of a message and of each of its recipients.
+
+        Args:
+            message: The message's id, or its receipt.
+        """
         found: MessageStatus = await self.session.run_sync(self.outbox.status, message)
         return found
 
     async def cancel(self, message: int | Receipt) -> CancelResult:
-        """Cancel a message for every recipient that it is not being sent to."""
+        """Cancel a message for every recipient that is not being sent to already.
+
+        Args:
+            message: The message's id, or its receipt.
+        """
         done: CancelResult = await self.session.run_sync(self.outbox.cancel, message)
         return done
 
 
 class Postroom:
-    """Connects an outbox to an application's sessions and lifespan.
+    """The outbox of an ASGI application, on the session of the current request.
 
-    Depend on `dependency`: it is an `AsyncBoundOutbox` if the session is an `AsyncSession`, and a
-    `BoundOutbox` if it is a `Session`.
+    Depend on ``dependency``: it is an `AsyncBoundOutbox` where the session is an `AsyncSession`,
+    and a `BoundOutbox` where it is a `Session`.
 
     Args:
-        outbox: The outbox.
-        get_session: The application's dependency that returns the request's session.
-        worker: Whether this process delivers as well. Default: the setting ``in_process_worker``.
+        outbox: The outbox to bind.
+        get_session: The application's own dependency, which gives a request its session.
+        worker: Whether this process delivers as well; where None, the setting
+            ``in_process_worker`` says it.
     """
 
     def __init__(
@@ -112,15 +134,19 @@ class Postroom:
         """
         if self._bound_dependency is None:
             raise ConfigError(
-                "Postroom does not know where a request's session comes from; "
-                "create it with Postroom(outbox, get_session)"
+                "Postroom does not know where a request's session comes from: make it with "
+                "Postroom(outbox, get_session)"
             )
         return self._bound_dependency
 
     def bind(self, session: Any) -> Any:
-        """Return the outbox on ``session``: an `AsyncBoundOutbox` or a `BoundOutbox`."""
-        bound_class = AsyncBoundOutbox if hasattr(session, "run_sync") else BoundOutbox
-        return bound_class(self.outbox, session)
+        """Return the outbox on ``session``: an `AsyncBoundOutbox` or a `BoundOutbox`.
+
+        Args:
+            session: A `Session` or an `AsyncSession`.
+        """
+        kind = AsyncBoundOutbox if hasattr(session, "run_sync") else BoundOutbox
+        return kind(self.outbox, session)
 
     @asynccontextmanager
     async def lifespan(self, app: Any) -> AsyncIterator[None]:

@@ -66,21 +66,23 @@ def postroom(arguments: Sequence[str]) -> None:
 class Postroom:
     """The outbox of the current application, on the session of the current request.
 
-    One extension serves any number of applications. Arguments of `init_app` override those given
-    here.
+    One extension serves any number of applications. What `init_app` is given wins.
 
     Args:
-        app: An application to initialise at once.
-        db: Flask-SQLAlchemy's object; without it pass ``engine`` and ``session``.
-        engine: The application's engine.
-        session: A `scoped_session`, or a function that returns the current session.
-        users: A mapped class with an ``email``, or ``select(User.id, User.email)``.
-        relay: A relay that settings cannot describe, such as one with a token callable. Default:
-            the settings `POSTROOM_…` or Flask-Mail's `MAIL_…`.
-        user_id: Returns the id of the signed-in user. Default: Flask-Login's.
+        app: The application, given to `init_app` at once.
+        db: Flask-SQLAlchemy's ``db``.
+        outbox: An outbox of your own. Without it one is made of the application's settings
+            (``POSTROOM_…``, or Flask-Mail's ``MAIL_…``), its templates and its database.
+        engine: The database, where there is no ``db``.
+        session: Where sessions come from, where there is no ``db``: a `scoped_session`, or a
+            function that returns the current session.
+        users: Where to look up ``user_ids``: a mapped class with an ``email``, or
+            ``select(User.id, User.email)``.
+        relay: For what no setting can say, such as a relay with a token callable.
+        user_id: Returns the id of the user who is signed in; Flask-Login is asked where None.
 
     Raises:
-        ConfigError: a setting is unknown or invalid.
+        ConfigError: A setting is unknown or does not fit.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Postroom:
         app: Flask | None = None,
         db: Database | None = None,
         *,
+        outbox: Outbox | None = None,
         engine: Engine | None = None,
         session: Sessions | None = None,
         users: UsersLike | None = None,
@@ -95,7 +98,13 @@ class Postroom:
         user_id: Callable[[], Any] | None = None,
     ) -> None:
         self._options = ExtensionOptions(
-            db=db, engine=engine, session=session, users=users, relay=relay, user_id=user_id
+            db=db,
+            outbox=outbox,
+            engine=engine,
+            session=session,
+            users=users,
+            relay=relay,
+            user_id=user_id,
         )
         if app is not None:
             self.init_app(app)
@@ -121,13 +130,20 @@ class Postroom:
             session: A `scoped_session`, or a function that returns the current session.
             users: A mapped class with an ``email``, or ``select(User.id, User.email)``.
 
+        Args:
+            app: The application.
+            db: Flask-SQLAlchemy's ``db``; see the class for this and what follows.
+            engine: The database, where there is no ``db``.
+            session: Where sessions come from, where there is no ``db``.
+            users: Where to look up ``user_ids``.
+
         Raises:
-            ConfigError: a setting is unknown or invalid, or ``app`` has an outbox already.
+            ConfigError: A setting is unknown or does not fit, or ``app`` has an outbox already.
         """
         if EXTENSION in app.extensions:
             raise ConfigError(
-                f"the application {app.name} has an outbox already; "
-                "call init_app once for each application"
+                f"the application {app.name} has an outbox already: call init_app once for each "
+                "application"
             )
         options = ExtensionOptions(db=db, engine=engine, session=session, users=users)
         state = AppState(app, self._options.merged(options))
@@ -141,7 +157,11 @@ class Postroom:
         return _current().outbox
 
     def outbox_of(self, app: Flask) -> Outbox:
-        """Return the outbox of ``app``, also outside its context."""
+        """Return the outbox of ``app``, outside its context.
+
+        Args:
+            app: An application that was given to `init_app`.
+        """
         return state_of(app).outbox
 
     def enqueue(

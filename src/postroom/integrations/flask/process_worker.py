@@ -11,6 +11,7 @@ import os
 import threading
 
 from postroom.backoff import Backoff
+from postroom.delivery.scheduler import register_exit_hook
 from postroom.log import Log
 from postroom.outbox import Outbox
 
@@ -67,6 +68,7 @@ class _StartThread(threading.Thread):
         self.pid = os.getpid()
         self._outbox = outbox
         self._ended = threading.Event()
+        register_exit_hook()
         atexit.register(self.end)
 
     def run(self) -> None:

@@ -48,6 +48,7 @@ class ExtensionOptions:
     """What an application passes to the extension; see `Postroom`."""
 
     db: Database | None = None
+    outbox: Outbox | None = None
     engine: Engine | None = field(default=None, repr=False)  # its URL may hold a secret
     session: Sessions | None = None
     users: UsersLike | None = None
@@ -129,6 +130,8 @@ class AppState:
 
     @cached_property
     def _outbox(self) -> Outbox:
+        if self._options.outbox is not None:
+            return self._options.outbox
         is_suppressed = self._app.config.get("MAIL_SUPPRESS_SEND")
         return Outbox.from_settings(
             self.settings,

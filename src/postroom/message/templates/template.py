@@ -37,8 +37,8 @@ class Choice:
 class Template:
     """A subject or body that Jinja renders, in its sandbox.
 
-    ``Template("order.html", order=order)`` names a file in the folders of
-    ``Outbox(templates=...)``.
+    ``Template("order.html", order=order)`` names a file in the folders given to
+    ``Outbox(templates=...)``; ``Template("order.html", {"order": order})`` says the same.
 
     It is rendered when the message is enqueued. If recipients have variables of their own, its
     sources and context are frozen instead, and it is rendered for each of them at delivery. In both
@@ -53,48 +53,63 @@ class Template:
         source: The source of a template from a string; None for a file.
         context: The variables of the template.
 
+    Args:
+        name: The file's name, as the folders, the loader or the environment know it.
+        context: What the template's names stand for, as a mapping.
+        **variables: The same by keyword; it wins over ``context``.
+
+    Attributes:
+        choices: The files that may be meant, the best first; empty for one made of a string.
+        source: The template itself, where it was made of a string.
+        context: What its names stand for, all together.
+
     Raises:
-        TemplateError: The name is not a string, or empty.
+        TemplateError: The name is not a string, or empty; or ``context`` is not a mapping.
     """
 
     choices: tuple[Choice, ...]
     source: str | None
     context: Mapping[str, Any]
 
-    def __init__(self, name: str, /, **context: Any) -> None:
-        """Make a template from a file."""
-        checked: Any = name
-        if not isinstance(checked, str) or not checked:
+    def __init__(
+        self, name: str, context: Mapping[str, Any] | None = None, /, **variables: Any
+    ) -> None:
+        """Name a file, and give it its context."""
+        given: Any = name
+        if not isinstance(given, str) or not given:
             raise TemplateError(
                 f"the name of a template must be a file name, not {shorten_repr(name)}; for a "
                 "template in a string, use Template.from_string"
             )
-        _fill(self, choices=(Choice(names=(name,)),), context=context)
+        _fill(self, choices=(Choice(names=(name,)),), context=_joined(context, variables))
 
     @classmethod
-    def from_string(cls, source: str, /, **context: Any) -> Template:
-        """Return a template from a string; it can include and extend files.
+    def from_string(
+        cls, source: str, context: Mapping[str, Any] | None = None, /, **variables: Any
+    ) -> Template:
+        """Return a template that is no file; it may include and extend files all the same.
 
         Args:
-            source: The source of the template.
-            context: The variables of the template.
+            source: The template itself.
+            context: What its names stand for, as a mapping.
+            **variables: The same by keyword; it wins over ``context``.
 
         Raises:
-            TemplateError: ``source`` is not a string.
+            TemplateError: ``source`` is not a string, or ``context`` is not a mapping.
         """
         if not isinstance(source, str):
             raise TemplateError(
                 f"the source of a template must be a string, not {shorten_repr(source)}"
             )
-        return _fill(object.__new__(cls), source=source, context=context)
+        return _fill(object.__new__(cls), source=source, context=_joined(context, variables))
 
     @classmethod
     def first_of(cls, choices: tuple[Choice, ...], context: Mapping[str, Any]) -> Template:
-        """Return a template that is the first of ``choices`` that exists when it is frozen.
+        """Return a template that is the first of ``choices`` to exist when it is frozen.
 
         Args:
-            choices: The choices, best first.
-            context: The variables of the template.
+            choices: The files that may be meant, the best first.
+            context: What its names stand for.
         """
         return _fill(object.__new__(cls), choices=choices, context=context)
 
@@ -107,6 +122,15 @@ class Template:
         """Show the name and the names of the variables; their values may be secret."""
         variables = "".join(f", {key}=…" for key in self.context)
         return f"Template({self.name!r}{variables})"
+
+
+def _joined(context: Mapping[str, Any] | None, variables: Mapping[str, Any]) -> dict[str, Any]:
+    given: Any = {} if context is None else context
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+        raise TemplateError(
+            f"the context of a template must be a mapping of names, not {shorten_repr(given)}"
+        )
+    return {**given, **variables}
 
 
 def _fill(

@@ -26,7 +26,14 @@ _LONGEST_LINE = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """Why one recipient is where it is; ``next_at`` is None where nothing more will happen."""
+    """Why one recipient is in its state.
+
+    Attributes:
+        address: The recipient's address.
+        state: Their state.
+        why: A sentence for people.
+        next_at: When something happens next; None where nothing more will happen by itself.
+    """
 
     address: str
     state: RecipientState
@@ -197,7 +204,7 @@ def _not_queued(case: _Situation) -> str:
     """Nothing in the queue: only a person or the application will change that."""
     if case.recipient.state is RecipientState.IN_DOUBT:
         return f"{_DOUBT}; it is held until somebody decides: resolve it as sent, or to be resent"
-    return "it stands in no queue, which is a defect: retry puts it back"
+    return "it is in no queue, which is a defect: retry puts it back"
 
 
 _DOUBT = "the connection broke between the final dot and its reply: the relay may have the mail"

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from postroom.message.address import Address
 from postroom.message.validation import enum_member
-from postroom.states import Lane, RecipientState, message_state
+from postroom.states import Lane, LaneLike, RecipientState, RecipientStateLike, message_state
 from postroom.storage.engine import SessionOrConnection, dialect_of
 from postroom.storage.queue.conditions import effective_state, is_leased
 from postroom.storage.row_decoding import (
@@ -29,25 +29,21 @@ from postroom.storage.tables import Tables
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """What to look for; every condition that is given must hold.
+    """What `Outbox.search` looks for; every condition that is given must hold."""
 
-    ``state`` and ``address`` are a recipient's, and of the same one. ``before_id`` is the id of
-    the last message of the page before.
-    """
-
-    state: RecipientState | None = None
+    state: RecipientStateLike | None = None
     address: str | None = None
     tag: str | None = None
-    lane: Lane | None = None
+    lane: LaneLike | None = None
     idempotency_key: str | None = None
     limit: int = 50
     before_id: int | None = None
 
     def __post_init__(self) -> None:
-        """Take the name of a state or a lane for the member.
+        """Turn the name of a state or a lane into its member.
 
         Raises:
-            MessageError: there is none of that name.
+            MessageError: There is none of that name.
         """
         if self.state is not None:
             object.__setattr__(self, "state", enum_member(RecipientState, self.state, "state"))
@@ -57,7 +53,20 @@ class Search:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageSummary:
-    """A message in a list. ``by_state`` counts its recipients, ``recipients`` all of them."""
+    """A message in a list.
+
+    Attributes:
+        id: The message's id.
+        idempotency_key: The key it was enqueued with, if any.
+        subject: As it was written: a template's source where each recipient gets its own.
+        sender: The sender, as text.
+        lane: The lane it waits in.
+        tags: Its tags.
+        created_at: When it was enqueued.
+        state: The state of its least settled recipient.
+        recipients: How many recipients it has.
+        by_state: How many of them are in which state.
+    """
 
     id: int
     idempotency_key: str | None
@@ -94,7 +103,7 @@ def _page(tables: Tables, wanted: Search, dialect: Dialect) -> Select[Any]:
     if wanted.before_id is not None:
         page = page.where(message.id < wanted.before_id)
     if wanted.lane is not None:
-        page = page.where(message.lane == wanted.lane.value)
+        page = page.where(message.lane == Lane(wanted.lane).value)
     if wanted.idempotency_key is not None:
         page = page.where(message.idempotency_key == wanted.idempotency_key)
     if wanted.tag is not None:
@@ -128,7 +137,7 @@ def _has_recipient(tables: Tables, wanted: Search, dialect: Dialect) -> ColumnEl
     )
     if wanted.state is RecipientState.SENDING:
         return found.where(leased).exists()
-    return found.where(recipient.c.state == wanted.state.value, ~leased).exists()
+    return found.where(recipient.c.state == RecipientState(wanted.state).value, ~leased).exists()
 
 
 def _states(

@@ -30,11 +30,23 @@ from postroom.storage.tables import Tables
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecipientStatus:
-    """How one recipient stands.
+    """The status of one recipient.
 
-    ``code``, ``enhanced_status`` and ``reply`` are what was said last. ``due_at`` is when the next
-    attempt is due, or until when a worker holds it; None where nothing more will happen by
-    itself. ``claims`` counts leases since the last outcome.
+    Attributes:
+        id: The recipient's id.
+        address: Their address.
+        name: Their display name; empty where there is none.
+        type: Whether they are in To, in Cc, or in the envelope only.
+        state: Their state.
+        attempt_count: How often it was tried to deliver to them.
+        reply_code: The last reply's code, like 250.
+        enhanced_status: The last reply's enhanced status code (RFC 3463), like ``5.1.1``.
+        reply: The last reply, or what a worker said about it.
+        fault: Whose fault the last failure was.
+        updated_at: When this last changed.
+        due_at: When the next attempt is due, or until when a worker holds it; None where nothing
+            more will happen by itself.
+        claim_count: How often workers have claimed it since the last outcome.
     """
 
     id: int
@@ -54,9 +66,20 @@ class RecipientStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageStatus:
-    """How one message stands; ``state`` is that of its least settled recipient.
+    """The status of one message.
 
-    ``subject`` is as it was written: a template's source where each recipient gets its own.
+    Attributes:
+        id: The message's id.
+        idempotency_key: The key it was enqueued with, if any.
+        subject: As it was written: a template's source where each recipient gets its own.
+        sender: The sender, as text.
+        lane: The lane it waits in.
+        state: The state of its least settled recipient.
+        created_at: When it was enqueued.
+        scheduled_at: Not sent before this time.
+        expires_at: Not sent after this time.
+        tags: Its tags.
+        recipients: The status of each recipient.
     """
 
     id: int
@@ -125,8 +148,7 @@ def status(executor: SessionOrConnection, tables: Tables, message_id: int) -> Me
 def unknown(message_id: int) -> UnknownMessage:
     """Return the error for an id that stands for nothing."""
     return UnknownMessage(
-        f"expected {message_id} to be the id of a message, got: no such message; "
-        "it was pruned, rolled back, or is in another database"
+        f"there is no message {message_id}: it was pruned, rolled back, or is in another database"
     )
 
 
@@ -168,9 +190,21 @@ def _recipient(row: Row[Any]) -> RecipientStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One attempt for one recipient, by its id; ``outcome`` is the state that it led to.
+    """One attempt to deliver to one recipient.
 
-    ``transcript`` is the conversation, without credentials and content, where it failed.
+    Attributes:
+        recipient_id: The recipient's id.
+        address: Their address.
+        attempted_at: When it was made.
+        relay: The name of the relay.
+        phase: Where in the conversation it ended, if it failed there.
+        reply_code: The reply's code, like 250.
+        enhanced_status: The reply's enhanced status code (RFC 3463), like ``5.1.1``.
+        reply: The reply, or what a worker said about it.
+        outcome: The state that it led to.
+        fault: Whose fault the failure was.
+        duration_s: How many seconds it took.
+        transcript: The conversation, without credentials and content, where it failed.
     """
 
     recipient_id: int

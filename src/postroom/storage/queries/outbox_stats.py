@@ -31,7 +31,17 @@ _MINUTE = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStatus:
-    """A worker's heartbeat; it beats every few seconds. ``seen_s`` is how long ago the last was."""
+    """A worker's heartbeat, which it writes every few seconds.
+
+    Attributes:
+        id: The worker's id, a UUID.
+        host: The machine it runs on.
+        pid: Its process.
+        version: Its version of Postroom.
+        started_at: When it started.
+        last_seen_at: When the last heartbeat was written.
+        seen_s: How many seconds ago that was.
+    """
 
     id: str
     host: str
@@ -44,11 +54,17 @@ class WorkerStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxStats:
-    """Recipients by state, and what is going on.
+    """How the outbox does as a whole.
 
-    ``due`` recipients could be claimed at this moment, the oldest of them for ``oldest_due_s``
-    already; ``in_flight`` are held by a worker; ``set_aside`` ended by a fault of ours: rows that
-    cannot be read, workers that died over them. `Search` and ``explain`` say more.
+    Attributes:
+        by_state: How many recipients are in which state; states without any are left out.
+        due: How many could be claimed at this moment.
+        oldest_due_s: For how many seconds the oldest of them has been due.
+        in_flight: How many a worker holds.
+        accepted_last_minute: How many were accepted in the last minute.
+        workers: The workers that have not stopped in order, the one seen last first.
+        set_aside: How many of the rejected ended by a fault of ours: rows that cannot be read,
+            workers that died over them. `Outbox.explain` says more.
     """
 
     by_state: Mapping[RecipientState, int]

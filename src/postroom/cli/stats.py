@@ -1,4 +1,4 @@
-"""``status``: how the outbox does as a whole."""
+"""``stats``: the outbox as a whole, in numbers."""
 
 from __future__ import annotations
 
@@ -19,12 +19,17 @@ from postroom.duration import human_duration
 from postroom.storage.queries import OutboxStats, WorkerStatus
 
 
-def status(
-    watch: Annotated[bool, typer.Option("--watch", help="Show it again until Ctrl-C.")] = False,
-    every: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How often.")] = 1.0,
+def stats(
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C.")] = False,
+    every: Annotated[
+        float, typer.Option(min=0.1, metavar="SECONDS", help="Seconds between two looks.")
+    ] = 1.0,
     as_json: AsJson = False,
 ) -> None:
-    """Count recipients by state; show how long the oldest due one waits, the rate, the workers."""
+    """Show how many recipients are in each state, what is due, and which workers run.
+
+    For one message there is `postroom status ID`.
+    """
     with open_outbox() as opened:
         if as_json:
             print_json(_counts(opened))
@@ -67,7 +72,7 @@ def _set_aside(counts: OutboxStats) -> list[Text]:
     return [
         Text(
             f"{counts.set_aside:,} of the rejected were set aside by a fault of ours: see "
-            "`postroom list --state rejected`, then `postroom explain ID`"
+            "`postroom search --state rejected`, then `postroom explain ID`"
         )
     ]
 
@@ -77,4 +82,4 @@ def _workers(workers: Sequence[WorkerStatus]) -> Table:
         (one.host, str(one.pid), one.version, one.started_at, f"{human_duration(one.seen_s)} ago")
         for one in workers
     )
-    return grid(["worker", ">pid", "version", "since", "seen"], rows)
+    return grid(["host", ">pid", "version", "started_at", "last_seen_at"], rows)
