@@ -92,14 +92,14 @@ def written_by_us(attachment: bytes | None) -> int:
         Draft(
             message_id_seed="0123456789abcdef" * 2,
             date=_DATE,
-            sender=Address.parse(letters.SENDER),
+            sender=Address(letters.SENDER),
             subject=letters.SUBJECT,
             text=letters.TEXT,
             html=letters.HTML,
             attachments=() if attachment is None else (_part(attachment),),
         )
     )
-    head = content.head(to=Address.parse(_TO), message_id="<1.2@example.com>")
+    head = content.head(to=Address(_TO), message_id="<1.2@example.com>")
     return len(head) + sum(map(len, content.tail()))
 
 

@@ -74,11 +74,11 @@ def size_bytes() -> int:
     draft = Draft(
         message_id_seed="0" * 32,
         date=datetime(2026, 1, 1, tzinfo=UTC),
-        sender=Address.parse(SENDER),
+        sender=Address(SENDER),
         subject=SUBJECT,
         text=TEXT,
         html=HTML,
     )
     content = compose(draft)
-    head = content.head(to=Address.parse(address(1)), message_id="<0@example.com>")
+    head = content.head(to=Address(address(1)), message_id="<0@example.com>")
     return len(head) + content.tail_size_bytes

@@ -116,10 +116,3 @@ def _notes(series: Sequence[Series]) -> Iterator[str]:
     ]
     if notes:
         yield from (*notes, "")
-
-
-def _listed(facts: Mapping[str, Any]) -> str:
-    return "; ".join(
-        f"{name} {f'{value:,}' if isinstance(value, int) else value}"
-        for name, value in facts.items()
-    )

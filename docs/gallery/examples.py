@@ -106,7 +106,7 @@ def deliveries() -> Iterator[Delivered]:
 def recipient_of(typed: str | Recipient) -> Address:
     """Return the address of one whom an example writes to."""
     address = typed.address if isinstance(typed, Recipient) else typed
-    return address if isinstance(address, Address) else Address.parse(address)
+    return address if isinstance(address, Address) else Address(address)
 
 
 def parsed(content: bytes) -> EmailMessage:

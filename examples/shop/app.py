@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from flask import Flask
+from flask_wtf import CSRFProtect
 
-from examples.shop import accounts, background, csrf, mail, orders, uploads, visitor
+from examples.shop import accounts, background, mail, orders, uploads, visitor
 from examples.shop.models import db
 
 _DEFAULTS = {
@@ -26,7 +27,8 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     db.init_app(app)
     mail.postroom.init_app(app, db)
     background.init_app(app)
-    csrf.init_app(app)
+    # Every form carries a token of the session, which a page from elsewhere does not know.
+    CSRFProtect(app)
     for part in (accounts, orders, uploads):
         app.register_blueprint(part.pages)
     app.jinja_env.globals.update(

@@ -32,7 +32,7 @@ def add() -> ResponseReturnValue:
         flash("Choose a file with a name that can be read.")
         return redirect(url_for("uploads.index"))
     try:
-        receiver_email = str(Address.parse(receiver)) if receiver else None
+        receiver_email = str(Address(receiver)) if receiver else None
     except InvalidAddress as error:
         flash(str(error))
         return redirect(url_for("uploads.index"))

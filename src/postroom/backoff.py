@@ -1,4 +1,4 @@
-"""How long to wait after a failure: twice as long after each further one, up to a limit."""
+"""How long to wait after a failure: longer after each further one, up to a limit."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 #: Enough to reach any limit; a float cannot hold 2 to the power of a few thousand failures.
-_MOST_DOUBLINGS = 32
+_MOST_STEPS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,16 +16,19 @@ class Backoff:
     Args:
         first_s: The pause after the first failure, in seconds.
         longest_s: No pause is longer, in seconds.
+        factor: How many times as long each further pause is.
     """
 
     first_s: float
     longest_s: float
+    factor: float = 2.0
 
     def pause_s(self, failures: int) -> float:
         """Return the pause in seconds after ``failures`` failures in a row; 0 after none."""
         if failures < 1:
             return 0.0
-        return min(self.first_s * 2.0 ** min(failures - 1, _MOST_DOUBLINGS), self.longest_s)
+        steps = min(failures - 1, _MOST_STEPS)
+        return min(self.first_s * self.factor**steps, self.longest_s)
 
 
 class SharedBackoff:

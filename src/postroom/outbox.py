@@ -31,11 +31,11 @@ from postroom.storage.engine import SessionOrConnection, read_transaction, worke
 from postroom.storage.enqueue import enqueue
 from postroom.storage.enqueue_request import (
     MAX_MESSAGE_BYTES,
+    CopiedLike,
     EnqueueRequest,
     OutboxDefaults,
     Receipt,
     RecipientArguments,
-    RecipientLike,
     RecipientsLike,
 )
 from postroom.storage.prune import Pruned, prune
@@ -244,8 +244,8 @@ class Outbox(Records):
         message: Message,
         *,
         to: RecipientsLike = (),
-        cc: Iterable[RecipientLike] = (),
-        bcc: Iterable[RecipientLike] = (),
+        cc: CopiedLike = (),
+        bcc: CopiedLike = (),
         user_ids: Iterable[Any] = (),
         idempotency_key: str | None = None,
     ) -> Receipt:

@@ -48,14 +48,8 @@ class Lane(StrEnum):
         """Return the lane as the small number that the queue table orders by."""
         return _LANE_RANKS[self]
 
-    @classmethod
-    def from_rank(cls, rank: int) -> Lane:
-        """Return the lane that ``rank`` stands for."""
-        return _LANES_BY_RANK[rank]
-
 
 _LANE_RANKS = {Lane.URGENT: 0, Lane.NORMAL: 1, Lane.BULK: 2}
-_LANES_BY_RANK = {rank: lane for lane, rank in _LANE_RANKS.items()}
 
 
 class Fault(StrEnum):
@@ -147,11 +141,6 @@ TRANSITIONS: Mapping[RecipientState, frozenset[RecipientState]] = {
 
 #: States that nothing but a person's or an application's decision will change.
 FINAL_STATES = frozenset({_S.ACCEPTED, _S.REJECTED, _S.SUPPRESSED, _S.CANCELLED, _S.EXPIRED})
-
-
-def can_transition(before: RecipientState, after: RecipientState) -> bool:
-    """Return whether a recipient in state ``before`` may come to be in state ``after``."""
-    return after in TRANSITIONS[before]
 
 
 #: Which recipient's state speaks for the whole message: the first of these that occurs.

@@ -136,7 +136,7 @@ def test_only_who_works_here_books_parcels(shop: Shop) -> None:
 def test_a_form_from_elsewhere_is_refused(shop: Shop) -> None:
     ada = shop.signed_in(ADA)
     assert ada.client.post("/orders", data={"ink": "1"}).status_code == 400
-    assert ada.client.post("/orders", data={"ink": "1", "csrf": "guessed"}).status_code == 400
+    assert ada.client.post("/orders", data={"ink": "1", "csrf_token": "guessed"}).status_code == 400
     assert len(shop.delivered()) == 1
 
 

@@ -30,8 +30,8 @@ class Visitor:
 
     def post(self, url: str, *, form_on: str, **fields: Any) -> TestResponse:
         """Send the form that stands on the page ``form_on``."""
-        token = re.findall(r'name="csrf" value="([^"]+)"', self.get(form_on).text)[0]
-        return self.client.post(url, data={"csrf": token, **fields}, follow_redirects=True)
+        token = re.findall(r'name="csrf_token" value="([^"]+)"', self.get(form_on).text)[0]
+        return self.client.post(url, data={"csrf_token": token, **fields}, follow_redirects=True)
 
 
 @dataclass(frozen=True, slots=True)

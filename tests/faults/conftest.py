@@ -12,7 +12,7 @@ from sqlalchemy import Engine, create_engine
 from postroom import Outbox
 from postroom.storage import schema
 from postroom.testing.faulty_relay import FaultyRelay
-from tests.faults.site import Site
+from tests.faults.fault_setup import FaultSetup
 from tests.services.postgresql import Postgresql
 
 
@@ -25,25 +25,25 @@ def own_postgres() -> Iterator[Postgresql]:
 
 
 @pytest.fixture
-def site_to_restart(own_postgres: Postgresql, tmp_path: Path) -> Iterator[Site]:
-    """The same as ``site``, on a server that may be restarted."""
+def restartable(own_postgres: Postgresql, tmp_path: Path) -> Iterator[FaultSetup]:
+    """The same as ``setup``, on a server that may be restarted."""
     engine = create_engine(own_postgres.create_database(), pool_pre_ping=True)
     schema.create(engine)
-    with _site(engine, tmp_path / "journal") as site:
-        yield site
+    with _setup(engine, tmp_path / "journal") as setup:
+        yield setup
     engine.dispose()
 
 
 @pytest.fixture
-def site(engine: Engine, tmp_path: Path) -> Iterator[Site]:
+def setup(engine: Engine, tmp_path: Path) -> Iterator[FaultSetup]:
     """An outbox with a relay whose log is on disk before it answers."""
-    with _site(engine, tmp_path / "journal") as site:
-        yield site
+    with _setup(engine, tmp_path / "journal") as setup:
+        yield setup
 
 
 @contextmanager
-def _site(engine: Engine, journal: Path) -> Iterator[Site]:
+def _setup(engine: Engine, journal: Path) -> Iterator[FaultSetup]:
     with FaultyRelay(journal=journal) as relay:
         outbox = Outbox(relay.url, engine=engine)
-        yield Site(engine, relay, journal, outbox)
+        yield FaultSetup(engine, relay, journal, outbox)
         outbox.close()

@@ -14,37 +14,37 @@ from collections import Counter
 import pytest
 
 from postroom import OnDoubt, RecipientState, WorkerConfig
-from tests.faults.site import CONNECTIONS, Site
+from tests.faults.fault_setup import CONNECTIONS, FaultSetup
 
 PROMISED_DUPLICATES = CONNECTIONS + WorkerConfig().max_uncommitted
 
 
 @pytest.mark.timeout(1200)
 def test_nothing_is_lost_and_few_come_twice_when_workers_are_killed(
-    site: Site, full: bool, capsys: pytest.CaptureFixture[str]
+    setup: FaultSetup, full: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     luck = random.Random(2000)
     duplicates: list[int] = []
     rounds, mails = (20, 2000) if full else (1, 500)
     for round_number in range(rounds):
         name = f"round{round_number}"
-        receipt = site.enqueue(name, mails)
-        site.kill_after(luck.randrange(50, mails - 200))
-        site.finish()
-        duplicates.append(site.duplicates(name, mails))
-        assert site.states(receipt) == {RecipientState.ACCEPTED: mails}
+        receipt = setup.enqueue(name, mails)
+        setup.kill_after(luck.randrange(50, mails - 200))
+        setup.finish()
+        duplicates.append(setup.duplicates(name, mails))
+        assert setup.states(receipt) == {RecipientState.ACCEPTED: mails}
         assert duplicates[-1] <= PROMISED_DUPLICATES
     with capsys.disabled():
-        sys.stdout.write(f"\n{site.engine.dialect.name}: {_histogram(duplicates, mails)}\n")
+        sys.stdout.write(f"\n{setup.engine.dialect.name}: {_histogram(duplicates, mails)}\n")
 
 
 @pytest.mark.timeout(300)
-def test_held_doubt_never_comes_twice_when_a_worker_is_killed(site: Site) -> None:
-    receipt = site.enqueue("held", 200, OnDoubt.HOLD)
-    site.kill_after(100)
-    site.finish()
-    copies = site.copies()
-    states = site.states(receipt)
+def test_held_doubt_never_comes_twice_when_a_worker_is_killed(setup: FaultSetup) -> None:
+    receipt = setup.enqueue("held", 200, OnDoubt.HOLD)
+    setup.kill_after(100)
+    setup.finish()
+    copies = setup.copies()
+    states = setup.states(receipt)
     assert max(copies.values()) == 1
     assert set(states) <= {RecipientState.ACCEPTED, RecipientState.IN_DOUBT}
     assert states[RecipientState.IN_DOUBT] <= PROMISED_DUPLICATES

@@ -15,9 +15,9 @@ import pytest
 from sqlalchemy.orm import Session
 
 from postroom import RecipientState, WorkerConfig
-from tests.faults.crew import Crew, crew
+from tests.faults.fault_setup import CONNECTIONS, FaultSetup
 from tests.faults.pace import Pace
-from tests.faults.site import CONNECTIONS, Site
+from tests.faults.worker_group import WorkerGroup, worker_group
 from tests.services.postgresql import Postgresql
 
 WORKERS = 3
@@ -30,25 +30,28 @@ WITHIN_S = 30.0
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_mail_is_as_fast_as_before_soon_after_each_fault(
-    site_to_restart: Site, own_postgres: Postgresql, full: bool, capsys: pytest.CaptureFixture[str]
+    restartable: FaultSetup,
+    own_postgres: Postgresql,
+    full: bool,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    site = site_to_restart
-    site.rate = f"{RATE}/s"
-    receipt = site.enqueue("mail", 90_000 if full else 20_000)
+    setup = restartable
+    setup.rate = f"{RATE}/s"
+    receipt = setup.enqueue("mail", 90_000 if full else 20_000)
     took: dict[str, list[float]] = {}
-    with crew(site, WORKERS) as at_work:
-        site.wait_for_mails(RATE * WORKERS)
-        pace = Pace(site.arrived, over_s=4)
-        for name, fault in _faults(site, own_postgres, at_work, rounds=5 if full else 1):
+    with worker_group(setup, WORKERS) as group:
+        setup.wait_for_mails(RATE * WORKERS)
+        pace = Pace(setup.arrived, over_s=4)
+        for name, fault in _faults(setup, own_postgres, group, rounds=5 if full else 1):
             fault()
             took.setdefault(name, []).append(pace.recovery_s(WITHIN_S))
         # What is left would take its time at this rate, and shows nothing more.
-        with Session(site.engine) as session, session.begin():
-            site.outbox.cancel(session, receipt)
-        at_work.end()
-    copies, faults = site.copies(), sum(map(len, took.values()))
-    with Session(site.engine) as session:
-        recipients = site.outbox.status(session, receipt).recipients
+        with Session(setup.engine) as session, session.begin():
+            setup.outbox.cancel(session, receipt)
+        group.end()
+    copies, faults = setup.copies(), sum(map(len, took.values()))
+    with Session(setup.engine) as session:
+        recipients = setup.outbox.status(session, receipt).recipients
     accepted = {one.address for one in recipients if one.state == RecipientState.ACCEPTED}
     assert {one.state for one in recipients} == {RecipientState.ACCEPTED, RecipientState.CANCELLED}
     assert accepted <= set(copies)
@@ -64,18 +67,18 @@ def test_mail_is_as_fast_as_before_soon_after_each_fault(
 
 
 def _faults(
-    site: Site, server: Postgresql, at_work: Crew, *, rounds: int
+    setup: FaultSetup, server: Postgresql, group: WorkerGroup, *, rounds: int
 ) -> list[tuple[str, Callable[[], object]]]:
     return [
-        ("a worker killed", lambda: at_work.kill(0)),
+        ("a worker killed", lambda: group.kill(0)),
         ("PostgreSQL restarted", lambda: server.restart("fast")),
         ("PostgreSQL crashed", lambda: server.restart("immediate")),
-        ("backends terminated", lambda: server.terminate_backends(site.engine.url)),
-        ("a worker suspended for three leases", lambda: _suspend(site, at_work)),
+        ("backends terminated", lambda: server.terminate_backends(setup.engine.url)),
+        ("a worker suspended for three leases", lambda: _suspend(setup, group)),
     ] * rounds
 
 
-def _suspend(site: Site, at_work: Crew) -> None:
-    at_work.workers[1].send_signal(signal.SIGSTOP)
-    time.sleep(3 * site.lease_s)
-    at_work.workers[1].send_signal(signal.SIGCONT)
+def _suspend(setup: FaultSetup, group: WorkerGroup) -> None:
+    group.workers[1].send_signal(signal.SIGSTOP)
+    time.sleep(3 * setup.lease_s)
+    group.workers[1].send_signal(signal.SIGCONT)

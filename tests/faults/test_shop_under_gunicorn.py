@@ -99,12 +99,14 @@ class Customer:
     def sign_in(self, user_id: int) -> None:
         token = URLSafeTimedSerializer(SECRET, salt="sign-in").dumps(user_id)
         page = self._ask(f"/sign-in/{token}")
-        self._csrf = re.findall(r'name="csrf" value="([^"]+)"', page)[0]
+        self._csrf = re.findall(r'name="csrf_token" value="([^"]+)"', page)[0]
 
     def order(self) -> bool:
         """Return whether the shop said that the order was placed."""
         try:
-            self._ask("/orders", urllib.parse.urlencode({"csrf": self._csrf, "ink": 1}).encode())
+            self._ask(
+                "/orders", urllib.parse.urlencode({"csrf_token": self._csrf, "ink": 1}).encode()
+            )
         except (OSError, HTTPException):
             return False
         return True

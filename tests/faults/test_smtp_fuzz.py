@@ -125,12 +125,12 @@ def outcomes_at(relay: ScriptedRelay) -> list[Outcome]:
     try:
         session = connect(Relay.parse(f"smtp://127.0.0.1:{relay.port}?tls=off&{patience}"))
         session.send_envelope(ENVELOPE)
-        opening = session.read_envelope_replies()
-        decided = list(opening.outcomes())
-        if opening.is_ready_for_content:
+        replies = session.read_envelope_replies()
+        decided = list(replies.outcomes())
+        if replies.is_ready_for_content:
             session.send_content([b"hello\r\n"])
-            replies = iter(session.end_data())
-            decided = [outcome or classify(Phase.DOT, next(replies)) for outcome in decided]
+            final = iter(session.end_data())
+            decided = [outcome or classify(Phase.DOT, next(final)) for outcome in decided]
     except RelayError as error:
         broken = classify_error(error)
         decided = [outcome or broken for outcome in decided]

@@ -17,7 +17,7 @@ import trustme
 from postroom.relays.relay import Relay
 from postroom.states import Fault, Phase, RecipientState
 from postroom.testing import FaultyRelay, Misbehavior, ServerOptions
-from tests.faults.speaking import Speaker, mail
+from tests.faults.smtp_client import SmtpClient, mail
 
 #: Long enough for every step that is not stuck, on a machine with other work to do.
 PATIENT_S = 10.0
@@ -100,16 +100,16 @@ def relay_for(relay: FaultyRelay, ca: Path, fault: str, phase: Phase, *, tls: bo
 
 
 @pytest.fixture
-def speaker(
+def client(
     relay: FaultyRelay,
     authority: tuple[ssl.SSLContext, Path],
     fault: str,
     phase: Phase,
     *,
     tls: bool,
-) -> Iterator[Speaker]:
-    with closing(Speaker(relay_for(relay, authority[1], fault, phase, tls=tls))) as speaker:
-        yield speaker
+) -> Iterator[SmtpClient]:
+    with closing(SmtpClient(relay_for(relay, authority[1], fault, phase, tls=tls))) as client:
+        yield client
 
 
 def handshake_verdict(fault: str, phase: Phase, *, tls: bool) -> Verdict:
@@ -150,7 +150,7 @@ def verdicts(fault: str, phase: Phase, *, tls: bool) -> tuple[Verdict, Verdict]:
 @pytest.mark.parametrize("phase", Phase, ids=str)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_blamed_aright_and_the_next_mail_unharmed(
-    relay: FaultyRelay, speaker: Speaker, fault: str, phase: Phase, pipelining: bool, tls: bool
+    relay: FaultyRelay, client: SmtpClient, fault: str, phase: Phase, pipelining: bool, tls: bool
 ) -> None:
     if (fault, phase) == ("refuse", Phase.CONNECT):
         relay.refuse()
@@ -158,7 +158,7 @@ def test_a_fault_is_blamed_aright_and_the_next_mail_unharmed(
         address = "first@example.com" if phase is Phase.RCPT else None
         relay.on(phase, (TROUBLES | ANSWERS)[fault], address=address, times=1)
     size = BIG if phase is Phase.BODY else 200
-    [outcomes] = speaker.send(mail("first@example.com", "second@example.com", size_bytes=size))
+    [outcomes] = client.send(mail("first@example.com", "second@example.com", size_bytes=size))
 
     expected = verdicts(fault, phase, tls=tls)
     assert [(outcome.state, outcome.fault) for outcome in outcomes] == list(expected)
@@ -173,7 +173,7 @@ def test_a_fault_is_blamed_aright_and_the_next_mail_unharmed(
     relay.behave()
     relay.serve()
     before = len(relay.accepted)
-    [[outcome]] = speaker.send(mail("third@example.com", subject="unharmed"))
+    [[outcome]] = client.send(mail("third@example.com", subject="unharmed"))
     assert outcome.state is ACCEPTED, outcome
     [received] = relay.accepted[before:]
     assert received.recipients == ("third@example.com",)
@@ -187,7 +187,7 @@ def test_a_fault_is_blamed_aright_and_the_next_mail_unharmed(
 @pytest.mark.parametrize("copies", [0, 1], ids=["before-accepting", "after-accepting"])
 def test_after_the_dot_only_the_mail_before_it_is_in_doubt(
     relay: FaultyRelay,
-    speaker: Speaker,
+    client: SmtpClient,
     fault: str,
     phase: Phase,
     pipelining: bool,
@@ -195,7 +195,7 @@ def test_after_the_dot_only_the_mail_before_it_is_in_doubt(
     copies: int,
 ) -> None:
     relay.on(Phase.DOT, TROUBLES[fault], times=1, after_accepting=bool(copies))
-    first, second = speaker.send(
+    first, second = client.send(
         mail("first@example.com", subject="doubtful"),
         mail("second@example.com", subject="opened with the dot of the first"),
     )

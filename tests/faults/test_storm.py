@@ -13,8 +13,8 @@ from collections import Counter
 import pytest
 
 from postroom import RecipientState, WorkerConfig
-from tests.faults.crew import crew
-from tests.faults.site import CONNECTIONS, Site
+from tests.faults.fault_setup import CONNECTIONS, FaultSetup
+from tests.faults.worker_group import worker_group
 
 WORKERS = 3
 PROMISED_A_KILL = CONNECTIONS + WorkerConfig().max_uncommitted
@@ -24,24 +24,24 @@ PROMISED_A_KILL = CONNECTIONS + WorkerConfig().max_uncommitted
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_workers_killed_at_random_lose_nothing(
-    site: Site, full: bool, capsys: pytest.CaptureFixture[str]
+    setup: FaultSetup, full: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mails, kills = (100_000, 100) if full else (6_000, 6)
     luck = random.Random(26)
-    receipt = site.enqueue("storm", mails)
+    receipt = setup.enqueue("storm", mails)
     recovered: list[float] = []
-    with crew(site, WORKERS) as at_work:
+    with worker_group(setup, WORKERS) as group:
         for kill in range(1, kills + 1):
-            site.wait_for_mails(mails * kill // (kills + 2))
-            at_work.kill(luck.randrange(WORKERS))
-            recovered.append(_recovery_s(site))
-        at_work.end()
-    duplicates = site.duplicates("storm", mails)
-    assert site.states(receipt) == {RecipientState.ACCEPTED: mails}
+            setup.wait_for_mails(mails * kill // (kills + 2))
+            group.kill(luck.randrange(WORKERS))
+            recovered.append(_recovery_s(setup))
+        group.end()
+    duplicates = setup.duplicates("storm", mails)
+    assert setup.states(receipt) == {RecipientState.ACCEPTED: mails}
     assert duplicates <= kills * PROMISED_A_KILL
     assert max(recovered) < 30
     with capsys.disabled():
-        copies = Counter(site.copies().values())
+        copies = Counter(setup.copies().values())
         told = ", ".join(f"{count} mails {times}x" for times, count in sorted(copies.items()))
         sys.stdout.write(
             f"\nstorm: {kills} kills, {mails} mails, {WORKERS} workers; lost 0; {told}; "
@@ -50,8 +50,8 @@ def test_workers_killed_at_random_lose_nothing(
         )
 
 
-def _recovery_s(site: Site) -> float:
+def _recovery_s(setup: FaultSetup) -> float:
     """Return how long after a kill the next mails arrive."""
     began = time.monotonic()
-    site.wait_for_mails(site.arrived() + 20)
+    setup.wait_for_mails(setup.arrived() + 20)
     return time.monotonic() - began

@@ -76,7 +76,7 @@ def client_of(shop: ModuleType) -> TestClient:
 
 
 def is_delivering() -> bool:
-    return any(thread.name == "postroom-ledger" for thread in threading.enumerate())
+    return any(thread.name == "postroom-coordinator" for thread in threading.enumerate())
 
 
 def test_mail_goes_with_the_transaction_of_the_request(

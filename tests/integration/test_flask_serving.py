@@ -47,7 +47,7 @@ def shop(sqlite_url: URL, relay: FaultyRelay) -> Iterator[Callable[..., Flask]]:
 
 
 def is_delivering() -> bool:
-    return any(thread.name == "postroom-ledger" for thread in threading.enumerate())
+    return any(thread.name == "postroom-coordinator" for thread in threading.enumerate())
 
 
 def test_the_first_request_begins_to_deliver(

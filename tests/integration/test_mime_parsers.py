@@ -18,7 +18,7 @@ from tests.mime.rules import violations
 
 Reader = Callable[[bytes], readings.Reading]
 
-ANN = Address.parse("Ann <ann@example.com>")
+ANN = Address("Ann <ann@example.com>")
 LOGO = part(b"\x89PNG", content_type="image/png", disposition=Disposition.INLINE, content_id="l@e")
 REPORT = part(b"a;b\r\n", filename="report.csv", content_type="text/csv; charset=utf-8")
 SCAN = part(bytes(range(256)) * 300, filename="Übersicht – Größe & Gewicht.pdf")
@@ -28,7 +28,7 @@ INVITATION = part(
     content_type="text/calendar; method=REQUEST; charset=utf-8",
     disposition=Disposition.ALTERNATIVE,
 )
-PEOPLE = tuple(Address.parse(f'"Nr. {n}, Ops" <ops{n}@example.com>') for n in range(30))
+PEOPLE = tuple(Address(f'"Nr. {n}, Ops" <ops{n}@example.com>') for n in range(30))
 
 #: Messages as people send them.
 MESSAGES: dict[str, Draft] = {
@@ -42,18 +42,18 @@ MESSAGES: dict[str, Draft] = {
     "shared": draft(shared=True, to=PEOPLE[:20], cc=PEOPLE[20:]),
     "undisclosed": draft(shared=True),
     "Japanese": draft(
-        sender=Address.parse("株式会社例え <info@例え.テスト>"),
+        sender=Address("株式会社例え <info@例え.テスト>"),
         subject="ご注文ありがとうございます。" * 5,
         text="ご注文ありがとうございます。\n" * 20,
         html="<p>ご注文ありがとうございます。</p>" * 20,
         attachments=(part(b"x", filename="請求書" * 20 + ".pdf"),),
     ),
     "Arabic": draft(
-        sender=Address.parse("متجر <shop@example.com>"), subject="طلبك جاهز", text="شكراً لك\n"
+        sender=Address("متجر <shop@example.com>"), subject="طلبك جاهز", text="شكراً لك\n"
     ),
     "EAI": draft(
-        sender=Address.parse("用户 <用户@例え.テスト>"),
-        reply_to=(Address.parse("jörg@bücher.example"),),
+        sender=Address("用户 <用户@例え.テスト>"),
+        reply_to=(Address("jörg@bücher.example"),),
     ),
     "dots": draft(text=".\n..\n.hidden\nFrom me\n" + "." * 300 + "\n", html="<p>.</p>\n.\n"),
 }

@@ -11,7 +11,8 @@ from sqlalchemy import Column, Engine, Float, MetaData, String, Table, select, t
 from sqlalchemy.orm import Session
 
 from postroom import Message, Outbox, Receipt, RecipientError, RecipientState, Template
-from postroom.delivery.unit_of_work import DeliveryStore, UnitOfWork
+from postroom.delivery.claims import ClaimBatch
+from postroom.delivery.unit_of_work import DeliveryStore, IntentRequest, UnitOfWork
 from postroom.states import Fault
 from postroom.storage.engine import read_transaction, write_transaction
 from postroom.storage.queries import Explanation
@@ -361,7 +362,8 @@ def test_a_renewal_an_intent_and_a_release_that_are_refused_hold_nobody_up(
 ) -> None:
     ada, bob, eve = (ledgered.claims[one] for one in (ADA, BOB, EVE))
     refuse(ledgered.room.engine, "UPDATE", "queue", eve.recipient_id)
-    settled = ledgered.settle(renewals=[[ada, eve, bob]], intents=[[ada], [eve]])
+    held = ClaimBatch([ada, eve, bob], lease_token=1, lease_s=60, claimed_at=0)
+    settled = ledgered.settle(renewals=[held], intents=[IntentRequest([ada]), IntentRequest([eve])])
     assert settled.renewals == [{ada.recipient_id, bob.recipient_id}]
     assert settled.intents == [{ada.recipient_id}, set()]
     ledgered.settle(released=[bob, eve])

@@ -11,7 +11,7 @@ from postroom.relays.relay import Relay
 from postroom.smtp.diagnostics import CheckStep, diagnose
 from postroom.states import Phase
 from postroom.testing import FaultyRelay, ServerOptions
-from tests.faults.speaking import mail
+from tests.faults.smtp_client import mail
 from tests.integration.certificates import Authority
 
 

@@ -140,9 +140,9 @@ def test_many_threads_may_ask_for_the_worker_and_get_one(
     outbox.start()
     for thread in waiting:
         thread.join()
-    assert [one.name for one in threading.enumerate()].count("postroom-ledger") == 1
+    assert [one.name for one in threading.enumerate()].count("postroom-coordinator") == 1
     assert outbox.stop()
-    assert "postroom-ledger" not in [one.name for one in threading.enumerate()]
+    assert "postroom-coordinator" not in [one.name for one in threading.enumerate()]
     assert len(relay.accepted) == 4
 
 

@@ -24,7 +24,7 @@ from postroom.smtp.reply import classify_error
 from postroom.smtp.session import Session, connect
 from postroom.states import Fault, Phase
 from postroom.testing import FaultyRelay, Misbehavior, ServerOptions
-from tests.faults.speaking import Speaker, mail
+from tests.faults.smtp_client import Speaker, mail
 from tests.integration.certificates import Authority
 
 MECHANISMS = ["plain", "login", "cram-md5", "xoauth2", "oauthbearer"]

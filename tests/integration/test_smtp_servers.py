@@ -16,7 +16,7 @@ from postroom.relays.relay import Relay
 from postroom.smtp.reply import Outcome
 from postroom.smtp.session import connect
 from postroom.states import Fault, RecipientState
-from tests.faults.speaking import Mail, Speaker, mail
+from tests.faults.smtp_client import Mail, Speaker, mail
 from tests.integration.certificates import Authority
 from tests.services.exim import Exim
 from tests.services.nodemailer import NodeSmtpServer

@@ -19,7 +19,7 @@ from postroom.smtp.session import Session, connect
 from postroom.states import Fault, Phase, RecipientState
 from postroom.testing import FaultyRelay, Misbehavior, ServerOptions
 from tests.clock import Clock
-from tests.faults.speaking import Speaker, mail
+from tests.faults.smtp_client import Speaker, mail
 
 DEFERRED, REJECTED, ACCEPTED = (
     RecipientState.DEFERRED,

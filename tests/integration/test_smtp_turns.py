@@ -12,7 +12,7 @@ from postroom.relays.relay import Relay
 from postroom.smtp.reply import Outcome
 from postroom.states import Phase, RecipientState
 from postroom.testing import FaultyRelay, Misbehavior, ServerOptions
-from tests.faults.speaking import Mail, Speaker, mail
+from tests.faults.smtp_client import Mail, Speaker, mail
 from tests.services.tap import Tap
 
 STEPWISE = ServerOptions().without("PIPELINING")

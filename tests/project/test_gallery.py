@@ -84,7 +84,7 @@ def test_everyone_who_is_written_to_gets_one_copy(
 def test_what_was_typed_reads_back(gallery: Mapping[str, Delivered], name: str) -> None:
     message, mail = gallery[name].typed.message, gallery[name].first
     sender = message.sender or "Paper & Ink <shop@paperandink.example>"
-    assert Address.parse(str(mail["From"])) == Address.parse(str(sender))
+    assert Address(str(mail["From"])) == Address(str(sender))
     if isinstance(message.subject, str):
         assert mail["Subject"] == message.subject
     if isinstance(message.text, str):

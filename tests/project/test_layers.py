@@ -6,7 +6,10 @@ from tests.project.sources import modules
 
 #: The floors of the house, from the ground up, and the floors under each. A module belongs to the
 #: longest name that it begins with. What is not listed is an edge, and may import all of them.
-_WORDS = {"version", "errors", "states", "text", "checks", "backoff", "clock", "log", "smtp.reply"}
+_WORDS = {"version", "errors", "states", "text", "checks", "backoff", "clock", "duration"} | {
+    "log",
+    "smtp.reply",
+}
 _MESSAGE = _WORDS | {"message"}
 _ADDRESSES = _MESSAGE | {f"relays.{name}" for name in ("relay", "url", "options", "route")}
 FLOORS = {
@@ -33,7 +36,7 @@ HOMES = {
     "gevent": ("delivery.scheduler", "delivery.loop_guard"),
     "typer": ("cli",),
     "rich": ("cli",),
-    "aiosmtpd": ("testing", "cli"),
+    "aiosmtpd": ("cli",),
     "flask": ("integrations.flask",),
     "flask_sqlalchemy": ("integrations.flask",),
     "fastapi": ("integrations.fastapi",),

@@ -16,6 +16,18 @@ PUBLIC = ("postroom", "postroom.testing")
 
 MODULE_LINES = 500
 FUNCTION_LINES = 45
+FILES = 190
+
+#: A module that one other module imports, and that is shorter than this, belongs into that one.
+OWN_FILE_LINES = 60
+
+#: Why a short module with a single user is a file all the same.
+SHORT_MODULES = {
+    "postroom.cli.demo.command": "the demo's parts are imported when it runs, not with the command",
+    "postroom.cli.suppressions": "commands of one subject; `cli.app` only lists them",
+    "postroom.delivery.event_log": "what the log says of an outcome, apart from recording it",
+    "postroom.storage.queue.store": "which store a database gets: it imports both of them",
+}
 
 Definition: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
@@ -43,6 +55,39 @@ def definitions(module: Module) -> list[Definition]:
 
 def functions(module: Module) -> list[Definition]:
     return [node for node in definitions(module) if not isinstance(node, ast.ClassDef)]
+
+
+def private_names(module: Module) -> set[str]:
+    """Return the names with a leading underscore that the module binds at its top level."""
+    bound = {
+        node.id
+        for statement in module.tree.body
+        if isinstance(statement, ast.Assign | ast.AnnAssign)
+        for node in ast.walk(statement)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+    bound |= {node.name for node in module.tree.body if isinstance(node, Definition)}
+    return {name for name in bound if name.startswith("_") and not name.startswith("__")}
+
+
+def used_names(module: Module) -> set[str]:
+    return {
+        node.id
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    }
+
+
+def importers() -> dict[str, set[str]]:
+    """Return the modules that import each module, or a name of it."""
+    names = {module.name for module in modules()}
+    users: dict[str, set[str]] = {name: set() for name in names}
+    for module in modules():
+        for imported in module.imports():
+            found = imported if imported in names else imported.rpartition(".")[0]
+            if found in names - {module.name}:
+                users[found].add(module.name)
+    return users
 
 
 @pytest.mark.parametrize("name", PUBLIC)
@@ -82,6 +127,21 @@ def test_a_module_is_a_page_or_two() -> None:
     assert long == {}
 
 
+def test_a_piece_of_one_module_is_in_that_module() -> None:
+    users = importers()
+    scattered = {
+        module.name: users[module.name]
+        for module in modules()
+        if len(users[module.name]) == 1
+        and len(module.path.read_text(encoding="utf-8").splitlines()) < OWN_FILE_LINES
+    }
+    assert scattered.keys() - SHORT_MODULES.keys() == set(), scattered
+
+
+def test_the_house_is_not_scattered_over_more_and_more_files() -> None:
+    assert len(modules()) <= FILES
+
+
 def test_a_function_fits_on_a_screen() -> None:
     long = {
         f"{module.name}.{function.name}": lines
@@ -90,6 +150,15 @@ def test_a_function_fits_on_a_screen() -> None:
         if (lines := (function.end_lineno or 0) - function.lineno + 1) > FUNCTION_LINES
     }
     assert long == {}
+
+
+def test_what_a_module_keeps_to_itself_is_used() -> None:
+    unused = [
+        f"{module.name}.{name}"
+        for module in modules()
+        for name in private_names(module) - used_names(module)
+    ]
+    assert unused == []
 
 
 def test_every_name_says_something() -> None:

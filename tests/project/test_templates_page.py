@@ -46,7 +46,7 @@ class Recorder:
 
     def _draft(self, message: Message, *, has_variables: bool) -> Draft:
         occasion = EnqueueContext(
-            sender=Address.parse("shop@example.com"),
+            sender=Address("shop@example.com"),
             templates=self.templates,
             message_id_seed="0" * 32,
             date=datetime(2026, 3, 1, tzinfo=UTC),

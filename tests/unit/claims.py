@@ -40,7 +40,7 @@ def stored_message(**fields: Any) -> StoredMessage:
     draft = Draft(
         message_id_seed="0" * 32,
         date=datetime(2026, 5, 4, tzinfo=UTC),
-        sender=Address.parse("Shop <shop@example.com>"),
+        sender=Address("Shop <shop@example.com>"),
         subject="Order A-1",
         text="Thank you.",
         html=None,

@@ -12,6 +12,11 @@ def test_each_further_failure_doubles_the_pause_up_to_the_longest() -> None:
     assert [TENFOLD.pause_s(failures) for failures in range(1, 7)] == [5, 10, 20, 40, 50, 50]
 
 
+def test_the_pause_grows_by_its_factor() -> None:
+    tripled = Backoff(first_s=1, longest_s=20, factor=3)
+    assert [tripled.pause_s(failures) for failures in range(1, 6)] == [1, 3, 9, 20, 20]
+
+
 def test_no_failure_costs_no_pause() -> None:
     assert TENFOLD.pause_s(0) == 0
 

@@ -1,4 +1,4 @@
-"""One drain at a time in a process, and no hint that falls between two of them."""
+"""One drain at a time in a process, and no wakeup that falls between two of them."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ class Worker:
 
     def __init__(self, drain: Callable[[float], bool]) -> None:
         self._drain = drain
-        self.hints = 0
+        self.wakeups = 0
         self.stops = 0
 
     def drain(self, budget_s: float) -> bool:
         return self._drain(budget_s)
 
     def wake(self) -> None:
-        self.hints += 1
+        self.wakeups += 1
 
     def stop(self) -> None:
         self.stops += 1
 
 
-class Site:
+class Setup:
     def __init__(self, drain: Callable[[float], bool], budget_s: float = 10.0) -> None:
         self.now = 0.0
         self.workers: list[Worker] = []
         self._drain = drain
-        self.shift = OutboxDrainer(cast(Outbox, self), budget_s, clock=lambda: self.now)
+        self.drainer = OutboxDrainer(cast(Outbox, self), budget_s, clock=lambda: self.now)
 
     def worker(self, **options: Any) -> Worker:
         assert options == {"keep_connections": True}
@@ -42,8 +42,8 @@ class Site:
 
 
 def test_it_says_whether_all_that_was_due_has_gone() -> None:
-    assert Site(lambda budget_s: True).shift.drain()
-    assert not Site(lambda budget_s: False).shift.drain()
+    assert Setup(lambda budget_s: True).drainer.drain()
+    assert not Setup(lambda budget_s: False).drainer.drain()
 
 
 def test_a_second_task_returns_at_once_and_is_served_by_the_first() -> None:
@@ -53,16 +53,16 @@ def test_a_second_task_returns_at_once_and_is_served_by_the_first() -> None:
         at_work.set()
         return may_end.wait(10)
 
-    site = Site(drain)
-    first = threading.Thread(target=site.shift.drain)
+    setup = Setup(drain)
+    first = threading.Thread(target=setup.drainer.drain)
     first.start()
     assert at_work.wait(10)
-    assert site.shift.drain()
-    (worker,) = site.workers
-    assert worker.hints == 1
+    assert setup.drainer.drain()
+    (worker,) = setup.workers
+    assert worker.wakeups == 1
     may_end.set()
     first.join(10)
-    assert len(site.workers) == 2  # once more for what came when it may have been about to end
+    assert len(setup.workers) == 2  # once more for what came when it may have been about to end
 
 
 def test_all_its_drains_share_one_budget() -> None:
@@ -70,14 +70,14 @@ def test_all_its_drains_share_one_budget() -> None:
 
     def drain(budget_s: float) -> bool:
         budgets.append(budget_s)
-        site.now += 6
-        threading.Thread(target=site.shift.drain).start()
-        while not site.shift._wanted.is_set():
+        setup.now += 6
+        threading.Thread(target=setup.drainer.drain).start()
+        while not setup.drainer._wanted.is_set():
             pass
         return True
 
-    site = Site(drain)
-    assert not site.shift.drain()
+    setup = Setup(drain)
+    assert not setup.drainer.drain()
     assert budgets == [10, 4]
 
 
@@ -89,17 +89,17 @@ def test_an_error_leaves_the_way_free_for_the_next_task() -> None:
             raise error
         return True
 
-    site = Site(drain)
+    setup = Setup(drain)
     try:
-        site.shift.drain()
+        setup.drainer.drain()
     except OSError:
-        assert site.shift.drain()
+        assert setup.drainer.drain()
     else:
         raise AssertionError("expected the error to be seen")
 
 
 def test_stopping_reaches_the_drain_under_way() -> None:
-    site = Site(lambda budget_s: site.shift.stop() is None)
-    site.shift.stop()  # nobody is at work: nothing happens
-    site.shift.drain()
-    assert [worker.stops for worker in site.workers] == [1]
+    setup = Setup(lambda budget_s: setup.drainer.stop() is None)
+    setup.drainer.stop()  # nobody is at work: nothing happens
+    setup.drainer.drain()
+    assert [worker.stops for worker in setup.workers] == [1]

@@ -1,4 +1,4 @@
-"""Hints are carried in the background: soon, few, and at nobody else's expense."""
+"""Wakeups are sent in the background: soon, few, and at nobody else's expense."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections.abc import Callable
 
 import pytest
 
+from postroom.backoff import Backoff
 from postroom.integrations.celery import notifier
 from postroom.integrations.celery.notifier import BackgroundNotifier
 
 
 class Broker:
-    """Takes hints, or fails as long as it is down."""
+    """Takes wakeups, or fails as long as it is down."""
 
     def __init__(self) -> None:
         self.is_down = False
@@ -37,15 +38,14 @@ class Broker:
 
 @pytest.fixture
 def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
-    monkeypatch.setattr(notifier, "_FIRST_PAUSE_S", 0.01)
-    monkeypatch.setattr(notifier, "_LONGEST_PAUSE_S", 0.01)
-    monkeypatch.setattr(notifier, "_FAREWELL_S", 0.0)
+    monkeypatch.setattr(notifier, "_BACKOFF", Backoff(first_s=0.01, longest_s=0.01))
+    monkeypatch.setattr(notifier, "_FLUSH_TIMEOUT_S", 0.0)
     return Broker()
 
 
-def test_many_hints_while_one_is_under_way_become_one_more(broker: Broker) -> None:
+def test_many_calls_while_one_is_under_way_become_one_more(broker: Broker) -> None:
     broker.may_answer.clear()
-    under_test = BackgroundNotifier(broker.open, rest_s=0.01)
+    under_test = BackgroundNotifier(broker.open, interval_s=0.01)
     for _ in range(100):
         under_test.notify()
     broker.may_answer.set()
@@ -56,20 +56,20 @@ def test_many_hints_while_one_is_under_way_become_one_more(broker: Broker) -> No
     assert sent <= 2
 
 
-def test_each_hint_after_a_rest_is_sent(broker: Broker) -> None:
-    under_test = BackgroundNotifier(broker.open, rest_s=0)
+def test_each_call_after_a_pause_is_sent(broker: Broker) -> None:
+    under_test = BackgroundNotifier(broker.open, interval_s=0)
     for _ in range(3):
         under_test.notify()
         assert broker.sent.acquire(timeout=10)
     assert broker.opened == 1
 
 
-def test_a_broker_that_is_down_is_told_of_once_and_gets_the_hint_when_it_is_back(
+def test_a_broker_that_is_down_is_logged_once_and_woken_when_it_is_back(
     broker: Broker, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "postroom.celery")
     broker.is_down = True
-    under_test = BackgroundNotifier(broker.open, rest_s=0)
+    under_test = BackgroundNotifier(broker.open, interval_s=0)
     under_test.notify()
     for _ in range(5):
         assert broker.failed.acquire(timeout=10)
@@ -83,7 +83,7 @@ def test_a_broker_that_is_down_is_told_of_once_and_gets_the_hint_when_it_is_back
 def test_a_forked_process_opens_a_way_of_its_own(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    under_test = BackgroundNotifier(broker.open, rest_s=0)
+    under_test = BackgroundNotifier(broker.open, interval_s=0)
     under_test.notify()
     assert broker.sent.acquire(timeout=10)
     monkeypatch.setattr("os.getpid", lambda: 1)

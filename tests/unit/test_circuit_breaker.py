@@ -40,14 +40,13 @@ def test_it_opens_after_faults_in_a_row(breaker: CircuitBreaker, fault: Fault) -
     fail(breaker, 1, fault)
     assert not breaker.allow_request()
     assert breaker.is_open
-    assert fault.value in breaker.reason
 
 
 @pytest.mark.parametrize("fault", [Fault.RECIPIENT, Fault.MESSAGE, Fault.OURSELVES])
 def test_a_bad_address_or_message_never_opens_it(breaker: CircuitBreaker, fault: Fault) -> None:
     fail(breaker, 100, fault)
     assert breaker.allow_request()
-    assert breaker.reason == ""
+    assert not breaker.is_open
 
 
 @pytest.mark.parametrize("fault", [None, Fault.RECIPIENT, Fault.MESSAGE])
@@ -60,7 +59,7 @@ def test_whatever_shows_that_the_relay_works_starts_the_count_anew(
     assert breaker.allow_request()
 
 
-def test_after_its_rest_one_probe_is_let_through(breaker: CircuitBreaker, clock: Clock) -> None:
+def test_after_its_timeout_one_probe_is_let_through(breaker: CircuitBreaker, clock: Clock) -> None:
     fail(breaker)
     assert breaker.retry_after_s() == 10
     clock.now += 9.9
@@ -80,20 +79,20 @@ def test_a_probe_that_works_closes_it(breaker: CircuitBreaker, clock: Clock) -> 
     assert breaker.retry_after_s() == 0
 
 
-def test_a_probe_that_fails_makes_the_next_rest_longer_up_to_a_limit(
+def test_a_probe_that_fails_makes_the_next_timeout_longer_up_to_a_limit(
     breaker: CircuitBreaker, clock: Clock
 ) -> None:
     fail(breaker)
-    rests = []
+    timeouts = []
     for _ in range(4):
-        rests.append(breaker.retry_after_s())
+        timeouts.append(breaker.retry_after_s())
         clock.now += breaker.retry_after_s()
         assert breaker.allow_request()
         breaker.record(Fault.RELAY)
-    assert rests == [10, 20, 35, 35]
+    assert timeouts == [10, 20, 35, 35]
 
 
-def test_success_forgets_how_long_it_had_rested(breaker: CircuitBreaker, clock: Clock) -> None:
+def test_success_forgets_how_often_it_had_opened(breaker: CircuitBreaker, clock: Clock) -> None:
     fail(breaker)
     clock.now += 10
     assert breaker.allow_request()

@@ -13,25 +13,20 @@ from hypothesis import strategies as st
 from postroom.cli.options import parse_duration, parse_time
 
 
-@pytest.mark.parametrize(
-    ("text", "meant"),
-    [
-        ("90s", timedelta(seconds=90)),
-        ("15m", timedelta(minutes=15)),
-        ("15min", timedelta(minutes=15)),
-        ("1.5h", timedelta(minutes=90)),
-        ("30d", timedelta(days=30)),
-        ("4W", timedelta(weeks=4)),
-    ],
-)
-def test_a_duration_is_a_number_and_a_unit(text: str, meant: timedelta) -> None:
-    assert parse_duration(text) == meant
+def test_a_duration_is_read_as_everywhere() -> None:
+    assert parse_duration("30d") == timedelta(days=30)
 
 
-@pytest.mark.parametrize("text", ["", "30", "d", "-3d", "3 fortnights", "1d2h", "9" * 400 + "w"])
-def test_what_is_no_duration_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(typer.BadParameter, match="expected a duration"):
+@pytest.mark.parametrize("text", ["30", "1d2h", "999999999999w"])
+def test_what_is_no_duration_is_refused_with_what_was_typed(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match=f"must be a duration .*, not '{text}'"):
         parse_duration(text)
+
+
+@pytest.mark.parametrize("text", ["tomorrow", "+999999w"])
+def test_what_is_no_time_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="must be a time such as 2026-01-31T09:30"):
+        parse_time(text)
 
 
 def test_a_moment_with_a_zone_is_that_moment() -> None:

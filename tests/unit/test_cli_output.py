@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postroom.cli.output import echo, grid, human_duration, print_error, print_json, to_plain
+from postroom.cli.output import echo, grid, print_error, print_json, to_plain
 from postroom.states import RecipientState
 from postroom.text import safe_for_terminal
 
@@ -59,11 +59,3 @@ def test_an_error_takes_two_lines_at_most(capsys: pytest.CaptureFixture[str]) ->
         "two",
         "postroom: address 0; address 1; address 2; address 3",
     ]
-
-
-@pytest.mark.parametrize(
-    ("duration_s", "said"),
-    [(0.4, "0 s"), (90, "90 s"), (180, "3 min"), (18_000, "5 h"), (200_000, "2 d")],
-)
-def test_durations_are_said_as_people_do(duration_s: float, said: str) -> None:
-    assert human_duration(duration_s) == said

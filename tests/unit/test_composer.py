@@ -128,13 +128,13 @@ def test_where_one_mail_finds_no_room_nothing_is_kept_in_its_way() -> None:
 def test_what_is_forgotten_lasts_as_long_as_it_is_in_hand() -> None:
     cache = ComposerCache(clock=(clock := Clock()))
     mail = made(cache, 1, size=mail_module.IN_MEMORY_BYTES)[1]
-    _, letter = mail.compose_for([claim(1)])
+    _, payload = mail.compose_for([claim(1)])
     clock.now = mail_module.KEPT_UNUSED_S
     cache.trim()
     del mail
     gc.collect()
     assert len(cache) == 0
-    assert len(b"".join(letter.chunks())) == letter.size_bytes
+    assert len(b"".join(payload.chunks())) == payload.size_bytes
 
 
 @pytest.mark.parametrize("token", ["1" * 32, None], ids=["another", "gone"])

@@ -30,7 +30,7 @@ def test_each_line_is_a_recipient_and_each_column_a_variable(path: Path) -> None
 
 def test_a_column_of_names_names_the_recipients(path: Path) -> None:
     (found,) = read(path, "Name,E-Mail\nAda Lovelace,ada@a.example\n")
-    assert found.address == Address(local="ada", domain="a.example", name="Ada Lovelace")
+    assert found.address == Address("Ada Lovelace <ada@a.example>")
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])

@@ -21,7 +21,7 @@ from tests.mime.drafts import line, part
 from tests.mime.rules import violations
 
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
-SHOP = Address(local="shop", domain="example.com", name="Shop")
+SHOP = Address("Shop <shop@example.com>")
 LOGO = StoredAttachment(
     filename="logo.png",
     content_type="image/png",
@@ -37,7 +37,7 @@ def draft(
     files: dict[str, str] | None = None,
     *,
     sender: Address | None = SHOP,
-    **wishes: Any,
+    **overrides: Any,
 ) -> Draft:
     occasion = EnqueueContext(
         sender=sender,
@@ -45,12 +45,12 @@ def draft(
         message_id_seed="0" * 32,
         date=NOON,
     )
-    return make_draft(message, occasion, **{"parts": (), "has_variables": False} | wishes)
+    return make_draft(message, occasion, **{"parts": (), "has_variables": False} | overrides)
 
 
 def test_the_message_s_own_sender_wins_over_the_outbox_s() -> None:
     assert draft(Message()).sender == SHOP
-    assert draft(Message(sender="a@example.com")).sender == Address.parse("a@example.com")
+    assert draft(Message(sender="a@example.com")).sender == Address("a@example.com")
 
 
 def test_without_any_sender_it_says_where_to_set_one() -> None:

@@ -144,7 +144,7 @@ def test_the_console_shows_what_people_read() -> None:
         Draft(
             message_id_seed="0" * 32,
             date=datetime(2026, 1, 31, tzinfo=UTC),
-            sender=Address.parse("shop@example.com"),
+            sender=Address("shop@example.com"),
             subject="Zoë's order",
             text="Thank you.\n",
             html="<p>Thank you.</p>",

@@ -10,20 +10,20 @@ def test_a_new_worker_claims_a_little() -> None:
 
 
 def test_a_fast_relay_earns_large_claims() -> None:
-    appetite = Prefetch(most=500, now=0)
+    prefetch = Prefetch(most=500, now=0)
     for second in range(1, 4):
-        appetite.record(10_000, now=float(second))
-    assert appetite.available(0) == 500
+        prefetch.record(10_000, now=float(second))
+    assert prefetch.available(0) == 500
 
 
 def test_a_slow_relay_is_given_about_a_second_of_work() -> None:
-    appetite = Prefetch(most=500, now=0)
+    prefetch = Prefetch(most=500, now=0)
     for tenth in range(1, 100):
-        appetite.record(5, now=tenth / 10)
-    assert 40 <= appetite.available(0) <= 60
+        prefetch.record(5, now=tenth / 10)
+    assert 40 <= prefetch.available(0) <= 60
 
 
 def test_nothing_is_claimed_until_a_quarter_has_gone_out() -> None:
-    appetite = Prefetch(most=500, now=0)
-    assert appetite.available(13) == 0
-    assert appetite.available(12) == 4
+    prefetch = Prefetch(most=500, now=0)
+    assert prefetch.available(13) == 0
+    assert prefetch.available(12) == 4

@@ -96,9 +96,9 @@ def test_a_token_stands_for_a_password() -> None:
         ("smtp://relay.example?tls=maybe", "one of required, opportunistic, off"),
         ("smtp://relay.example?connections=0", "a number from 1"),
         ("smtp://relay.example?connections=many", "a number from 1"),
-        ("smtp://relay.example?idle=soon", "a time such as 30s"),
-        ("smtp://relay.example?idle=0s", "a time such as 30s"),
-        ("smtp://relay.example?rate=20", "a rate such as 20/s"),
+        ("smtp://relay.example?idle=soon", "idle must be a duration such as 30s"),
+        ("smtp://relay.example?idle=0s", "idle must be a duration above 0"),
+        ("smtp://relay.example?rate=20", "rate must be a rate such as 20/s"),
         ("smtp://relay.example?rate=0/s", "a rate such as 20/s"),
         ("smtp://relay.example?min_tls=1.1", "1.2 or 1.3"),
         ("smtp://relay.example?tls=off&tls=required", "given once"),
@@ -128,7 +128,6 @@ def test_what_cannot_work_is_refused_with_what_to_do(url: str, expected: str) ->
     with pytest.raises(ConfigError) as refused:
         Relay.parse(url)
     assert expected in str(refused.value)
-    assert str(refused.value).startswith("expected ")
 
 
 def test_credentials_may_go_over_clear_text_where_that_is_said() -> None:

@@ -19,8 +19,8 @@ from tests.clock import Clock
 A, B, C, D = (f"smtp://{name}.example" for name in "abcd")
 
 
-class Site:
-    """A route with its breakers, and time in the test's hands."""
+class Setup:
+    """A route with its circuit breakers, on a clock that the test moves."""
 
     def __init__(self, text: str) -> None:
         self.clock = Clock()
@@ -114,59 +114,59 @@ def test_any_text_is_a_route_or_a_config_error(text: str) -> None:
 
 
 def test_failover_takes_the_first_that_is_well() -> None:
-    site = Site(f"failover({A} {B} {C})")
-    assert site.chosen(3) == ["a", "a", "a"]
-    site.fail("a")
-    assert site.chosen(2) == ["b", "b"]
-    site.fail("b")
-    assert site.chosen() == ["c"]
+    setup = Setup(f"failover({A} {B} {C})")
+    assert setup.chosen(3) == ["a", "a", "a"]
+    setup.fail("a")
+    assert setup.chosen(2) == ["b", "b"]
+    setup.fail("b")
+    assert setup.chosen() == ["c"]
 
 
 def test_failover_returns_to_the_first_after_its_rest() -> None:
-    site = Site(f"failover({A} {B})")
-    site.fail("a")
-    site.clock.now = 10
-    assert site.chosen() == ["a"]
+    setup = Setup(f"failover({A} {B})")
+    setup.fail("a")
+    setup.clock.now = 10
+    assert setup.chosen() == ["a"]
     # Its sender asks for permission: while that one mail probes it, the others go elsewhere.
-    assert site.breakers["a.example"].allow_request()
-    assert site.chosen() == ["b"]
-    site.breakers["a.example"].record(None)
-    assert site.chosen() == ["a"]
+    assert setup.breakers["a.example"].allow_request()
+    assert setup.chosen() == ["b"]
+    setup.breakers["a.example"].record(None)
+    assert setup.chosen() == ["a"]
 
 
 def test_round_robin_takes_turns() -> None:
-    site = Site(f"roundrobin({A} {B} {C})")
-    assert site.chosen(6) == ["a", "b", "c", "a", "b", "c"]
+    setup = Setup(f"roundrobin({A} {B} {C})")
+    assert setup.chosen(6) == ["a", "b", "c", "a", "b", "c"]
 
 
 def test_round_robin_leaves_out_those_that_rest() -> None:
-    site = Site(f"roundrobin({A} {B} {C})")
-    site.fail("b")
-    assert Counter(site.chosen(30)) == {"a": 10, "c": 20}
+    setup = Setup(f"roundrobin({A} {B} {C})")
+    setup.fail("b")
+    assert Counter(setup.chosen(30)) == {"a": 10, "c": 20}
 
 
 def test_where_all_rest_none_is_chosen_and_the_shortest_rest_is_told() -> None:
-    site = Site(f"failover({A} {B})")
-    site.fail("a")
-    site.clock.now = 4
-    site.fail("b")
-    assert site.chosen() == ["-"]
-    assert site.router.retry_after_s() == 6
-    site.clock.now = 10
-    assert site.router.retry_after_s() == 0
+    setup = Setup(f"failover({A} {B})")
+    setup.fail("a")
+    setup.clock.now = 4
+    setup.fail("b")
+    assert setup.chosen() == ["-"]
+    assert setup.router.retry_after_s() == 6
+    setup.clock.now = 10
+    assert setup.router.retry_after_s() == 0
 
 
 def test_a_bad_address_never_makes_a_route_fail_over() -> None:
-    site = Site(f"failover({A} {B})")
+    setup = Setup(f"failover({A} {B})")
     for _ in range(100):
-        site.breakers["a.example"].record(Fault.RECIPIENT)
-    assert site.chosen() == ["a"]
+        setup.breakers["a.example"].record(Fault.RECIPIENT)
+    assert setup.chosen() == ["a"]
 
 
 def test_nested_routes_choose_by_their_own_rules() -> None:
-    site = Site(f"failover(roundrobin({A} {B}) {C})")
-    assert site.chosen(4) == ["a", "b", "a", "b"]
-    site.fail("a")
-    assert set(site.chosen(4)) == {"b"}
-    site.fail("b")
-    assert site.chosen() == ["c"]
+    setup = Setup(f"failover(roundrobin({A} {B}) {C})")
+    assert setup.chosen(4) == ["a", "b", "a", "b"]
+    setup.fail("a")
+    assert set(setup.chosen(4)) == {"b"}
+    setup.fail("b")
+    assert setup.chosen() == ["c"]

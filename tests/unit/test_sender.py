@@ -1,4 +1,4 @@
-"""What a sender does with its jobs when it may not go on."""
+"""What a sender does with its transactions when it may not go on."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from sqlalchemy.exc import OperationalError
 from postroom.clock import monotonic
 from postroom.delivery.claims import ClaimBatch
 from postroom.delivery.composer import MessageComposer
-from postroom.delivery.mail_transaction import Job
-from postroom.delivery.outcome_buffer import CommitGate, OutcomeBuffer, PendingWrites
+from postroom.delivery.mail_transaction import MailTransaction
+from postroom.delivery.outcome_buffer import CommitGate, OutcomeBuffer
 from postroom.delivery.outcomes import OutcomePolicy
 from postroom.delivery.sender import Sender, SenderContext
 from postroom.delivery.sender_pool import LaneQueue, SenderPool
+from postroom.delivery.unit_of_work import UnitOfWork
 from postroom.errors import Disconnected
 from postroom.message.envelope import Envelope
 from postroom.relays.pool import ConnectionPool
@@ -58,59 +59,59 @@ class Willing:
         raise AssertionError("expected no dot behind a closed gate")
 
 
-def job(number: int, lease_s: float = 60) -> Job:
+def transaction(number: int, lease_s: float = 60) -> MailTransaction:
     one = claim(number)
     batch = ClaimBatch([one], lease_token=1, lease_s=lease_s, claimed_at=monotonic())
-    return Job(mail=MessageComposer(stored_message()), claims=(one,), batch=batch)
+    return MailTransaction(composer=MessageComposer(stored_message()), claims=(one,), batch=batch)
 
 
 class Work:
-    """A sender over ``transport``, and what becomes of its jobs."""
+    """A sender over ``transport``, and what becomes of its transactions."""
 
     def __init__(self, transport: Transport | Exception, *, gate_of: int = 100) -> None:
         relay = Relay.parse("smtp://relay.example.com?tls=off")
-        self.lines = ConnectionPool(connect=self._connect)
+        self.connections = ConnectionPool(connect=self._connect)
         self.queue = LaneQueue({lane.rank: 1 for lane in Lane})
         self.gate = CommitGate(max_uncommitted=gate_of, clock=monotonic)
-        self.desk = OutcomeBuffer()
-        self.verdicts = OutcomePolicy(in_doubt_retry_s=60, random=random)
+        self.buffer = OutcomeBuffer()
+        self.policy = OutcomePolicy(in_doubt_retry_s=60, random=random)
         self._transport = transport
-        office = SenderContext(
-            buffer=self.desk,
+        context = SenderContext(
+            buffer=self.buffer,
             gate=self.gate,
-            policy=self.verdicts,
-            connections=self.lines,
+            policy=self.policy,
+            connections=self.connections,
             keep_connections=False,
         )
-        outlet = SenderPool(
+        pool = SenderPool(
             relay,
-            breaker=self.lines.breaker(relay),
-            throttle=self.lines.throttle(relay),
-            limit=self.lines.limit(relay),
+            breaker=self.connections.breaker(relay),
+            throttle=self.connections.throttle(relay),
+            limit=self.connections.limit(relay),
             queue=self.queue,
             start=lambda _: self.sender,
         )
-        self.sender = Sender(outlet, office)
+        self.sender = Sender(pool, context)
 
     def _connect(self, relay: Relay) -> Transport:
         if isinstance(self._transport, Exception):
             raise self._transport
         return self._transport
 
-    def of(self, *jobs: Job) -> PendingWrites:
-        """Let the sender take these jobs one after the other; return what it laid on the desk."""
-        self.queue.put(jobs)
+    def of(self, *transactions: MailTransaction) -> UnitOfWork:
+        """Let the sender take these one after the other; return what it left in the buffer."""
+        self.queue.put(transactions)
         while len(self.queue):
             self.sender._take_one()
-        return self.desk.drain()
+        return self.buffer.drain()
 
 
 def test_a_lease_that_runs_out_at_the_gate_gives_back_the_mail_and_the_one_after_it() -> None:
     work = Work(Willing(), gate_of=1)
     work.gate.close()
-    work.queue.put([job(2)])
-    work.sender._deliver(job(1, lease_s=0.2))
-    assert [one.recipient_id for one in work.desk.drain().released] == [1]
+    work.queue.put([transaction(2)])
+    work.sender._deliver(transaction(1, lease_s=0.2))
+    assert [one.recipient_id for one in work.buffer.drain().released] == [1]
     assert [one.claims[0].recipient_id for one in work.queue.close()] == [2]
 
 
@@ -145,14 +146,14 @@ def test_what_this_machine_has_too_little_of_puts_all_mail_in_hand_off_once(
     error: Exception, said: str
 ) -> None:
     work = Work(Accepting())
-    short = [replace(job(number), mail=Unpreparable(error)) for number in range(12)]
+    short = [replace(transaction(number), composer=Unpreparable(error)) for number in range(12)]
     results = work.of(*short).outcomes
     assert {(one.state, one.fault, one.counts_as_try, one.relay) for one in results} == {
         ("deferred", "ourselves", False, None)
     }
     assert all(said in (one.reply or "") for one in results)
     assert {one.due_in_s for one in results} == {5}
-    work.of(job(1))
+    work.of(transaction(1))
     [after] = work.of(short[0]).outcomes
     assert after.due_in_s == 5
 
@@ -176,9 +177,9 @@ class Odd(Willing):
 def test_an_unexpected_error_before_the_dot_defers_and_says_what_it_was(
     where: str, error: Exception
 ) -> None:
-    papers = Work(Odd(where, error)).of(job(1), job(2))
-    assert [result.claim.recipient_id for result in papers.outcomes] == [1, 2]
-    for result in papers.outcomes:
+    written = Work(Odd(where, error)).of(transaction(1), transaction(2))
+    assert [result.claim.recipient_id for result in written.outcomes] == [1, 2]
+    for result in written.outcomes:
         assert (result.state, result.fault) == ("deferred", "ourselves")
         assert result.reply is not None
         assert type(error).__name__ in result.reply
@@ -186,16 +187,16 @@ def test_an_unexpected_error_before_the_dot_defers_and_says_what_it_was(
 
 def test_an_unexpected_error_behind_the_gate_is_in_doubt_and_the_next_mail_goes_on() -> None:
     work = Work(Odd("end_data", TypeError("odd")))
-    papers = work.of(job(1))
-    [result] = papers.outcomes
-    assert (result.state, result.fault, papers.admitted) == ("in_doubt", "ourselves", 1)
+    written = work.of(transaction(1))
+    [result] = written.outcomes
+    assert (result.state, result.fault, written.admitted) == ("in_doubt", "ourselves", 1)
     assert result.reply == "unexpected error: TypeError: odd; see the worker's log"
 
 
 def test_an_unexpected_error_while_connecting_leaves_no_claim_behind() -> None:
-    papers = Work(KeyError("host")).of(job(1), job(2))
-    assert [result.claim.recipient_id for result in papers.outcomes] == [1, 2]
-    assert papers.outcomes[0].reply == "unexpected error: KeyError: 'host'; see the worker's log"
+    written = Work(KeyError("host")).of(transaction(1), transaction(2))
+    assert [result.claim.recipient_id for result in written.outcomes] == [1, 2]
+    assert written.outcomes[0].reply == "unexpected error: KeyError: 'host'; see the worker's log"
 
 
 def test_an_error_while_the_outcome_is_made_lets_the_lease_run_out(
@@ -205,8 +206,8 @@ def test_an_error_while_the_outcome_is_made_lets_the_lease_run_out(
         raise ValueError("no verdict")
 
     work = Work(Odd("send_envelope", TypeError("odd")))
-    monkeypatch.setattr(OutcomePolicy, "record_for", fail)
-    assert [one.recipient_id for one in work.of(job(1)).abandoned] == [1]
+    monkeypatch.setattr(OutcomePolicy, "apply", fail)
+    assert [one.recipient_id for one in work.of(transaction(1)).abandoned] == [1]
 
 
 def test_an_address_that_breaks_out_of_its_command_harms_nobody_else() -> None:
@@ -214,10 +215,10 @@ def test_an_address_that_breaks_out_of_its_command_harms_nobody_else() -> None:
         def end_data(self, following: Envelope | None = None) -> tuple[Reply, ...]:
             return (Reply(code=250),)
 
-    odd = job(2)
+    odd = transaction(2)
     odd.claims[0].address = "ann@example.com>\r\nRCPT TO:<eve@evil.example"
-    papers = Work(Accepting()).of(job(1), odd, job(3))
-    states = {result.claim.recipient_id: result.state for result in papers.outcomes}
+    written = Work(Accepting()).of(transaction(1), odd, transaction(3))
+    states = {result.claim.recipient_id: result.state for result in written.outcomes}
     assert states == {1: "accepted", 2: "rejected", 3: "accepted"}
 
 
@@ -252,11 +253,11 @@ def test_a_connection_dropped_between_mails_is_free_twice_in_a_row_and_then_a_fa
     transport: type[Willing],
 ) -> None:
     work = Work(transport())
-    work.queue.put([job(1)])
+    work.queue.put([transaction(1)])
     for _ in range(2):
         work.sender._take_one()
-        assert work.desk.drain().outcomes == ()
+        assert work.buffer.drain().outcomes == []
         assert len(work.queue) == 1
     work.sender._take_one()
-    [result] = work.desk.drain().outcomes
+    [result] = work.buffer.drain().outcomes
     assert (result.state, result.fault, len(work.queue)) == ("deferred", "relay", 0)

@@ -66,6 +66,24 @@ def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatc
     assert Settings.load().sender == "shop@example.com"
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("0.5", 0.5), ("90s", 90), ("2min", 120), ("500 ms", 0.5)]
+)
+def test_a_time_is_in_seconds_or_says_its_unit(
+    monkeypatch: pytest.MonkeyPatch, text: str, seconds: float
+) -> None:
+    monkeypatch.setenv("POSTROOM_POLL_INTERVAL_S", text)
+    assert Settings.load().poll_interval_s == seconds
+
+
+def test_what_is_no_time_is_refused_with_an_example(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSTROOM_LEASE_S", "soon")
+    assert refusal() == (
+        "the setting lease_s (POSTROOM_LEASE_S): must be a number of seconds or a duration such as "
+        "30s, 5m, 2h or 30d, not 'soon'"
+    )
+
+
 def test_postroom_config_names_another_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

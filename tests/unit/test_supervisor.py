@@ -1,4 +1,4 @@
-"""A fleet keeps its size, with patience for what keeps dying, and stops as one."""
+"""A supervisor replaces what dies, ever more slowly, and stops all of its processes together."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Child:
         return self.code
 
 
-class Harbour:
+class Setup:
     """Time, the children that were started, and when; ``watch`` is called as time passes."""
 
     def __init__(self, *, size: int = 2, ends: bool = False, is_stubborn: bool = False) -> None:
@@ -40,7 +40,7 @@ class Harbour:
         self.started_at: list[float] = []
         self.watch: Callable[[], None] = lambda: None
         self._is_stubborn = is_stubborn
-        self.fleet = Supervisor(
+        self.supervisor = Supervisor(
             start=self._start,
             size=size,
             ends=ends,
@@ -60,101 +60,101 @@ class Harbour:
 
     def stop_at(self, time_s: float) -> None:
         if self.now >= time_s:
-            self.fleet.stop()
+            self.supervisor.stop()
 
 
 def test_it_starts_as_many_as_it_should_and_stops_them_gently() -> None:
-    harbour = Harbour(size=3)
-    harbour.watch = lambda: harbour.stop_at(10)
-    assert harbour.fleet.run()
-    assert [child.code for child in harbour.children] == [0, 0, 0]
+    setup = Setup(size=3)
+    setup.watch = lambda: setup.stop_at(10)
+    assert setup.supervisor.run()
+    assert [child.code for child in setup.children] == [0, 0, 0]
 
 
 def test_one_that_dies_is_replaced_and_the_others_are_left_alone() -> None:
-    harbour = Harbour()
+    setup = Setup()
 
     def watch() -> None:
-        if 5 <= harbour.now < 5.1:
-            harbour.children[0].code = -9
-        harbour.stop_at(20)
+        if 5 <= setup.now < 5.1:
+            setup.children[0].code = -9
+        setup.stop_at(20)
 
-    harbour.watch = watch
-    assert harbour.fleet.run()
-    assert len(harbour.children) == 3
-    assert 6 <= harbour.started_at[2] < 6.5
+    setup.watch = watch
+    assert setup.supervisor.run()
+    assert len(setup.children) == 3
+    assert 6 <= setup.started_at[2] < 6.5
 
 
 def test_one_that_keeps_dying_is_started_ever_more_seldom() -> None:
-    harbour = Harbour(size=1)
+    setup = Setup(size=1)
 
     def watch() -> None:
-        harbour.children[-1].code = 1
-        harbour.stop_at(200)
+        setup.children[-1].code = 1
+        setup.stop_at(200)
 
-    harbour.watch = watch
-    harbour.fleet.run()
+    setup.watch = watch
+    setup.supervisor.run()
     pauses = [
         round(later - earlier)
-        for earlier, later in zip(harbour.started_at, harbour.started_at[1:], strict=False)
+        for earlier, later in zip(setup.started_at, setup.started_at[1:], strict=False)
     ]
     assert pauses[:7] == [1, 2, 4, 8, 16, 30, 30]
 
 
 def test_one_that_has_worked_for_long_is_replaced_soon_again() -> None:
-    harbour = Harbour(size=1)
+    setup = Setup(size=1)
     ends_at = iter([1, 3, 100, float("inf")])
     end_at = next(ends_at)
 
     def watch() -> None:
         nonlocal end_at
-        if harbour.now >= end_at:
-            harbour.children[-1].code = 1
+        if setup.now >= end_at:
+            setup.children[-1].code = 1
             end_at = next(ends_at)
-        harbour.stop_at(110)
+        setup.stop_at(110)
 
-    harbour.watch = watch
-    harbour.fleet.run()
-    assert 101 <= harbour.started_at[-1] < 102
+    setup.watch = watch
+    setup.supervisor.run()
+    assert 101 <= setup.started_at[-1] < 102
 
 
 def test_it_ends_when_all_have_done_their_part() -> None:
-    harbour = Harbour(ends=True)
+    setup = Setup(ends=True)
 
     def watch() -> None:
-        for child in harbour.children:
+        for child in setup.children:
             child.code = 0
 
-    harbour.watch = watch
-    assert harbour.fleet.run()
-    assert len(harbour.children) == 2
+    setup.watch = watch
+    assert setup.supervisor.run()
+    assert len(setup.children) == 2
 
 
 def test_one_that_dies_before_it_has_done_its_part_is_replaced() -> None:
-    harbour = Harbour(size=1, ends=True)
+    setup = Setup(size=1, ends=True)
 
     def watch() -> None:
-        harbour.children[-1].code = -9 if len(harbour.children) == 1 else 0
+        setup.children[-1].code = -9 if len(setup.children) == 1 else 0
 
-    harbour.watch = watch
-    assert harbour.fleet.run()
-    assert len(harbour.children) == 2
+    setup.watch = watch
+    assert setup.supervisor.run()
+    assert len(setup.children) == 2
 
 
 def test_what_does_not_stop_in_time_is_killed() -> None:
-    harbour = Harbour(is_stubborn=True)
+    setup = Setup(is_stubborn=True)
 
     def watch() -> None:
-        if 3 <= harbour.now < 3.1:
-            harbour.fleet.stop()
+        if 3 <= setup.now < 3.1:
+            setup.supervisor.stop()
 
-    harbour.watch = watch
-    assert not harbour.fleet.run()
-    assert [child.code for child in harbour.children] == [-9, -9]
-    assert 8 <= harbour.now < 9
+    setup.watch = watch
+    assert not setup.supervisor.run()
+    assert [child.code for child in setup.children] == [-9, -9]
+    assert 8 <= setup.now < 9
 
 
 def test_told_twice_it_does_not_wait() -> None:
-    harbour = Harbour(is_stubborn=True)
-    harbour.watch = lambda: harbour.stop_at(1)  # and again each time it looks
-    assert not harbour.fleet.run()
-    assert harbour.now < 2
+    setup = Setup(is_stubborn=True)
+    setup.watch = lambda: setup.stop_at(1)  # and again each time it looks
+    assert not setup.supervisor.run()
+    assert setup.now < 2

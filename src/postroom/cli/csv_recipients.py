@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
@@ -90,10 +89,10 @@ def _places(columns: Sequence[str], path: Path) -> tuple[int, int | None]:
 def _address(row: Sequence[str], address_at: int, name_at: int | None, columns: int) -> Address:
     if len(row) != columns:
         raise InvalidAddress(f"expected {columns} cells, got: {len(row)}")
-    address = Address.parse(row[address_at].strip())
+    address = Address(row[address_at].strip())
     if name_at is None or not row[name_at].strip():
         return address
-    return replace(address, name=row[name_at].strip())
+    return address.with_name(row[name_at].strip())
 
 
 def _listed(path: Path, wrong: Sequence[str]) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
+
+from postroom.duration import parse_duration_s
 
 MessageId = Annotated[int, typer.Argument(help="The message's number.", metavar="ID", min=1)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -15,19 +16,15 @@ Addresses = Annotated[
     typer.Option("--to", help="Only this recipient; repeatable.", metavar="ADDRESS"),
 ]
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d|w)", re.IGNORECASE)
-_UNITS = {"s": "seconds", "m": "minutes", "min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-
 
 def parse_duration(text: str) -> timedelta:
     """Read ``90s``, ``15m``, ``2h``, ``30d`` or ``4w``."""
-    found = _DURATION.fullmatch(text.strip())
-    if not found:
-        raise typer.BadParameter(f"expected a duration like 15m, 2h or 30d, got: {text}")
     try:
-        return timedelta(**{_UNITS[found[2].lower()]: float(found[1])})
+        return timedelta(seconds=parse_duration_s(text))
+    except ValueError as error:
+        raise typer.BadParameter(f"must be {error}, not {text!r}") from None
     except OverflowError:
-        raise typer.BadParameter(f"expected a duration of years at most, got: {text}") from None
+        raise typer.BadParameter(f"must be a duration of years at most, not {text!r}") from None
 
 
 def parse_time(text: str) -> datetime:
@@ -35,11 +32,11 @@ def parse_time(text: str) -> datetime:
 
     A time that begins with ``+`` counts from now.
     """
-    if text.startswith("+"):
-        return datetime.now(UTC) + parse_duration(text[1:])
     try:
+        if text.startswith("+"):
+            return datetime.now(UTC) + parse_duration(text[1:])
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError, OSError):
         raise typer.BadParameter(
-            f"expected a time like 2026-01-31T09:30 or +2h, got: {text}"
+            f"must be a time such as 2026-01-31T09:30 or +2h, not {text!r}"
         ) from None

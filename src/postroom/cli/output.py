@@ -119,14 +119,6 @@ def short_time(when: datetime) -> str:
     return when.astimezone(UTC).strftime("%m-%d %H:%M:%S")
 
 
-def human_duration(duration_s: float) -> str:
-    """Return a duration as people say it: ``4 s``, ``3 min``, ``5 h``, ``2 d``."""
-    for size, unit, upto in ((1, "s", 120), (60, "min", 7200), (3600, "h", 172_800)):
-        if duration_s < upto:
-            return f"{duration_s / size:.0f} {unit}"
-    return f"{duration_s / 86400:.0f} d"
-
-
 def print_json(value: object) -> None:
     """Print ``value`` as JSON: dataclasses as objects, times in ISO 8601."""
     text = json.dumps(to_plain(value), indent=2, ensure_ascii=False)

@@ -97,8 +97,8 @@ class Browser:
 
 
 #: A proof is not sent: it needs a sender, a receiver and a Message-ID, but nobody's.
-_SENDER = Address.parse("sender@example.com")
-_RECEIVER = Address.parse("recipient@example.com")
+_SENDER = Address("sender@example.com")
+_RECEIVER = Address("recipient@example.com")
 _TOKEN = "0" * 32
 
 
@@ -131,7 +131,7 @@ def of_stored(message_id: int, to: str | None) -> Iterator[RenderedCopy]:
             ours,
             message_id,
             partial(attachments.read_blob, context.engine, ours),
-            None if to is None else Address.parse(to),
+            None if to is None else Address(to),
         )
         if proof is None:
             raise not_found(message_id, to)
@@ -148,7 +148,7 @@ def of_templates(sample: Sample, to: str | None) -> Iterator[RenderedCopy]:
     settings = Settings.load()
     message = templated(sample.name, context_of(sample.context), sample.locale)
     occasion = EnqueueContext(
-        sender=Address.parse(settings.sender) if settings.sender else _SENDER,
+        sender=Address(settings.sender) if settings.sender else _SENDER,
         templates=Templates.of(settings.templates, inline_css=settings.inline_css),
         message_id_seed=_TOKEN,
         date=datetime.now(UTC),
@@ -159,7 +159,7 @@ def of_templates(sample: Sample, to: str | None) -> Iterator[RenderedCopy]:
         draft = make_draft(message, occasion, parts=parts, has_variables=False)
         yield RenderedCopy(
             draft=draft,
-            to=_RECEIVER if to is None else Address.parse(to),
+            to=_RECEIVER if to is None else Address(to),
             message_id=message_id_for(draft.message_id_seed, None, draft.sender),
         )
 

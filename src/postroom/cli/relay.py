@@ -55,7 +55,7 @@ def check(
     """
     settings = Settings.load()
     relays = [_with_short_timeouts(one) for one in _relays(settings, name)]
-    mail = None if to is None else _mail(settings, Address.parse(to))
+    mail = None if to is None else _mail(settings, Address(to))
     if as_json:
         seen = {one.name: list(inspect(one, mail=mail)) for one in relays}
         print_json(seen)
@@ -95,7 +95,7 @@ def _mail(settings: Settings, to: Address) -> _Mail:
     draft = Draft(
         message_id_seed=secrets.token_hex(16),
         date=datetime.now(UTC),
-        sender=Address.parse(settings.sender),
+        sender=Address(settings.sender),
         subject="Postroom can reach you",
         text="`postroom relay check` sent this mail. There is nothing to do.\n",
         html=None,

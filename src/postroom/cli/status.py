@@ -14,7 +14,8 @@ from rich.text import Text
 
 from postroom.cli.context import CommandContext, open_outbox
 from postroom.cli.options import AsJson
-from postroom.cli.output import console, echo, grid, human_duration, print_json
+from postroom.cli.output import console, echo, grid, print_json
+from postroom.duration import human_duration
 from postroom.storage.queries import OutboxStats, WorkerStatus
 
 

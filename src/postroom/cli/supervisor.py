@@ -15,20 +15,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from postroom.backoff import Backoff
 from postroom.cli.errors import ExitCode
+from postroom.duration import human_duration
 from postroom.log import Log
 
 log = Log("postroom.worker")
 
 _LOOK_UP_S = 0.1
-_FIRST_PAUSE_S = 1.0
-_LONGEST_PAUSE_S = 30.0
+_BACKOFF = Backoff(first_s=1.0, longest_s=30.0)
 #: A process that worked so long has not failed to start.
 _PROVEN_S = 60.0
 
 
 class Process(Protocol):
-    """A child process, as far as a fleet needs it; `subprocess.Popen` is one."""
+    """A child process, as far as a supervisor needs it; `subprocess.Popen` is one."""
 
     pid: int
 
@@ -74,7 +75,7 @@ def child_launcher(arguments: Sequence[str]) -> Iterator[Callable[[], Process]]:
 
 @dataclass(slots=True, kw_only=True)
 class _Slot:
-    """One place in the fleet: the process in it, or when the next one starts."""
+    """The process with this number, or when the next one starts."""
 
     number: int
     process: Process | None = None
@@ -111,53 +112,52 @@ class Supervisor:
 
         Returns whether all ended in order; otherwise some had to be killed.
         """
-        berths = [_Slot(number=number + 1) for number in range(self.size)]
+        slots = [_Slot(number=number + 1) for number in range(self.size)]
         try:
-            while not self._stops and not all(berth.is_done for berth in berths):
-                for berth in berths:
-                    self._tend(berth)
+            while not self._stops and not all(slot.is_done for slot in slots):
+                for slot in slots:
+                    self._tend(slot)
                 self.pause(_LOOK_UP_S)
-            return self._end([berth for berth in berths if berth.process is not None])
+            return self._end([slot for slot in slots if slot.process is not None])
         finally:
-            _kill(berths)
+            _kill(slots)
 
-    def _tend(self, berth: _Slot) -> None:
+    def _tend(self, slot: _Slot) -> None:
         """Take note of a process that ended, and start one where it is time."""
-        if berth.process is not None and (code := berth.process.poll()) is not None:
-            self._ended(berth, code)
-        if berth.process is None and not berth.is_done and self.clock() >= berth.start_at:
-            berth.process = self.start()
-            berth.started_at = self.clock()
-            log.info("worker process %d of %d started", berth.number, self.size, extra=_of(berth))
+        if slot.process is not None and (code := slot.process.poll()) is not None:
+            self._ended(slot, code)
+        if slot.process is None and not slot.is_done and self.clock() >= slot.start_at:
+            slot.process = self.start()
+            slot.started_at = self.clock()
+            log.info("worker process %d of %d started", slot.number, self.size, extra=_of(slot))
 
-    def _ended(self, berth: _Slot, code: int) -> None:
+    def _ended(self, slot: _Slot, code: int) -> None:
         if self.ends and code in {ExitCode.OK, ExitCode.CONFIGURATION}:
             # What the set-up forbids one of them it forbids the next one as well.
-            berth.process, berth.is_done = None, True
+            slot.process, slot.is_done = None, True
             self.has_failed = self.has_failed or code != ExitCode.OK
             return
         now = self.clock()
-        berth.failures = 0 if now - berth.started_at >= _PROVEN_S else berth.failures
-        pause_s = min(_FIRST_PAUSE_S * 2**berth.failures, _LONGEST_PAUSE_S)
+        slot.failures = 1 if now - slot.started_at >= _PROVEN_S else slot.failures + 1
+        pause_s = _BACKOFF.pause_s(slot.failures)
         log.error(
-            "worker process %d of %d ended (%s); the next one starts in %g s",
-            berth.number,
+            "worker process %d of %d ended (%s); the next one starts in %s",
+            slot.number,
             self.size,
             _reason(code),
-            pause_s,
-            extra=_of(berth),
+            human_duration(pause_s),
+            extra=_of(slot),
         )
-        berth.process = None
-        berth.failures = min(berth.failures + 1, 10)
-        berth.start_at = now + pause_s
+        slot.process = None
+        slot.start_at = now + pause_s
 
-    def _end(self, berths: Sequence[_Slot]) -> bool:
+    def _end(self, slots: Sequence[_Slot]) -> bool:
         """Stop everybody, and wait; return whether nobody had to be killed."""
-        for berth in berths:
-            if berth.process is not None and berth.process.poll() is None:
-                berth.process.terminate()
+        for slot in slots:
+            if slot.process is not None and slot.process.poll() is None:
+                slot.process.terminate()
         give_up_at = self.clock() + self.shutdown_grace_s
-        while running := [one for one in berths if one.process and one.process.poll() is None]:
+        while running := [one for one in slots if one.process and one.process.poll() is None]:
             if self._stops > 1 or self.clock() > give_up_at:
                 log.warning("killed %d worker processes that did not end in time", len(running))
                 return False
@@ -165,15 +165,15 @@ class Supervisor:
         return True
 
 
-def _kill(berths: Sequence[_Slot]) -> None:
-    for berth in berths:
-        if berth.process is not None and berth.process.poll() is None:
-            berth.process.kill()
-            berth.process.wait()
+def _kill(slots: Sequence[_Slot]) -> None:
+    for slot in slots:
+        if slot.process is not None and slot.process.poll() is None:
+            slot.process.kill()
+            slot.process.wait()
 
 
-def _of(berth: _Slot) -> dict[str, object]:
-    return {"pid": berth.process.pid if berth.process is not None else None}
+def _of(slot: _Slot) -> dict[str, object]:
+    return {"pid": slot.process.pid if slot.process is not None else None}
 
 
 def _reason(code: int) -> str:

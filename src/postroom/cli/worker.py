@@ -75,15 +75,15 @@ def _supervise(opened: CommandContext, processes: int, options: list[str]) -> No
     opened.outbox.worker()  # what is missing is said here, once, and not by each of them
     opened.outbox.close()
     with child_launcher(["worker", *options]) as start:
-        fleet = Supervisor(
+        supervisor = Supervisor(
             start=start,
             size=processes,
             ends="--drain" in options or "--until-empty" in options,
             shutdown_grace_s=opened.settings.shutdown_grace_s + _BEYOND_GRACE_S,
         )
-        with _stopped_by_signals(fleet.stop, times=2):
-            is_orderly = fleet.run()
-    if fleet.has_failed:
+        with _stopped_by_signals(supervisor.stop, times=2):
+            is_orderly = supervisor.run()
+    if supervisor.has_failed:
         raise CommandError(
             "the worker processes could not go on: what they said above has the reason",
             ExitCode.CONFIGURATION,

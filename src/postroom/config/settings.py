@@ -6,9 +6,10 @@ Whatever is wrong becomes a `ConfigError` that names the setting and never shows
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import (
@@ -26,6 +27,7 @@ from postroom.config.sources import (
     refuse_unknown_variables,
 )
 from postroom.delivery.config import WorkerConfig
+from postroom.duration import parse_duration_s
 from postroom.errors import ConfigError
 from postroom.message.address import Address
 from postroom.message.templates import DEFAULT_BUDGET, RenderBudget
@@ -75,10 +77,25 @@ def _pairs(value: object) -> object:
     return {name.strip(): given.strip() for name, _, given in pairs}
 
 
+def _seconds(value: object) -> object:
+    """Read ``30s`` or ``2min``; a number, also one in a text, is in seconds."""
+    if not isinstance(value, str):
+        return value
+    with suppress(ValueError):
+        return float(value)
+    try:
+        return parse_duration_s(value)
+    except ValueError as error:
+        raise ValueError(f"must be a number of seconds or {error}, not {value!r}") from None
+
+
+Seconds: TypeAlias = Annotated[float, BeforeValidator(_seconds)]
+
+
 def _address(value: str | None) -> str | None:
     """Refuse what is no address, long before the first message."""
     if value is not None:
-        Address.parse(value)
+        Address(value)
     return value
 
 
@@ -134,7 +151,7 @@ class Settings(BaseSettings):
         description="Whether style sheets in HTML are written into its elements, for mail readers "
         "that know no style sheets; needs the extra css.",
     )
-    template_seconds: float = Field(
+    template_seconds: Seconds = Field(
         default=DEFAULT_BUDGET.seconds,
         gt=0,
         description="How long the templates of one message may take to render before it is "
@@ -178,7 +195,7 @@ class Settings(BaseSettings):
         description="Whether a web application delivers from its own processes; off where "
         "`postroom worker` or Celery does it alone.",
     )
-    lease_s: float = Field(
+    lease_s: Seconds = Field(
         default=_WORKER.lease_s,
         ge=1,
         description="How long a claim holds, and a killed worker's recipients wait, in seconds.",
@@ -194,17 +211,17 @@ class Settings(BaseSettings):
         description="The most accepted mails that wait for their commit: what a killed worker may "
         "send twice, besides one for each connection.",
     )
-    poll_interval_s: float = Field(
+    poll_interval_s: Seconds = Field(
         default=_WORKER.poll_interval_s,
         gt=0,
         description="How often a worker asks for what is due while nobody gives it a hint.",
     )
-    shutdown_grace_s: float = Field(
+    shutdown_grace_s: Seconds = Field(
         default=_WORKER.shutdown_grace_s,
         gt=0,
         description="How long a worker that is told to stop finishes what is on the wire.",
     )
-    in_doubt_retry_s: float = Field(
+    in_doubt_retry_s: Seconds = Field(
         default=_WORKER.in_doubt_retry_s,
         gt=0,
         description="When a recipient in doubt is sent again, in seconds, where it may be; each "

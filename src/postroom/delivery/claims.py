@@ -1,4 +1,4 @@
-"""What one claim transaction leased to this worker, and until when it may be acted on."""
+"""What this worker has claimed, how much more it may, and until when it may act on it."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ class Prefetch:
 
 
 class ClaimBatch:
-    """The claims under one token that are still in this worker's hands.
+    """The claims under one lease token that this worker still holds.
 
-    Owned by the ledger thread; senders only read. Reads need no lock: a key in a dict and a
-    float are each replaced in one step.
+    Owned by the coordinator; senders only read. Reads need no lock: a key in a dict and a float are
+    each replaced in one step.
     """
 
     __slots__ = ("_claims", "_lease_s", "_until", "lease_token", "send_deadline")
@@ -97,7 +97,7 @@ class ClaimBatch:
 
 
 class ClaimTracker:
-    """All claims in this worker's hands. Belongs to the ledger thread."""
+    """All claims that this worker holds. Belongs to the coordinator."""
 
     def __init__(self) -> None:
         self._batches: dict[int, ClaimBatch] = {}

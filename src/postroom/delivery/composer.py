@@ -1,4 +1,4 @@
-"""A message in a worker's hands: composed once, handed out to every recipient.
+"""A claimed message as it is sent: composed once, for every recipient.
 
 What all recipients share is kept as bytes where it is small and in an unlinked temporary file
 where it is not, so that an attachment is encoded once and never whole in memory.
@@ -87,7 +87,11 @@ class Payload:
     size_bytes: int
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the wire form; see :class:`postroom.message.envelope.Payload`."""
+        """Yield the dot-stuffed bytes in pieces of at most 256 KiB.
+
+        The last piece ends with CRLF; the terminating ``.`` line is the transport's. Each call
+        yields the same bytes again.
+        """
         chunks = self.tail.chunks()
         yield self.head + next(chunks)
         yield from chunks
@@ -156,7 +160,7 @@ class MessageComposer:
 
     @property
     def is_slow_to_compose(self) -> bool:
-        """Return whether ``address`` may take long.
+        """Return whether `compose_for` may take long.
 
         It would read attachments, from files or the database; or a template took long lately.
         """
@@ -169,7 +173,7 @@ class MessageComposer:
     def compose_for(
         self, claims: Sequence[Claim], budget: RenderBudget = DEFAULT_BUDGET
     ) -> tuple[Envelope, Payload]:
-        """Return envelope and payload for ``claims``: one, or several of a message sent together.
+        """Return envelope and payload for ``claims``: one, or several of a shared message.
 
         Args:
             claims: Recipients of this message.
@@ -191,19 +195,19 @@ class MessageComposer:
         )
         try:
             composed = self._composed(claims[0], budget)
-            letter = composed.payload(own, message_id)
+            payload = composed.payload(own, message_id)
         except (OSError, MemoryError):
             self.fell_short = True
             raise
         envelope = Envelope(
             sender=message.envelope_sender,
             recipients=tuple([recipient.envelope for recipient in recipients]),
-            size_bytes=letter.size_bytes,
+            size_bytes=payload.size_bytes,
             needs_smtputf8=composed.needs_smtputf8
             or True in [recipient.needs_smtputf8 for recipient in recipients],
             dsn=message.dsn,
         )
-        return envelope, letter
+        return envelope, payload
 
     def _composed(self, claim: Claim, budget: RenderBudget) -> _ComposedMessage:
         draft = self.message.draft
@@ -228,8 +232,8 @@ class MessageComposer:
 class ComposerCache:
     """The messages lately worked on, so that a campaign is loaded and composed once.
 
-    By id, and bound to the token of what was loaded: an id may come to stand for other content,
-    in a restored backup or in tables that were emptied under the worker.
+    By id, and bound to the message id seed of what was loaded: an id may come to mean other
+    content, in a restored backup or in tables that were emptied under the worker.
 
     What is forgotten while senders have it in hand lasts until they have done with it.
 
@@ -240,26 +244,26 @@ class ComposerCache:
     def __init__(self, *, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
         #: The least lately used first, with when that was.
-        self._mails: OrderedDict[int, MessageComposer] = OrderedDict()
+        self._composers: OrderedDict[int, MessageComposer] = OrderedDict()
         self._used_at: dict[int, float] = {}
 
     def __len__(self) -> int:
         """Return how many messages are kept."""
-        return len(self._mails)
+        return len(self._composers)
 
     def missing(self, claims: Sequence[Claim]) -> list[int]:
         """Return which messages of ``claims`` have to be loaded; forget what they are no more."""
         wanted = {claim.message_id: claim.message_id_seed for claim in claims}
         return [one for one in sorted(wanted) if not self._has(one, wanted[one])]
 
-    def _has(self, message_id: int, token: str | None) -> bool:
-        mail = self._mails.get(message_id)
-        if mail is None:
+    def _has(self, message_id: int, seed: str | None) -> bool:
+        composer = self._composers.get(message_id)
+        if composer is None:
             return False
-        if mail.message.draft.message_id_seed != token:
+        if composer.message.draft.message_id_seed != seed:
             self._forget(message_id)
             return False
-        self._mails.move_to_end(message_id)
+        self._composers.move_to_end(message_id)
         self._used_at[message_id] = self._clock()
         return True
 
@@ -267,9 +271,9 @@ class ComposerCache:
         """Take in freshly loaded messages; return them with what was there already."""
         now = self._clock()
         for message in messages:
-            self._mails[message.id] = MessageComposer(message)
+            self._composers[message.id] = MessageComposer(message)
             self._used_at[message.id] = now
-        found = dict(self._mails)
+        found = dict(self._composers)
         self.trim()
         return found
 
@@ -281,16 +285,16 @@ class ComposerCache:
         memory or disk is not enough for some mail, everything goes.
         """
         unused_since = self._clock() - KEPT_UNUSED_S
-        if any(mail.fell_short for mail in self._mails.values()):
+        if any(one.fell_short for one in self._composers.values()):
             unused_since = inf
-        for message_id in [one for one in self._mails if self._used_at[one] <= unused_since]:
+        for message_id in [one for one in self._composers if self._used_at[one] <= unused_since]:
             self._forget(message_id)
-        kept_bytes = sum(mail.kept_bytes for mail in self._mails.values())
-        while len(self._mails) > MOST_KEPT or (
-            len(self._mails) > 1 and kept_bytes > MOST_KEPT_BYTES
+        kept_bytes = sum(one.kept_bytes for one in self._composers.values())
+        while len(self._composers) > MOST_KEPT or (
+            len(self._composers) > 1 and kept_bytes > MOST_KEPT_BYTES
         ):
-            kept_bytes -= self._forget(next(iter(self._mails))).kept_bytes
+            kept_bytes -= self._forget(next(iter(self._composers))).kept_bytes
 
     def _forget(self, message_id: int) -> MessageComposer:
         del self._used_at[message_id]
-        return self._mails.pop(message_id)
+        return self._composers.pop(message_id)

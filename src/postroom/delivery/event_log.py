@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
+from postroom.duration import human_duration
 from postroom.log import Log
 from postroom.states import RecipientState
 from postroom.storage.queue.records import OutcomeRecord
@@ -51,6 +52,6 @@ def log_fields(result: OutcomeRecord) -> dict[str, object]:
 
 
 def _sentence(result: OutcomeRecord) -> str:
-    again = "" if result.due_in_s is None else f", again in {result.due_in_s:.0f} s"
+    again = "" if result.due_in_s is None else f", again in {human_duration(result.due_in_s)}"
     because = f": {result.reply}" if result.reply else ""
     return f"{result.state.value} {result.claim.address}{again}{because}"

@@ -1,4 +1,7 @@
-"""What a sender tells of its transactions: results for the desk, faults for the breaker."""
+"""From replies to outcomes: what is recorded for each recipient, and when it is tried again.
+
+A sender reports here; outcomes go into the outcome buffer, faults to the circuit breaker.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ from typing import Any
 
 from postroom.backoff import Backoff, SharedBackoff
 from postroom.checks import LONGEST_S
-from postroom.clock import monotonic, utc_now
-from postroom.delivery.mail_transaction import Job, Transaction
+from postroom.clock import Clock
+from postroom.delivery.mail_transaction import MailTransaction
 from postroom.delivery.outcome_buffer import OutcomeBuffer
 from postroom.delivery.sender_pool import SenderPool
 from postroom.errors import ConfigError, MessageError, named
@@ -82,42 +85,75 @@ _DOT = Phase.DOT
 
 #: After what counts against nobody's schedule.
 _UNCOUNTED = Backoff(first_s=1.0, longest_s=900.0)
-#: The same while the relay rests: its mail should not wait much longer than it does.
-_RESTING = Backoff(first_s=1.0, longest_s=60.0)
+#: The same while the circuit breaker is open: mail should not wait much longer than it is.
+_PAUSED = Backoff(first_s=1.0, longest_s=60.0)
+#: After this machine ran out of disk or memory: mostly it is other mail in hand that takes it.
+_SHORTAGE = Backoff(first_s=5.0, longest_s=900.0)
 #: After so many attempts even the relay's faults count, where the relay works for others.
 _PATIENCE = 5
 #: Between two resends of what is in doubt.
-_LONGEST_DOUBT_S = 4 * 3600.0
+_LONGEST_IN_DOUBT_S = 4 * _HOUR_S
+#: While a rate is used up.
+_LEAST_PAUSE_S = 1.0
 
 
-@dataclass(slots=True, kw_only=True)
-class AttemptContext:
-    """The circumstances of one attempt.
+def accepted_record(
+    claim: Claim, reply: Reply, *, attempted_at: datetime, relay: str, duration_s: float
+) -> OutcomeRecord:
+    """Return what to record for ``claim`` where the relay has taken the mail.
 
-    ``is_resting`` says that its relay now rests, ``pause_s`` how long its whole route does: 0 where
-    another relay may take the mail.
+    Args:
+        claim: The recipient's.
+        reply: The reply to the final dot.
+        attempted_at: When the attempt began.
+        relay: The relay's name.
+        duration_s: How long the attempt took, in seconds.
     """
-
-    relay: str
-    attempted_at: datetime
-    duration_s: float
-    transcript: str = ""
-    is_resting: bool = False
-    retry_after_s: float = 0.0
-
-
-def accepted_record(claim: Claim, reply: Reply, spoken: AttemptContext) -> OutcomeRecord:
-    """Return what to record for ``claim`` where the relay has taken the mail."""
     return OutcomeRecord(
         claim=claim,
         state=_ACCEPTED,
-        attempted_at=spoken.attempted_at,
+        attempted_at=attempted_at,
         reply_code=reply.code,
         enhanced_status=reply.enhanced,
         reply=reply.one_line,
-        relay=spoken.relay,
+        relay=relay,
         phase=_DOT,
-        duration_s=spoken.duration_s,
+        duration_s=duration_s,
+    )
+
+
+def attempt_record(
+    claim: Claim,
+    outcome: Outcome,
+    *,
+    attempted_at: datetime,
+    relay: str,
+    duration_s: float,
+    transcript: str | None = None,
+) -> OutcomeRecord:
+    """Return what an attempt came to for ``claim``, for `OutcomePolicy.apply` to decide on.
+
+    Args:
+        claim: The recipient's.
+        outcome: What was said to it.
+        attempted_at: When the attempt began.
+        relay: The relay's name.
+        duration_s: How long the attempt took, in seconds.
+        transcript: What was said on the connection; kept where the relay did not accept.
+    """
+    reply = outcome.reply
+    return OutcomeRecord(
+        claim=claim,
+        state=outcome.state,
+        attempted_at=attempted_at,
+        fault=outcome.fault,
+        reply_code=reply.code or None if reply else None,
+        enhanced_status=reply.enhanced if reply else None,
+        reply=str(reply) or None if reply else None,
+        relay=relay,
+        phase=outcome.phase,
+        duration_s=duration_s,
+        transcript=None if outcome.state is _ACCEPTED else transcript,
     )
 
 
@@ -147,105 +183,88 @@ def without_attempt(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutcomePolicy:
-    """Decides what becomes of a recipient after an attempt.
+    """Decides what becomes of a recipient after an attempt that did not succeed.
 
-    ``random`` returns numbers from [0, 1) and spreads retries. ``in_doubt_retry_s`` is the pause
-    before the first resend of what is in doubt; after ``max_resends`` of them it is held for a
-    person.
+    Attributes:
+        in_doubt_retry_s: The pause before the first resend of what is in doubt, in seconds; each
+            further one is twice as long, up to 4 hours.
+        random: Returns numbers from [0, 1), and spreads retries.
+        max_resends: After so many resends what is in doubt is held for a person.
     """
 
     in_doubt_retry_s: float
     random: Callable[[], float]
     max_resends: int = 5
 
-    def record_for(
-        self, claim: Claim, message: StoredMessage, outcome: Outcome, spoken: AttemptContext
-    ) -> OutcomeRecord:
-        """Return what to record for ``claim``."""
-        if outcome.state is _ACCEPTED and outcome.reply is not None:
-            return accepted_record(claim, outcome.reply, spoken)
-        counts = outcome.counts_as_try or _is_hopeless(claim, outcome, spoken)
-        state, due_in_s = self._next(claim, message, outcome, spoken, counts=counts)
-        reply = outcome.reply
-        text = str(reply) if reply else None
-        if state is _REJECTED and outcome.state is _DEFERRED:
-            tries = claim.try_count if outcome.counts_as_try else claim.attempt_count
-            text = f"gave up after {tries + 1} tries; last: {text}"
-        elif state is _IN_DOUBT and due_in_s is None and message.on_doubt is not OnDoubt.HOLD:
-            text = (
-                f"in doubt {claim.in_doubt_count + 1} times, and not sent again by itself: look "
-                f"into the relay's log and decide with `postroom resolve`; last: {text}"
-            )
-        return OutcomeRecord(
-            claim=claim,
-            state=state,
-            attempted_at=spoken.attempted_at,
-            due_in_s=due_in_s,
-            counts_as_try=counts,
-            fault=outcome.fault,
-            reply_code=reply.code or None if reply else None,
-            enhanced_status=reply.enhanced if reply else None,
-            reply=text or None,
-            relay=spoken.relay,
-            phase=outcome.phase,
-            duration_s=spoken.duration_s,
-            transcript=spoken.transcript,
-        )
-
-    def _next(
+    def apply(
         self,
-        claim: Claim,
+        record: OutcomeRecord,
         message: StoredMessage,
         outcome: Outcome,
-        spoken: AttemptContext,
         *,
-        counts: bool,
-    ) -> tuple[RecipientState, float | None]:
-        if outcome.state is _DEFERRED and not counts:
-            # Neither the recipient's fault nor the message's, as far as anybody can tell.
-            pause_s = max(
-                spoken.retry_after_s, outcome.retry_after_s or 0.0, _pause_s(claim, spoken)
-            )
-            return outcome.state, pause_s * (1.0 + 0.2 * self.random())
+        is_paused: bool,
+        route_retry_after_s: float,
+    ) -> None:
+        """Set the state of ``record``, when its recipient is due again, and what is said of it.
+
+        Args:
+            record: What `attempt_record` has made of ``outcome``.
+            message: The recipient's.
+            outcome: What the attempt came to.
+            is_paused: Whether the relay's circuit breaker is open now.
+            route_retry_after_s: In how many seconds the route may be tried again; 0 where another
+                relay of it may take the mail now.
+        """
+        claim = record.claim
         if outcome.state is _DEFERRED:
-            return self._deferred(claim, message, outcome)
-        if outcome.state is _IN_DOUBT:
-            return outcome.state, self._resent_in_s(claim, message)
-        return outcome.state, None
+            is_hopeless = not is_paused and claim.attempt_count >= _PATIENCE
+            if outcome.counts_as_try or is_hopeless:
+                self._retry_on_schedule(record, message, outcome)
+            else:
+                # Neither the recipient's fault nor the message's, as far as anybody can tell.
+                pause_s = _pause_s(claim, is_paused, route_retry_after_s)
+                longest_s = max(route_retry_after_s, outcome.retry_after_s or 0.0, pause_s)
+                record.due_in_s = longest_s * (1.0 + 0.2 * self.random())
+        elif outcome.state is _IN_DOUBT and message.on_doubt is not OnDoubt.HOLD:
+            self._resend(record)
 
-    def _resent_in_s(self, claim: Claim, message: StoredMessage) -> float | None:
-        """Return when a recipient in doubt is sent again; None where a person has to decide."""
-        if message.on_doubt is OnDoubt.HOLD or claim.in_doubt_count >= self.max_resends:
-            return None
-        longest_s = max(_LONGEST_DOUBT_S, self.in_doubt_retry_s)
-        return Backoff(first_s=self.in_doubt_retry_s, longest_s=longest_s).pause_s(
-            claim.in_doubt_count + 1
-        )
+    def _retry_on_schedule(
+        self, record: OutcomeRecord, message: StoredMessage, outcome: Outcome
+    ) -> None:
+        """Try again when the message's schedule says so; reject where that is used up.
 
-    def _deferred(
-        self, claim: Claim, message: StoredMessage, outcome: Outcome
-    ) -> tuple[RecipientState, float | None]:
+        A fault of the relay's, our login's or ours comes here where it stays with one recipient: a
+        relay that hangs up whenever it hears one address has a fault that never passes.
+        """
+        claim = record.claim
+        record.counts_as_try = True
         delay_s = _schedule(message).delay_s(claim.try_count, self.random)
         if delay_s is None:
-            return _REJECTED, None
-        least_s = 0.0 if outcome.counts_as_try else _UNCOUNTED.pause_s(claim.attempt_count + 1)
-        return _DEFERRED, max(delay_s, outcome.retry_after_s or 0.0, least_s)
+            tries = claim.try_count if outcome.counts_as_try else claim.attempt_count
+            record.state = _REJECTED
+            record.reply = f"gave up after {tries + 1} tries; last: {record.reply}"
+        else:
+            least_s = 0.0 if outcome.counts_as_try else _UNCOUNTED.pause_s(claim.attempt_count + 1)
+            record.due_in_s = max(delay_s, outcome.retry_after_s or 0.0, least_s)
+
+    def _resend(self, record: OutcomeRecord) -> None:
+        """Send again what is in doubt, ever later; after the last time a person has to decide."""
+        times = record.claim.in_doubt_count + 1
+        if times > self.max_resends:
+            record.reply = (
+                f"in doubt {times} times, and not sent again by itself: look into the relay's log "
+                f"and decide with `postroom resolve`; last: {record.reply}"
+            )
+        else:
+            longest_s = max(_LONGEST_IN_DOUBT_S, self.in_doubt_retry_s)
+            backoff = Backoff(first_s=self.in_doubt_retry_s, longest_s=longest_s)
+            record.due_in_s = backoff.pause_s(times)
 
 
-def _is_hopeless(claim: Claim, outcome: Outcome, spoken: AttemptContext) -> bool:
-    """Return whether a fault of the relay's, our login's or ours stays with this recipient alone.
-
-    A relay that hangs up whenever it hears one address, while it takes everybody else's mail, has
-    a fault that never passes.
-    """
-    is_deferred = outcome.state is _DEFERRED
-    return is_deferred and not spoken.is_resting and claim.attempt_count >= _PATIENCE
-
-
-def _pause_s(claim: Claim, spoken: AttemptContext) -> float:
-    if spoken.is_resting and spoken.retry_after_s <= 0:
+def _pause_s(claim: Claim, is_paused: bool, route_retry_after_s: float) -> float:
+    if is_paused and route_retry_after_s <= 0:
         return _UNCOUNTED.first_s  # another relay of the route takes it
-    return (_RESTING if spoken.is_resting else _UNCOUNTED).pause_s(claim.attempt_count + 1)
+    return (_PAUSED if is_paused else _UNCOUNTED).pause_s(claim.attempt_count + 1)
 
 
 def _schedule(message: StoredMessage) -> RetrySchedule:
@@ -254,77 +273,84 @@ def _schedule(message: StoredMessage) -> RetrySchedule:
     return RetrySchedule(delays_s=message.retry_delays_s)
 
 
-_LEAST_PAUSE_S = 1.0
-#: After this machine ran out of disk or memory: mostly it is other mail in hand that takes it.
-_SHORTAGE = Backoff(first_s=5.0, longest_s=900.0)
-_ACCEPTED = RecipientState.ACCEPTED
-
-
 class OutcomeReporter:
-    """Belongs to one sender of ``outlet``."""
+    """Reports what came of the transactions of one sender.
 
-    def __init__(self, outlet: SenderPool, desk: OutcomeBuffer, verdicts: OutcomePolicy) -> None:
-        self._outlet = outlet
-        self._desk = desk
-        self._verdicts = verdicts
-        self._shortage = SharedBackoff(_SHORTAGE, clock=monotonic)
+    Args:
+        pool: The sender's.
+        buffer: Where outcomes go.
+        policy: What decides on those that did not succeed.
+        clock: What tells the time.
+    """
 
-    def accepted(self, transaction: Transaction, replies: Sequence[Reply]) -> None:
-        """Hand in that the relay has taken the mail for everyone, as it nearly always does."""
-        self._outlet.breaker.record(None)
+    def __init__(
+        self, pool: SenderPool, buffer: OutcomeBuffer, policy: OutcomePolicy, clock: Clock
+    ) -> None:
+        self._pool = pool
+        self._relay = pool.relay.name
+        self._breaker = pool.breaker
+        self._buffer = buffer
+        self._policy = policy
+        self._clock = clock
+        self._shortage = SharedBackoff(_SHORTAGE, clock=clock.monotonic)
+
+    def accepted(self, transaction: MailTransaction, replies: Sequence[Reply]) -> None:
+        """Report that the relay has taken the mail for everyone, as it nearly always does."""
+        self._breaker.record(None)
         self._shortage.succeeded()
-        spoken = self._spoken(transaction)
-        claims = transaction.job.claims
-        results = [accepted_record(*both, spoken) for both in zip(claims, replies, strict=True)]
-        self._desk.add(results, transaction.admitted)
+        duration_s = self._clock.monotonic() - transaction.began
+        records = [
+            accepted_record(
+                claim,
+                reply,
+                attempted_at=transaction.attempted_at,
+                relay=self._relay,
+                duration_s=duration_s,
+            )
+            for claim, reply in zip(transaction.claims, replies, strict=True)
+        ]
+        self._buffer.add(records, transaction.admitted)
 
-    def report(self, transaction: Transaction, transcript: Callable[[], str]) -> None:
-        """Hand in what is decided; put back what may be spoken again at once.
+    def report(self, transaction: MailTransaction, transcript: Callable[[], str]) -> None:
+        """Report what is decided; put back what may be sent again at once.
 
-        ``transcript`` is asked only where somebody will want to read it.
+        Args:
+            transaction: One that was begun.
+            transcript: Returns what was said; asked only where somebody will want to read it.
         """
-        decided = self._bounded(transaction)
+        decided = _bounded(transaction)
         failed = [outcome for _, outcome in decided if outcome.state is not _ACCEPTED]
         self._tell_breaker(failed, some_accepted=len(failed) < len(decided))
-        spoken = self._spoken(transaction)
-        if failed:
-            spoken.transcript = transcript()
-            spoken.is_resting = self._outlet.breaker.retry_after_s() > 0
-            spoken.retry_after_s = transaction.job.retry_after_s()
-        message = transaction.job.mail.message
-        results = [
-            self._verdicts.record_for(claim, message, outcome, spoken)
-            for claim, outcome in decided
-            if not outcome.retry_immediately
-        ]
-        self._desk.add(results, transaction.admitted)
-        if failed and (again := [claim for claim, outcome in decided if outcome.retry_immediately]):
-            self._outlet.queue.put_front(transaction.job.subset(again))
+        said = transcript() if failed else None
+        self._buffer.add(
+            [
+                self._record(transaction, claim, outcome, said)
+                for claim, outcome in decided
+                if not outcome.retry_immediately
+            ],
+            transaction.admitted,
+        )
+        if again := [claim for claim, outcome in decided if outcome.retry_immediately]:
+            self._pool.queue.put_front(transaction.subset(again))
 
     def broken_off(
-        self, transaction: Transaction, error: Exception, transcript: Callable[[], str]
+        self, transaction: MailTransaction, error: Exception, transcript: Callable[[], str]
     ) -> None:
-        """Hand in what an error that nobody foresaw leaves behind: in doubt once past the gate."""
-        state = RecipientState.IN_DOUBT if transaction.admitted else RecipientState.DEFERRED
-        transaction.set_all(_unexplained(error, state, Phase.DOT if transaction.admitted else None))
+        """Report an error that nobody foresaw during an attempt: in doubt once past the gate."""
+        state = _IN_DOUBT if transaction.admitted else _DEFERRED
+        transaction.set_all(_unexplained(error, state, _DOT if transaction.admitted else None))
         self.report(transaction, transcript)
 
-    def unexplained(self, job: Job, error: Exception) -> None:
-        """An error that nobody foresaw, before anything was said of this job: try it later."""
-        outcome = _unexplained(error, RecipientState.DEFERRED, None)
-        spoken = AttemptContext(
-            relay=self._outlet.relay.name,
-            attempted_at=utc_now(),
-            duration_s=0.0,
-            is_resting=self._outlet.breaker.retry_after_s() > 0,
-            retry_after_s=job.retry_after_s(),
-        )
-        message = job.mail.message
-        self._desk.add(
-            [self._verdicts.record_for(claim, message, outcome, spoken) for claim in job.claims]
+    def unexplained(self, transaction: MailTransaction, error: Exception) -> None:
+        """Report an error that nobody foresaw, before anything was said: try it later."""
+        outcome = _unexplained(error, _DEFERRED, None)
+        transaction.attempted_at = self._clock.utc_now()
+        transaction.began = self._clock.monotonic()
+        self._buffer.add(
+            [self._record(transaction, claim, outcome, "") for claim in transaction.claims]
         )
 
-    def fell_short(self, job: Job, error: Exception) -> None:
+    def fell_short(self, transaction: MailTransaction, error: Exception) -> None:
         """This machine or its database failed while the mail was composed: try it later.
 
         No relay heard of it, and it says nothing about the mail: it is no attempt, and does not
@@ -332,62 +358,74 @@ class OutcomeReporter:
         """
         reply = f"waiting: this worker could not prepare the mail: {reason_of(error)}"
         pause_s = self._shortage.failed()
-        self._settle(job, RecipientState.DEFERRED, reply, fault=Fault.OURSELVES, due_in_s=pause_s)
+        self._report_all(transaction, _DEFERRED, reply, fault=Fault.OURSELVES, due_in_s=pause_s)
 
-    def defer(self, job: Job, pause_s: float) -> None:
-        """A rate is used up: put the job off until it allows one more, without an attempt."""
-        reply = f"waiting: the rate of {self._outlet.relay.name} is used up"
-        self._settle(job, RecipientState.DEFERRED, reply, due_in_s=max(pause_s, _LEAST_PAUSE_S))
+    def defer(self, transaction: MailTransaction, pause_s: float) -> None:
+        """A rate is used up: try it when that allows one more, without an attempt."""
+        reply = f"waiting: the rate of {self._relay} is used up"
+        self._report_all(transaction, _DEFERRED, reply, due_in_s=max(pause_s, _LEAST_PAUSE_S))
 
-    def reject_unsendable(self, job: Job, error: MessageError) -> None:
+    def reject_unsendable(self, transaction: MailTransaction, error: MessageError) -> None:
         """The message cannot be composed for these recipients, now or later."""
-        self._settle(job, RecipientState.REJECTED, f"not sent: {error}", fault=Fault.MESSAGE)
+        self._report_all(transaction, _REJECTED, f"not sent: {error}", fault=Fault.MESSAGE)
 
-    def _settle(
+    def _report_all(
         self,
-        job: Job,
+        transaction: MailTransaction,
         state: RecipientState,
         reply: str,
         *,
         fault: Fault | None = None,
         due_in_s: float | None = None,
     ) -> None:
-        """Hand in the same for all of a job of which no relay has heard."""
-        now = utc_now()
-        self._desk.add(
+        """Report the same for all of a transaction of which no relay has heard."""
+        now = self._clock.utc_now()
+        self._buffer.add(
             [
                 without_attempt(claim, state, reply, at=now, fault=fault, due_in_s=due_in_s)
-                for claim in job.claims
+                for claim in transaction.claims
             ]
         )
 
-    @staticmethod
-    def _bounded(transaction: Transaction) -> list[tuple[Claim, Outcome]]:
-        """Return what is decided; "again, at once" too often in a row is the relay's fault."""
-        decided = transaction.decided()
-        job = transaction.job
-        if not decided or not all(outcome.retry_immediately for _, outcome in decided):
-            return decided  # with an outcome for one of them there are fewer the next time
-        if job.may_return():
-            return decided
-        return [
-            (claim, replace(outcome, fault=Fault.RELAY, retry_after_s=None))
-            for claim, outcome in decided
-        ]
-
-    def _spoken(self, transaction: Transaction) -> AttemptContext:
-        return AttemptContext(
-            relay=self._outlet.relay.name,
+    def _record(
+        self, transaction: MailTransaction, claim: Claim, outcome: Outcome, said: str | None
+    ) -> OutcomeRecord:
+        record = attempt_record(
+            claim,
+            outcome,
             attempted_at=transaction.attempted_at,
-            duration_s=monotonic() - transaction.began,
+            relay=self._relay,
+            duration_s=self._clock.monotonic() - transaction.began,
+            transcript=said,
         )
+        self._policy.apply(
+            record,
+            transaction.composer.message,
+            outcome,
+            is_paused=self._breaker.retry_after_s() > 0,
+            route_retry_after_s=transaction.route_retry_after_s(),
+        )
+        return record
 
     def _tell_breaker(self, failed: Sequence[Outcome], *, some_accepted: bool) -> None:
         """One mail that went out says that the relay works, whatever became of the others."""
         if some_accepted:
-            self._outlet.breaker.record(None)
+            self._breaker.record(None)
         elif failed and failed[0].fault is not None:
-            self._outlet.breaker.record(failed[0].fault)
+            self._breaker.record(failed[0].fault)
+
+
+def _bounded(transaction: MailTransaction) -> list[tuple[Claim, Outcome]]:
+    """Return what is decided; "again, at once" too often in a row is the relay's fault."""
+    decided = transaction.decided()
+    if not decided or not all(outcome.retry_immediately for _, outcome in decided):
+        return decided  # with an outcome for one of them there are fewer the next time
+    if transaction.may_return():
+        return decided
+    return [
+        (claim, replace(outcome, fault=Fault.RELAY, retry_after_s=None))
+        for claim, outcome in decided
+    ]
 
 
 def _unexplained(error: Exception, state: RecipientState, phase: Phase | None) -> Outcome:

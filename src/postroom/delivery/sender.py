@@ -1,8 +1,9 @@
-"""A sender: a strand of its own, one connection, one transaction after the other.
+"""A sender: one task, one connection, one mail transaction after the other.
 
-It never touches the database: outcomes go over the desk, and the gate stands before every final
-dot. Nothing is sent twice here but what the relay provably has not taken. Every job it takes ends
-in one of four ways, whatever raises: reported, released, put back, or at the very last abandoned.
+It never touches the database: outcomes go into the outcome buffer, and the commit gate is asked
+before every final dot. Nothing is sent twice here but what the relay provably has not taken. Every
+transaction it takes ends in one of four ways, whatever raises: reported, released, put back, or at
+the very last abandoned.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from postroom.clock import monotonic
+from postroom.clock import SYSTEM_CLOCK, Clock
 from postroom.delivery.composer import SLOW_S, Payload
-from postroom.delivery.mail_transaction import Job, Transaction
+from postroom.delivery.mail_transaction import MailTransaction
 from postroom.delivery.outcome_buffer import CommitGate, OutcomeBuffer
 from postroom.delivery.outcomes import OutcomePolicy, OutcomeReporter
 from postroom.delivery.scheduler import run_in_thread
@@ -50,7 +51,17 @@ _BEFORE_LOGIN = frozenset({Phase.GREETING, Phase.EHLO})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SenderContext:
-    """What all senders of a worker share; ``keep_connections`` leaves connections open."""
+    """What all senders of a worker share.
+
+    Attributes:
+        buffer: Where outcomes go.
+        gate: What is asked before every final dot.
+        policy: What decides on recipients that were not accepted.
+        connections: Where connections come from.
+        keep_connections: Whether connections are left open there for the next worker.
+        render_budget: What the templates of one message may take.
+        clock: What tells the time.
+    """
 
     buffer: OutcomeBuffer
     gate: CommitGate
@@ -58,45 +69,52 @@ class SenderContext:
     connections: ConnectionPool
     keep_connections: bool
     render_budget: RenderBudget = DEFAULT_BUDGET
+    clock: Clock = SYSTEM_CLOCK
 
 
 class Sender:
-    """Takes jobs from its outlet's queue until that is closed."""
+    """Takes transactions from the queue of its pool until that is closed.
 
-    def __init__(self, outlet: SenderPool, office: SenderContext) -> None:
-        self._outlet = outlet
-        self._relay = outlet.relay
-        self._breaker = outlet.breaker
-        self._throttle = outlet.throttle
-        self._queue = outlet.queue
-        self._context = office
-        budget = office.render_budget
+    Args:
+        pool: The relay's.
+        context: What it shares with other senders.
+    """
+
+    def __init__(self, pool: SenderPool, context: SenderContext) -> None:
+        self._pool = pool
+        self._relay = pool.relay
+        self._breaker = pool.breaker
+        self._throttle = pool.throttle
+        self._queue = pool.queue
+        self._context = context
+        self._clock = context.clock
+        budget = context.render_budget
         self._loop_budget = replace(budget, seconds=min(budget.seconds, SLOW_S))
-        self._reporter = OutcomeReporter(outlet, office.buffer, office.policy)
-        self._limits = office.connections.limits_of(outlet.relay)
+        self._reporter = OutcomeReporter(pool, context.buffer, context.policy, context.clock)
+        self._limits = context.connections.limits_of(pool.relay)
         self._session: Transport | None = None
-        #: A job that was taken and is neither settled nor a transaction yet.
-        self._taken: Job | None = None
+        #: A transaction that was taken, and has neither an outcome nor begun.
+        self._taken: MailTransaction | None = None
         #: The relay has no connection for this sender.
         self._is_surplus = False
-        #: The transaction at hand, and the one whose opening is already on its way.
-        self._current: Transaction | None = None
-        self._next: Transaction | None = None
+        #: The transaction at hand, and the one whose envelope is already on its way.
+        self._current: MailTransaction | None = None
+        self._next: MailTransaction | None = None
         self._ended = threading.Event()
 
     def run(self) -> None:
-        """Speak one job after the other; drop the connection when there is none for a while."""
+        """Send one transaction after the other; hang up when there is none for a while."""
         try:
             while not (self._queue.is_closed or self._is_surplus):
                 self._take_one()
             self._release_connection()
         finally:
-            self._outlet.ended(self)
+            self._pool.ended(self)
             self._ended.set()
 
     @property
     def has_ended(self) -> bool:
-        """Return whether it takes no more jobs, for whatever reason."""
+        """Return whether it takes no more transactions, for whatever reason."""
         return self._ended.is_set()
 
     @property
@@ -125,22 +143,19 @@ class Sender:
             log.exception("a sender met an error of our own", extra={"relay": self._relay.name})
             self._abandon_after_bug(error)
 
-    def _deliver(self, job: Job) -> None:
-        """Speak ``job``, and whatever follows it on the same connection without a pause."""
-        self._taken = job
-        transaction = self._prepared(job) if self._is_admitted(job) else None
-        session = None if transaction is None else self._session_for(transaction)
-        if transaction is not None and session is not None and len(job.claims) > 1:
-            transaction = self._cut_to_size(transaction, session)
+    def _deliver(self, transaction: MailTransaction) -> None:
+        """Send ``transaction``, and whatever follows it on the same connection without a pause."""
+        ready = self._ready(transaction)
         self._taken = None
-        if transaction is None or session is None:
+        session = self._session
+        if ready is None or session is None:
             return
-        self._current = transaction
+        self._current = ready
         is_reused = session.transactions > 0
         try:
-            session.send_envelope(transaction.envelope)
+            session.send_envelope(ready.envelope)
             # Or the file of the first mail stays while others follow it on the connection.
-            del job, transaction
+            del ready, transaction
             while self._current is not None:
                 self._transmit(session, self._current)
                 self._current, self._next = self._next, None
@@ -152,78 +167,91 @@ class Sender:
         if not session.is_usable:
             self._release_connection()
 
-    def _is_admitted(self, job: Job) -> bool:
-        """Wait for the relay's rate; put the job off where it would take long, and return False."""
-        while not self._throttle.try_acquire(job.claims):
-            domain_s = self._throttle.domain_retry_after_s(job.claims)
+    def _ready(self, transaction: MailTransaction) -> MailTransaction | None:
+        """Return what can be sent of ``transaction``, with a session for it; None: nothing."""
+        self._taken = transaction
+        if not (self._is_allowed(transaction) and self._compose(transaction)):
+            return None
+        session = self._session_for(transaction)
+        if session is None or len(transaction.claims) == 1:
+            return None if session is None else transaction
+        return self._cut_to_size(transaction, session)
+
+    def _is_allowed(self, transaction: MailTransaction) -> bool:
+        """Wait for the relay's rate; where that takes long defer the mail, and return False."""
+        claims = transaction.claims
+        while not self._throttle.try_acquire(claims):
+            domain_s = self._throttle.domain_retry_after_s(claims)
             if domain_s > 0:
                 # Not waited for: others have mail for other domains.
-                self._reporter.defer(job, domain_s)
+                self._reporter.defer(transaction, domain_s)
                 return False
             relay_s = self._throttle.relay_retry_after_s()
             if relay_s > LONGEST_WAIT_S:
-                self._reporter.defer(job, relay_s)
+                self._reporter.defer(transaction, relay_s)
                 return False
             self._queue.wait_until_closed(relay_s)
             if self._queue.is_closed:
-                self._context.buffer.release(job.claims)
+                self._context.buffer.release(claims)
                 return False
         return True
 
-    def _prepared(self, job: Job) -> Transaction | None:
-        """Return ``job`` ready to be spoken; None when its fate needs no relay."""
-        if not job.batch.holds(job.claims, monotonic()):
-            self._context.buffer.release(job.claims)
-            return None
+    def _compose(self, transaction: MailTransaction) -> bool:
+        """Make ``transaction`` ready to be sent; return False where its fate needs no relay."""
+        if not transaction.batch.holds(transaction.claims, self._clock.monotonic()):
+            self._context.buffer.release(transaction.claims)
+            return False
+        message = transaction.composer.message
         try:
-            envelope, letter = self._addressed(job)
+            envelope, payload = self._composed(transaction)
         except MessageError as error:
-            self._reporter.reject_unsendable(job, error)
-            return None
+            self._reporter.reject_unsendable(transaction, error)
+            return False
         except (OSError, MemoryError, SQLAlchemyError) as error:
             log.warning(
                 "could not prepare a mail, which is tried again later: %s",
                 reason_of(error),
-                extra={"message_id": job.mail.message.id},
+                extra={"message_id": message.id},
             )
-            self._reporter.fell_short(job, error)
-            return None
+            self._reporter.fell_short(transaction, error)
+            return False
         except Exception as error:
-            log.exception("a message cannot be composed", extra={"message_id": job.mail.message.id})
-            self._reporter.unexplained(job, error)
-            return None
-        return Transaction(
-            job=job, envelope=envelope, payload=letter, outcomes=[None] * len(job.claims)
-        )
+            log.exception("a message cannot be composed", extra={"message_id": message.id})
+            self._reporter.unexplained(transaction, error)
+            return False
+        transaction.begin(envelope, payload, self._clock)
+        return True
 
-    def _addressed(self, job: Job) -> tuple[Envelope, Payload]:
+    def _composed(self, transaction: MailTransaction) -> tuple[Envelope, Payload]:
         """Compose the mail here, or aside where the other connections would have to wait for it.
 
         A template that proves slow here is given up after 20 ms, and rendered aside from then on.
         """
-        mail, claims = job.mail, job.claims
-        if not mail.is_slow_to_compose:
+        composer, claims = transaction.composer, transaction.claims
+        if not composer.is_slow_to_compose:
             try:
-                return mail.compose_for(claims, self._loop_budget)
+                return composer.compose_for(claims, self._loop_budget)
             except TemplateTooSlow:
                 pass
-        return run_in_thread(lambda: mail.compose_for(claims, self._context.render_budget))
+        return run_in_thread(lambda: composer.compose_for(claims, self._context.render_budget))
 
-    def _cut_to_size(self, transaction: Transaction, session: Transport) -> Transaction | None:
+    def _cut_to_size(
+        self, transaction: MailTransaction, session: Transport
+    ) -> MailTransaction | None:
         """Return the part of ``transaction`` that the relay takes at once; put back the rest."""
         most = self._limits.most_recipients(session.max_recipients)
-        job = transaction.job
-        if most is None or len(job.claims) <= most:
+        claims = transaction.claims
+        if most is None or len(claims) <= most:
             return transaction
-        part = self._taken = job.subset(job.claims[:most])
-        self._queue.put_front(job.subset(job.claims[most:]))
-        return self._prepared(part)
+        part = self._taken = transaction.subset(claims[:most])
+        self._queue.put_front(transaction.subset(claims[most:]))
+        return part if self._compose(part) else None
 
-    def _session_for(self, transaction: Transaction) -> Transport | None:
-        """Return a usable session; None where the transaction is settled without one."""
+    def _session_for(self, transaction: MailTransaction) -> Transport | None:
+        """Return a usable session; None where the transaction has ended without one."""
         session = self._session
         if session is not None and (self._breaker.is_open or not session.is_usable):
-            # While the relay rests as well: it is probed on a new connection, by one of us.
+            # While the circuit breaker is open as well: one of us probes on a new connection.
             self._release_connection()
         if self._session is None:
             self._session = self._connected(transaction)
@@ -231,20 +259,20 @@ class Sender:
             return None
         return self._session
 
-    def _connected(self, transaction: Transaction) -> Transport | None:
-        if not self._outlet.may_connect:
-            self._yield(transaction.job)
+    def _connected(self, transaction: MailTransaction) -> Transport | None:
+        if not self._pool.may_connect:
+            self._yield(transaction)
             return None
         if not self._breaker.allow_request():
             # Due again at once: another relay of its route may take it meanwhile.
-            self._context.buffer.release(transaction.job.claims)
+            self._context.buffer.release(transaction.claims)
             return None
         try:
-            with self._outlet.connecting():
+            with self._pool.connecting():
                 return run_in_thread(lambda: self._context.connections.acquire(self._relay))
         except RelayError as error:
             if self._is_crowded_out(error):
-                self._yield(transaction.job)
+                self._yield(transaction)
                 return None
             said = error.transcript
             transaction.set_all(classify_error(error))
@@ -253,23 +281,23 @@ class Sender:
 
     def _is_crowded_out(self, error: RelayError) -> bool:
         """Return whether the relay only has no room for one more connection of ours."""
-        if self._breaker.is_open or not _turns_away(error) or not self._outlet.has_others():
+        if self._breaker.is_open or not _turns_away(error) or not self._pool.has_others():
             return False
         log.info(
             "the relay %s takes %d connections at the moment and refused one more: %s",
             self._relay.name,
-            self._outlet.limit.current(),
+            self._pool.limit.current(),
             error.reply or error,
         )
         return True
 
-    def _yield(self, job: Job) -> None:
-        """Leave ``job`` to those senders that have a connection, and end."""
-        self._queue.put_front(job)
+    def _yield(self, transaction: MailTransaction) -> None:
+        """Leave ``transaction`` to those senders that have a connection, and end."""
+        self._queue.put_front(transaction)
         self._is_surplus = True
 
-    def _is_refused_locally(self, session: Transport, transaction: Transaction) -> bool:
-        """Settle what this relay has announced it could not take; return whether it was so."""
+    def _is_refused_locally(self, session: Transport, transaction: MailTransaction) -> bool:
+        """Report what this relay has announced it could not take; return whether it was so."""
         outcome = session.local_refusal(transaction.envelope)
         if outcome is None:
             return False
@@ -277,32 +305,31 @@ class Sender:
         self._reporter.report(transaction, self._transcript)
         return True
 
-    def _transmit(self, session: Transport, current: Transaction) -> None:
-        """Speak one transaction whose opening is on its way; open the following one with its dot.
+    def _transmit(self, session: Transport, current: MailTransaction) -> None:
+        """Send one transaction whose envelope is on its way, and the next envelope with its dot.
 
         Raises:
             RelayError: the connection is of no use any more.
             LeaseLost: the claims ran out before the final dot.
         """
-        opening = session.read_envelope_replies()
-        if not opening.all_accepted:
-            current.outcomes = list(opening.outcomes())
+        envelope_replies = session.read_envelope_replies()
+        if not envelope_replies.all_accepted:
+            current.outcomes = list(envelope_replies.outcomes())
             self._share_limits(session)
-        if opening.is_ready_for_content:
+        if envelope_replies.is_ready_for_content:
             session.send_content(current.payload.chunks())
             # Before the gate: behind it nothing may keep the dot waiting.
             self._next = self._next_on(session)
             self._admit(current)
-            following = self._next.envelope if self._next else None
-            replies = session.end_data(following)
-            if opening.all_accepted and all(reply.is_positive for reply in replies):
+            replies = session.end_data(self._next.envelope if self._next else None)
+            if envelope_replies.all_accepted and all(reply.is_positive for reply in replies):
                 self._reporter.accepted(current, replies)
                 return
-            current.set_outcomes(self._verdicts(replies))
+            current.set_outcomes(self._final_outcomes(replies))
         self._reporter.report(current, self._transcript)
 
-    def _verdicts(self, replies: Sequence[Reply]) -> list[Outcome]:
-        """Return what the replies to the final dot mean, for each recipient that stood."""
+    def _final_outcomes(self, replies: Sequence[Reply]) -> list[Outcome]:
+        """Return what the replies to the final dot mean, for each recipient accepted so far."""
         first = replies[0]
         if len(replies) > 1 and not self._relay.is_lmtp and has_too_many(first):
             self._limits.record(refuses_early=False, max_recipients=len(replies) // 2)
@@ -315,38 +342,38 @@ class Sender:
             refuses_early=session.refuses_early, max_recipients=session.max_recipients
         )
 
-    def _admit(self, current: Transaction) -> None:
+    def _admit(self, current: MailTransaction) -> None:
         """Wait until the outcome can be recorded; where doubt is to be held, commit the intent."""
         claims = current.open_claims()
-        job = current.job
-        if job.mail.message.on_doubt is _HOLD:
+        batch = current.batch
+        if current.composer.message.on_doubt is _HOLD:
             intent = self._context.buffer.request_intent(claims)
-            remaining_s = max(job.batch.send_deadline - monotonic(), 0.0)
+            remaining_s = max(batch.send_deadline - self._clock.monotonic(), 0.0)
             if not intent.answered.wait(remaining_s) or len(intent.held) < len(claims):
-                raise LeaseLost("expected the intent to be committed in time, got: a lost claim")
-        self._context.gate.acquire(job.batch, claims)
+                raise LeaseLost("the intent to write the final dot was not committed in time")
+        self._context.gate.acquire(batch, claims)
         current.admitted = len(claims)
 
-    def _next_on(self, session: Transport) -> Transaction | None:
-        """Return the transaction to open together with this final dot, if there is one."""
+    def _next_on(self, session: Transport) -> MailTransaction | None:
+        """Return the transaction to begin together with this final dot, if there is one."""
         if self._breaker.is_open:
             return None
         if self._limits.refuses_early and session.pipelining is Pipelining.FULL:
             # Another connection found that out: here the next mail waits for the reply.
             return None
-        while session.accepts_more and (job := self._queue.get_nowait()) is not None:
-            self._taken = job
-            if not self._throttle.try_acquire(job.claims):
-                self._queue.put_front(job)
+        while session.accepts_more and (following := self._queue.get_nowait()) is not None:
+            self._taken = following
+            if not self._throttle.try_acquire(following.claims):
+                self._queue.put_front(following)
                 self._taken = None
                 return None
-            following = self._prepared(job)
-            if following is not None and len(job.claims) > 1:
-                following = self._cut_to_size(following, session)
-            is_next = following is not None and not self._is_refused_locally(session, following)
+            ready = following if self._compose(following) else None
+            if ready is not None and len(following.claims) > 1:
+                ready = self._cut_to_size(following, session)
+            is_next = ready is not None and not self._is_refused_locally(session, ready)
             self._taken = None
             if is_next:
-                return following
+                return ready
         return None
 
     def _connection_failed(self, error: RelayError, *, is_reused: bool) -> None:
@@ -354,13 +381,13 @@ class Sender:
         current, following = self._current, self._next
         self._current = self._next = None
         if following is not None:
-            self._queue.put_front(following.job)
+            self._queue.put_front(following)
         if current is None:
             return
         is_between_mails = isinstance(error, Disconnected) and error.phase is Phase.MAIL
-        if is_reused and is_between_mails and current.job.may_return():
+        if is_reused and is_between_mails and current.may_return():
             # The relay dropped a connection between two mails, as relays do.
-            self._queue.put_front(current.job)
+            self._queue.put_front(current)
             return
         outcome = classify_error(error)
         current.set_outcomes([classify(_DOT, reply) for reply in error.replies])
@@ -370,45 +397,47 @@ class Sender:
     def _lease_lost(self) -> None:
         """The claims are gone, or nearly: say nothing, and let whoever holds them go on."""
         assert self._current is not None
-        self._context.buffer.release(self._current.job.claims)
+        self._context.buffer.release(self._current.claims)
         if self._next is not None:
-            self._queue.put_front(self._next.job)
+            self._queue.put_front(self._next)
         self._current = self._next = None
         if self._session is not None:
             self._session.close()
 
     def _abandon_after_bug(self, error: Exception) -> None:
-        """After an error that nobody foresaw: every job in hand gets an outcome that names it."""
+        """After an error that nobody foresaw: all mail in hand gets an outcome that names it."""
         taken, current, following = self._taken, self._current, self._next
         self._taken = self._current = self._next = None
         if taken is not None:
-            self._settle(taken, lambda job: self._reporter.unexplained(job, error))
+            self._report(taken, lambda one: self._reporter.unexplained(one, error))
         if current is not None:
-            self._settle(
-                current.job,
-                lambda _: self._reporter.broken_off(current, error, self._transcript),
+            self._report(
+                current, lambda one: self._reporter.broken_off(one, error, self._transcript)
             )
         if following is not None:
-            # It was opened at the most, and the error was met while the one before it was spoken.
-            self._settle(following.job, lambda job: self._put_back(job, error))
+            # At most its envelope was sent, and the error was met in the one before it.
+            self._report(following, lambda one: self._put_back(one, error))
         session, self._session = self._session, None
         if session is not None:
             with suppress(Exception):
                 session.close()
 
-    def _put_back(self, job: Job, error: Exception) -> None:
-        if job.may_return():
-            self._queue.put_front(job)
+    def _put_back(self, transaction: MailTransaction, error: Exception) -> None:
+        if transaction.may_return():
+            self._queue.put_front(transaction)
         else:
-            self._reporter.unexplained(job, error)
+            self._reporter.unexplained(transaction, error)
 
-    def _settle(self, job: Job, settle: Callable[[Job], None]) -> None:
-        """Give a job its outcome; where not even that can be done, let its claims run out."""
+    def _report(
+        self, transaction: MailTransaction, report: Callable[[MailTransaction], None]
+    ) -> None:
+        """Report an outcome; where not even that can be done, let the claims run out."""
         try:
-            settle(job)
+            report(transaction)
         except Exception:
-            log.exception("no outcome could be given", extra={"message_id": job.mail.message.id})
-            self._context.buffer.abandon(job.claims)
+            message_id = transaction.composer.message.id
+            log.exception("no outcome could be given", extra={"message_id": message_id})
+            self._context.buffer.abandon(transaction.claims)
 
     def _transcript(self) -> str:
         return "" if self._session is None else self._session.transcript
@@ -424,7 +453,7 @@ class Sender:
 def _turns_away(error: RelayError) -> bool:
     """Return whether a relay that is there has refused a connection before any mail was spoken of.
 
-    Silence is no such thing: then those that stand may be as dead.
+    Silence is no such thing: then the other connections may be as dead.
     """
     if error.phase in _BEFORE_LOGIN:
         return isinstance(error, ConnectError | Disconnected)

@@ -1,4 +1,4 @@
-"""A relay as a worker uses it: the queue for it, its breaker, and senders as they are needed."""
+"""A relay as a worker uses it: a queue for it, and senders, as many as are needed and allowed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
-from postroom.delivery.mail_transaction import Job
+from postroom.delivery.mail_transaction import MailTransaction
 from postroom.delivery.scheduler import TaskCondition
 from postroom.errors import named
 from postroom.log import Log
@@ -19,7 +19,7 @@ from postroom.relays.relay import Relay
 
 
 class LaneQueue:
-    """Jobs for one relay, oldest first within a lane, lanes by their weights.
+    """Mail transactions for one relay, oldest first within a lane, lanes by their weights.
 
     ``weights`` are by lane rank. A lane that was empty starts level with the others: it gets no
     credit for the time it had nothing to send, so that its next mail goes out at once and a
@@ -27,7 +27,7 @@ class LaneQueue:
     """
 
     def __init__(self, weights: Mapping[int, int]) -> None:
-        self._lanes: dict[int, deque[Job]] = {lane: deque() for lane in sorted(weights)}
+        self._lanes: dict[int, deque[MailTransaction]] = {lane: deque() for lane in sorted(weights)}
         self._strides = {lane: 1 / weight for lane, weight in weights.items()}
         self._passes = dict.fromkeys(weights, 0.0)
         self._now = 0.0
@@ -37,34 +37,34 @@ class LaneQueue:
         self._is_closed = False
 
     def __len__(self) -> int:
-        """Return how many jobs wait."""
+        """Return how many transactions wait."""
         return sum(map(len, self._lanes.values()))
 
     @property
     def waiting(self) -> int:
-        """Return how many senders wait for a job."""
+        """Return how many senders wait for a transaction."""
         return self._waiting
 
     @property
     def is_closed(self) -> bool:
-        """Return whether no more jobs will be handed out."""
+        """Return whether no more transactions will be handed out."""
         return self._is_closed
 
-    def put(self, jobs: Iterable[Job]) -> None:
-        """Add jobs at the end of their lanes."""
+    def put(self, transactions: Iterable[MailTransaction]) -> None:
+        """Add transactions at the end of their lanes."""
         with self._lock:
-            for job in jobs:
-                self._lane(job).append(job)
+            for transaction in transactions:
+                self._lane(transaction).append(transaction)
             self._changed.notify_all()
 
-    def put_front(self, job: Job) -> None:
-        """Return a job that was taken and not spoken of; it is the next of its lane."""
+    def put_front(self, transaction: MailTransaction) -> None:
+        """Return a transaction that was taken and not tried; it is the next of its lane."""
         with self._lock:
-            self._lane(job).appendleft(job)
+            self._lane(transaction).appendleft(transaction)
             self._changed.notify()
 
-    def get(self, timeout_s: float) -> Job | None:
-        """Return the next job; None when none came in time, or when the queue was closed."""
+    def get(self, timeout_s: float) -> MailTransaction | None:
+        """Return the next transaction; None when none came in time, or the queue was closed."""
         with self._lock:
             self._waiting += 1
             try:
@@ -73,8 +73,8 @@ class LaneQueue:
                 self._waiting -= 1
             return self._next()
 
-    def get_nowait(self) -> Job | None:
-        """Return the next job if there is one."""
+    def get_nowait(self) -> MailTransaction | None:
+        """Return the next transaction if there is one."""
         with self._lock:
             return self._next()
 
@@ -83,28 +83,28 @@ class LaneQueue:
         with self._lock:
             self._changed.wait_for(lambda: self._is_closed, timeout_s)
 
-    def close(self) -> list[Job]:
+    def close(self) -> list[MailTransaction]:
         """Hand out nothing more; return what was still waiting."""
         with self._lock:
             self._is_closed = True
             self._changed.notify_all()
             return self._emptied()
 
-    def _emptied(self) -> list[Job]:
-        left = [job for lane in self._lanes.values() for job in lane]
+    def _emptied(self) -> list[MailTransaction]:
+        left = [transaction for lane in self._lanes.values() for transaction in lane]
         for lane in self._lanes.values():
             lane.clear()
         return left
 
-    def _lane(self, job: Job) -> deque[Job]:
-        rank = job.claims[0].lane
+    def _lane(self, transaction: MailTransaction) -> deque[MailTransaction]:
+        rank = transaction.claims[0].lane
         lane = self._lanes[rank]
         if not lane:
             self._passes[rank] = max(self._passes[rank], self._now)
         return lane
 
-    def _next(self) -> Job | None:
-        """Return the first job of the lane that is furthest behind its share."""
+    def _next(self) -> MailTransaction | None:
+        """Return the first transaction of the lane that is furthest behind its share."""
         waiting = [rank for rank, lane in self._lanes.items() if lane]
         if not waiting or self._is_closed:
             return None
@@ -116,22 +116,22 @@ class LaneQueue:
 
 log = Log("postroom.delivery")
 
-#: A sender waits so long for the relay's rate with a job in hand; what is further off is put off.
+#: A sender waits so long for the relay's rate with a transaction in hand; else it is deferred.
 LONGEST_WAIT_S = 1.0
-#: A refused connection waits so long for those that are being made, to see how they fare.
+#: A refused connection waits so long for those that are being made, to see what becomes of them.
 _OTHERS_S = 5.0
 
 
 class NoSender(Exception):
-    """No sender is at work, and none can be started."""
+    """No sender runs, and none can be started."""
 
 
 class SenderHandle(Protocol):
-    """A sender, as its outlet sees it."""
+    """A sender, as its pool sees it."""
 
     @property
     def has_ended(self) -> bool:
-        """Return whether it takes no more jobs."""
+        """Return whether it takes no more transactions."""
         ...
 
     @property
@@ -144,14 +144,20 @@ class SenderHandle(Protocol):
         ...
 
     def abort(self) -> None:
-        """Cut the connection under what it is speaking."""
+        """Cut the connection under what it is sending."""
         ...
 
 
 class SenderPool:
-    """One relay's queue and senders.
+    """The queue and the senders of one relay.
 
-    ``start`` makes and starts a sender for the outlet it is given.
+    Args:
+        relay: Which.
+        breaker: Its circuit breaker.
+        throttle: What counts against its rates.
+        limit: How many connections it lets us have.
+        queue: What waits for it.
+        start: Makes and starts a sender for the pool it is given.
     """
 
     def __init__(
@@ -180,23 +186,25 @@ class SenderPool:
         rate_s = self.throttle.relay_retry_after_s()
         return max(self.breaker.retry_after_s(), rate_s if rate_s > LONGEST_WAIT_S else 0.0)
 
-    def submit(self, jobs: list[Job]) -> None:
-        """Queue jobs, and start another sender for each that nobody waits for.
+    def submit(self, transactions: list[MailTransaction]) -> None:
+        """Queue transactions, and start another sender for each that nobody waits for.
 
         Raises:
-            NoSender: none is at work, and none can be started; nothing was queued.
+            NoSender: none runs, and none can be started; nothing was queued.
         """
         self._senders = [sender for sender in self._senders if not sender.has_ended]
-        wanted = min(len(jobs) - self.queue.waiting, self.limit.current() - len(self._senders))
+        wanted = min(
+            len(transactions) - self.queue.waiting, self.limit.current() - len(self._senders)
+        )
         try:
             for _ in range(wanted):
                 self._senders.append(self._start(self))
         except (RuntimeError, OSError, MemoryError) as error:
-            # Out of threads or of file descriptors: those who are at work go on.
+            # Out of threads or of file descriptors: those that run go on.
             if not self._senders:
                 raise NoSender(named(error)) from error
             log.warning("could not start a sender for %s: %s", self.relay.name, named(error))
-        self.queue.put(jobs)
+        self.queue.put(transactions)
 
     def ended(self, sender: SenderHandle) -> None:
         """Take note that a sender has come to its end."""
@@ -206,7 +214,7 @@ class SenderPool:
     @property
     def may_connect(self) -> bool:
         """Return whether one more connection is within what the relay lets us have."""
-        return self._standing + self._connecting < self.limit.current()
+        return self._connected + self._connecting < self.limit.current()
 
     @contextmanager
     def connecting(self) -> Iterator[None]:
@@ -214,33 +222,33 @@ class SenderPool:
         self._connecting += 1
         try:
             yield
-            self.limit.let_in(self._standing + 1)
+            self.limit.let_in(self._connected + 1)
         finally:
             with self._lock:
                 self._connecting -= 1
                 self._changed.notify_all()
 
     def has_others(self) -> bool:
-        """Return whether other connections to the relay stand, now that one was refused.
+        """Return whether there are other connections to the relay, now that one was refused.
 
-        Those that are being made are waited for. Where others stand the relay has a limit of its
-        own, and that is kept to from here on; where none does it was away.
+        Those that are being made are waited for. Where there are others the relay has a limit of
+        its own, which is kept to from here on; where there are none it was away.
         """
         with self._lock:
-            self._changed.wait_for(lambda: self._standing or not self._connecting, _OTHERS_S)
-            standing = self._standing
-        if standing:
-            self.limit.refused(standing)
+            self._changed.wait_for(lambda: self._connected or not self._connecting, _OTHERS_S)
+            connected = self._connected
+        if connected:
+            self.limit.refused(connected)
         else:
             self.limit.forget()
-        return standing > 0
+        return connected > 0
 
     @property
-    def _standing(self) -> int:
+    def _connected(self) -> int:
         return sum(sender.is_connected for sender in self._senders)
 
-    def close(self) -> list[Job]:
-        """Let senders end after the transaction they are in; return the jobs left over."""
+    def close(self) -> list[MailTransaction]:
+        """Let senders end after the transaction they are in; return the transactions left over."""
         return self.queue.close()
 
     def join(self, timeout_s: float) -> None:
@@ -249,6 +257,6 @@ class SenderPool:
             sender.join(timeout_s)
 
     def abort(self) -> None:
-        """Cut every connection: what is on the wire ends, some of it in doubt."""
+        """Cut every connection: what is being sent ends, some of it in doubt."""
         for sender in list(self._senders):
             sender.abort()

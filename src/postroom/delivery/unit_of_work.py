@@ -1,4 +1,4 @@
-"""One transaction of the ledger thread: everything that is due, written and claimed at once."""
+"""One database transaction of a worker: all that is due is written and claimed at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from datetime import datetime
 from sqlalchemy import Connection, Engine, delete
 from sqlalchemy.exc import SQLAlchemyError
 
+from postroom.delivery.claims import ClaimBatch
 from postroom.delivery.composer import ComposerCache, MessageComposer
+from postroom.delivery.scheduler import Event, new_event
 from postroom.log import Log
 from postroom.states import Fault, RecipientState
 from postroom.storage import attachments, message_store, workers
@@ -27,136 +29,91 @@ log = Log("postroom.worker")
 _LARGEST_CODE = 999
 
 
-class Refused:
-    """Does on ``connection``, piece by piece, what `Books` does at once."""
-
-    def __init__(self, connection: Connection, ledger: QueueStore, tables: Tables) -> None:
-        self._connection = connection
-        self._ledger = ledger
-        self._tables = tables
-
-    def record(self, results: Sequence[OutcomeRecord]) -> None:
-        """Record results; one that is refused in a plain form, without what was said."""
-        piecewise(
-            self._connection,
-            results,
-            lambda some: self._ledger.record(self._connection, some),
-            self._record_plainly,
-        )
-
-    def release(self, claims: Sequence[Claim]) -> None:
-        """Give claims back; the lease of one that is refused runs out."""
-        piecewise(
-            self._connection,
-            claims,
-            lambda some: self._ledger.release(self._connection, some),
-            lambda claim, error: _let_go("give back a claim", claim, error),
-        )
-
-    def intend(self, claims: Sequence[Claim]) -> set[int]:
-        """Mark intents; what is refused counts as not held, and does not go out."""
-        held = piecewise(
-            self._connection,
-            claims,
-            lambda some: self._ledger.mark_intent(self._connection, some),
-            lambda claim, error: _let_go("mark the intent to send", claim, error),
-        )
-        return set().union(*held)
-
-    def renew(self, claims: Sequence[Claim], lease_s: float) -> set[int]:
-        """Extend leases; what is refused counts as not held."""
-        held = piecewise(
-            self._connection,
-            claims,
-            lambda some: self._ledger.renew(self._connection, some, lease_s),
-            lambda claim, error: _let_go("extend the lease of a claim", claim, error),
-        )
-        return set().union(*held)
-
-    def _record_plainly(self, result: OutcomeRecord, error: Exception) -> None:
-        log.error(
-            "the database refuses the outcome %s of recipient %d, which is recorded without what "
-            "was said: %s",
-            result.state.value,
-            result.claim.recipient_id,
-            reason_of(error),
-            extra=_of(result.claim),
-        )
-        piecewise(
-            self._connection,
-            [_plain(result, reason_of(error))],
-            lambda some: self._ledger.record(self._connection, some),
-            self._end,
-        )
-
-    def _end(self, result: OutcomeRecord, error: Exception) -> None:
-        """Nothing can be recorded: at least, what a relay has is not sent again."""
-        _let_go(f"record the outcome {result.state.value}", result.claim, error)
-        if result.state is RecipientState.ACCEPTED:
-            queue = self._tables.queue
-            its = queue.c.recipient_id == result.claim.recipient_id
-            piecewise(
-                self._connection,
-                [result.claim],
-                lambda some: self._connection.execute(delete(queue).where(its)),
-                lambda claim, error: _let_go("take it from the queue", claim, error),
-            )
+_NOTHING = ClaimRequest(limits={}, lease_s=0.0, lease_token=0)
 
 
-def _plain(result: OutcomeRecord, reason: str) -> OutcomeRecord:
-    """Return ``result`` with nothing in it that a database could refuse."""
-    code, relay = result.reply_code, result.relay
-    return replace(
-        result,
-        fault=Fault.OURSELVES,
-        reply_code=code if isinstance(code, int) and 0 <= code <= _LARGEST_CODE else None,
-        enhanced_status=None,
-        reply=f"{result.state.value}; what was said could not be recorded: {reason}",
-        relay=relay and relay.encode("ascii", "replace").decode().replace("\0", "?")[:64],
-        duration_s=None,
-        transcript=None,
-    )
+@dataclass(slots=True)
+class IntentRequest:
+    """A sender's request to commit that it is about to write a final dot.
+
+    Attributes:
+        claims: Whose dot it is.
+        held: The recipients that are still held, once it is answered.
+        answered: What the sender waits for.
+    """
+
+    claims: Sequence[Claim]
+    held: set[int] = field(default_factory=set)
+    answered: Event = field(default_factory=new_event)
+
+    def complete(self, held: set[int]) -> None:
+        """Let the sender go on with what is still held."""
+        self.held = held
+        self.answered.set()
 
 
-def _let_go(of_what: str, claim: Claim, error: Exception) -> None:
-    log.error(
-        "could not %s (recipient %d): %s",
-        of_what,
-        claim.recipient_id,
-        reason_of(error),
-        extra=_of(claim),
-    )
-
-
-def _of(claim: Claim) -> dict[str, object]:
-    return {"message_id": claim.message_id}
-
-
-log = Log("postroom.worker")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class UnitOfWork:
-    """What one transaction is to do."""
+    """What one transaction is to do: what senders left, and what the coordinator adds to it.
+
+    Attributes:
+        outcomes: What is to be recorded.
+        admitted: How many of their recipients the commit gate counts.
+        intents: What senders wait for.
+        released: Claims to give back.
+        abandoned: Claims to forget; nothing is written about them.
+        renewals: Batches whose leases are to be extended.
+        claim_request: What is to be claimed.
+        heartbeat_at: When the worker was seen; None: nothing to write about that.
+        wants_is_empty: Whether to look if anything is left in the queue.
+    """
 
     outcomes: Sequence[OutcomeRecord] = ()
+    admitted: int = 0
+    intents: Sequence[IntentRequest] = ()
     released: Sequence[Claim] = ()
-    intents: Sequence[Sequence[Claim]] = ()
-    renewals: Sequence[Sequence[Claim]] = ()
-    claim_request: ClaimRequest
+    abandoned: Sequence[Claim] = ()
+    renewals: Sequence[ClaimBatch] = ()
+    claim_request: ClaimRequest = _NOTHING
     heartbeat_at: datetime | None = None
     wants_is_empty: bool = False
 
     @property
-    def is_nothing(self) -> bool:
-        """Return whether no transaction is needed."""
-        writes = self.outcomes or self.released or self.intents or self.renewals
-        return not (writes or self.claim_request.limits or self.heartbeat_at)
+    def is_unwritten(self) -> bool:
+        """Return whether it holds what senders left."""
+        return bool(self.outcomes or self.released or self.intents)
+
+    @property
+    def needs_transaction(self) -> bool:
+        """Return whether there is anything to do in the database."""
+        return bool(
+            self.is_unwritten or self.renewals or self.claim_request.limits or self.heartbeat_at
+        )
+
+    def merged(self, later: UnitOfWork) -> UnitOfWork:
+        """Return what senders left in this one and in a later one."""
+        if not self.is_unwritten:
+            return later
+        return UnitOfWork(
+            outcomes=[*self.outcomes, *later.outcomes],
+            admitted=self.admitted + later.admitted,
+            intents=[*self.intents, *later.intents],
+            released=[*self.released, *later.released],
+            abandoned=later.abandoned,
+        )
 
 
 @dataclass(slots=True, kw_only=True)
 class Committed:
-    """What one transaction did, known to be committed."""
+    """What one transaction did, known to be committed.
+
+    Attributes:
+        intents: The recipients still held of each intent, in the order of the unit of work.
+        renewals: The same of each renewal.
+        claims: What was claimed, in the order of their messages.
+        messages: Their messages, by id.
+        is_queue_empty: Whether nothing is left in the queue, where that was asked.
+    """
 
     intents: list[set[int]] = field(default_factory=list)
     renewals: list[set[int]] = field(default_factory=list)
@@ -166,12 +123,18 @@ class Committed:
 
 
 class DeliveryStore:
-    """The database as the ledger thread uses it."""
+    """The database as the coordinator uses it.
 
-    def __init__(self, engine: Engine, tables: Tables, heartbeat: WorkerIdentity) -> None:
+    Args:
+        engine: One of the worker's own.
+        tables: The outbox's.
+        identity: What the worker is listed as.
+    """
+
+    def __init__(self, engine: Engine, tables: Tables, identity: WorkerIdentity) -> None:
         self._engine = engine
         self._tables = tables
-        self._heartbeat = heartbeat
+        self._identity = identity
         self._queue = queue_for(engine.dialect, tables)
         self._cache = ComposerCache()
         #: Kept from turn to turn, until something goes wrong on it.
@@ -189,27 +152,27 @@ class DeliveryStore:
         the database refuses a value in it, all is done again piece by piece, without the culprit.
         """
         try:
-            return self._settled(work, self._write)
+            return self._commit(work, self._write)
         except Exception as error:
             if not is_data_error(error):
                 raise
             log.warning("a value is refused, the others go on: %s", reason_of(error))
-        return self._settled(work, self._write_piecewise)
+        return self._commit(work, self._write_piecewise)
 
-    def _settled(
+    def _commit(
         self, work: UnitOfWork, write: Callable[[Connection, UnitOfWork, Committed], None]
     ) -> Committed:
-        settled = Committed()
+        committed = Committed()
         try:
             connection = self._connected()
             with begin_write(connection):
-                write(connection, work, settled)
+                write(connection, work, committed)
                 if work.wants_is_empty:
-                    settled.is_queue_empty = self._queue.is_empty(connection)
+                    committed.is_queue_empty = self._queue.is_empty(connection)
         except BaseException:
             self.disconnect()
             raise
-        return settled
+        return committed
 
     def trim(self) -> None:
         """Let go of messages that are too much to keep, or not used any more."""
@@ -227,53 +190,56 @@ class DeliveryStore:
             self._connection = writable_connection(self._engine)
         return self._connection
 
-    def _write(self, connection: Connection, work: UnitOfWork, settled: Committed) -> None:
-        ledger = self._queue
+    def _write(self, connection: Connection, work: UnitOfWork, committed: Committed) -> None:
+        queue = self._queue
         if work.outcomes:
-            ledger.record(connection, work.outcomes)
+            queue.record(connection, work.outcomes)
         if work.released:
-            ledger.release(connection, work.released)
-        settled.intents = [ledger.mark_intent(connection, claims) for claims in work.intents]
-        settled.renewals = [
-            ledger.renew(connection, claims, work.claim_request.lease_s) for claims in work.renewals
+            queue.release(connection, work.released)
+        committed.intents = [
+            queue.mark_intent(connection, intent.claims) for intent in work.intents
+        ]
+        committed.renewals = [
+            queue.renew(connection, batch.claims, work.claim_request.lease_s)
+            for batch in work.renewals
         ]
         if work.heartbeat_at is not None:
-            workers.record_heartbeat(connection, self._tables, self._heartbeat, work.heartbeat_at)
+            workers.record_heartbeat(connection, self._tables, self._identity, work.heartbeat_at)
         if work.claim_request.limits:
-            settled.claims = ledger.claim(connection, work.claim_request)
-            settled.messages = self._mails(connection, settled.claims)
+            committed.claims = queue.claim(connection, work.claim_request)
+            committed.messages = self._messages(connection, committed.claims)
 
     def _write_piecewise(
-        self, connection: Connection, work: UnitOfWork, settled: Committed
+        self, connection: Connection, work: UnitOfWork, committed: Committed
     ) -> None:
-        refused = Refused(connection, self._queue, self._tables)
-        refused.record(work.outcomes)
-        refused.release(work.released)
-        settled.intents = [refused.intend(claims) for claims in work.intents]
-        settled.renewals = [
-            refused.renew(claims, work.claim_request.lease_s) for claims in work.renewals
+        queue = _PiecewiseQueue(connection, self._queue, self._tables)
+        queue.record(work.outcomes)
+        queue.release(work.released)
+        committed.intents = [queue.mark_intent(intent.claims) for intent in work.intents]
+        committed.renewals = [
+            queue.renew(batch.claims, work.claim_request.lease_s) for batch in work.renewals
         ]
         if work.claim_request.limits:
             claimed = piecewise(
                 connection,
                 [work.claim_request],
-                lambda leases: self._queue.claim(connection, *leases),
+                lambda requests: self._queue.claim(connection, *requests),
                 lambda _, error: log.error("could not claim anything: %s", reason_of(error)),
             )
-            settled.claims = [claim for claims in claimed for claim in claims]
-            settled.messages = self._readable_mails(connection, settled.claims)
+            committed.claims = [claim for claims in claimed for claim in claims]
+            committed.messages = self._readable_messages(connection, committed.claims)
 
-    def _mails(
+    def _messages(
         self, connection: Connection, claims: Sequence[Claim]
     ) -> Mapping[int, MessageComposer]:
         """Return the messages of ``claims`` by id; one that is not there is missing."""
         wanted = self._cache.missing(claims)
         return self._cache.add(self._load(connection, wanted))
 
-    def _readable_mails(
+    def _readable_messages(
         self, connection: Connection, claims: Sequence[Claim]
     ) -> Mapping[int, MessageComposer]:
-        """Do what `_mails` does; mark the claims on a message that cannot be read."""
+        """Do what `_messages` does; mark the claims on a message that cannot be read."""
         reasons: dict[int, str] = {}
 
         def unreadable(message_id: int, error: Exception) -> None:
@@ -305,10 +271,115 @@ class DeliveryStore:
         return attachments.read_blob(self._engine, self._tables, sha256)
 
     def deregister(self) -> None:
-        """Take the worker off the list of those at work, and disconnect."""
+        """Take the worker off the list of workers, and disconnect."""
         try:
             connection = self._connected()
             with begin_write(connection):
-                workers.deregister(connection, self._tables, self._heartbeat)
+                workers.deregister(connection, self._tables, self._identity)
         finally:
             self.disconnect()
+
+
+class _PiecewiseQueue:
+    """Does on ``connection``, piece by piece, what a `QueueStore` does at once."""
+
+    def __init__(self, connection: Connection, queue: QueueStore, tables: Tables) -> None:
+        self._connection = connection
+        self._queue = queue
+        self._tables = tables
+
+    def record(self, results: Sequence[OutcomeRecord]) -> None:
+        """Record results; one that is refused in a plain form, without what was said."""
+        piecewise(
+            self._connection,
+            results,
+            lambda some: self._queue.record(self._connection, some),
+            self._record_plainly,
+        )
+
+    def release(self, claims: Sequence[Claim]) -> None:
+        """Give claims back; the lease of one that is refused runs out."""
+        piecewise(
+            self._connection,
+            claims,
+            lambda some: self._queue.release(self._connection, some),
+            lambda claim, error: _let_go("give back a claim", claim, error),
+        )
+
+    def mark_intent(self, claims: Sequence[Claim]) -> set[int]:
+        """Mark intents; what is refused counts as not held, and does not go out."""
+        held = piecewise(
+            self._connection,
+            claims,
+            lambda some: self._queue.mark_intent(self._connection, some),
+            lambda claim, error: _let_go("mark the intent to send", claim, error),
+        )
+        return set().union(*held)
+
+    def renew(self, claims: Sequence[Claim], lease_s: float) -> set[int]:
+        """Extend leases; what is refused counts as not held."""
+        held = piecewise(
+            self._connection,
+            claims,
+            lambda some: self._queue.renew(self._connection, some, lease_s),
+            lambda claim, error: _let_go("extend the lease of a claim", claim, error),
+        )
+        return set().union(*held)
+
+    def _record_plainly(self, result: OutcomeRecord, error: Exception) -> None:
+        log.error(
+            "the database refuses the outcome %s of recipient %d, which is recorded without what "
+            "was said: %s",
+            result.state.value,
+            result.claim.recipient_id,
+            reason_of(error),
+            extra=_of(result.claim),
+        )
+        piecewise(
+            self._connection,
+            [_plain(result, reason_of(error))],
+            lambda some: self._queue.record(self._connection, some),
+            self._end,
+        )
+
+    def _end(self, result: OutcomeRecord, error: Exception) -> None:
+        """Nothing can be recorded: at least, what a relay has is not sent again."""
+        _let_go(f"record the outcome {result.state.value}", result.claim, error)
+        if result.state is RecipientState.ACCEPTED:
+            rows = self._tables.queue
+            its = rows.c.recipient_id == result.claim.recipient_id
+            piecewise(
+                self._connection,
+                [result.claim],
+                lambda some: self._connection.execute(delete(rows).where(its)),
+                lambda claim, error: _let_go("take it from the queue", claim, error),
+            )
+
+
+def _plain(result: OutcomeRecord, reason: str) -> OutcomeRecord:
+    """Return ``result`` with nothing in it that a database could refuse."""
+    code, relay = result.reply_code, result.relay
+    return replace(
+        result,
+        fault=Fault.OURSELVES,
+        reply_code=code if isinstance(code, int) and 0 <= code <= _LARGEST_CODE else None,
+        enhanced_status=None,
+        reply=f"{result.state.value}; what was said could not be recorded: {reason}",
+        relay=relay and relay.encode("ascii", "replace").decode().replace("\0", "?")[:64],
+        duration_s=None,
+        transcript=None,
+    )
+
+
+def _let_go(of_what: str, claim: Claim, error: Exception) -> None:
+    log.error(
+        "could not %s (recipient %d): %s",
+        of_what,
+        claim.recipient_id,
+        reason_of(error),
+        extra=_of(claim),
+    )
+
+
+def _of(claim: Claim) -> dict[str, object]:
+    return {"message_id": claim.message_id}

@@ -1,4 +1,4 @@
-"""A thread that turns the database's notifications into hints."""
+"""What wakes a worker before it polls: the commit of an enqueue, or the database's NOTIFY."""
 
 from __future__ import annotations
 
@@ -15,17 +15,26 @@ from postroom.storage.workers import listen
 
 
 class CommitHook:
-    """Calls ``hint`` after commits. A hint may be lost: workers look by themselves in any case."""
+    """Calls ``wake`` after the commit of a transaction that enqueued something.
 
-    def __init__(self, hint: Callable[[], None]) -> None:
-        self._hint = hint
+    Nothing is lost where it is not called: workers poll in any case.
+
+    Args:
+        wake: Is called without arguments, in the thread that committed.
+    """
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
         #: In a session's ``info`` between an enqueue and its commit.
-        self._pending = f"postroom_pending_hint_{id(self)}"
+        self._pending = f"postroom_pending_wakeup_{id(self)}"
 
     def attach(self, session: SessionOrConnection) -> None:
-        """Give a hint once the outermost transaction of ``session`` has committed.
+        """Call ``wake`` once the outermost transaction of ``session`` has committed.
 
-        A bare `Connection` gives none; what it enqueued is found by polling.
+        A bare `Connection` has no such event; what it enqueued is found by polling.
+
+        Args:
+            session: What the enqueue was given.
         """
         if isinstance(session, Connection):
             return
@@ -37,7 +46,7 @@ class CommitHook:
     def _committed(self, session: Session) -> None:
         # The event comes for a savepoint as well, which is still part of it there.
         if not session.in_nested_transaction() and session.info.pop(self._pending, False):
-            self._hint()
+            self._wake()
 
 
 log = Log("postroom.worker")
@@ -47,15 +56,19 @@ _RECONNECT_S = 1.0
 
 
 class NotificationListener(threading.Thread):
-    """Calls ``hint`` for each notification, over a connection of its own, until it is stopped.
+    """Calls ``wake`` for each notification, over a connection of its own, until it is stopped.
 
-    While it cannot listen nothing is lost: the worker polls in any case.
+    Nothing is lost while it cannot listen: the worker polls in any case.
+
+    Args:
+        engine: A PostgreSQL engine whose driver can listen.
+        wake: Is called without arguments, in this thread.
     """
 
-    def __init__(self, engine: Engine, hint: Callable[[], None]) -> None:
+    def __init__(self, engine: Engine, wake: Callable[[], None]) -> None:
         super().__init__(name="postroom-listener", daemon=True)
         self._engine = engine
-        self._hint = hint
+        self._wake = wake
         self._stopped = threading.Event()
 
     def run(self) -> None:
@@ -77,4 +90,4 @@ class NotificationListener(threading.Thread):
                 if self._stopped.is_set():
                     return
                 if has_arrived:
-                    self._hint()
+                    self._wake()

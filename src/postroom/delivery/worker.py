@@ -13,7 +13,7 @@ from random import SystemRandom
 
 from sqlalchemy import Engine
 
-from postroom.clock import monotonic, utc_now
+from postroom.clock import SYSTEM_CLOCK, Clock
 from postroom.delivery.config import WorkerConfig
 from postroom.delivery.coordinator import Coordinator, CoordinatorDeps, StopWhen
 from postroom.delivery.dispatcher import Dispatcher, PreSendChecks
@@ -61,6 +61,7 @@ class WorkerContext:
     keep_connections: bool = False
     random: Callable[[], float] = field(default=SystemRandom().random)
     new_lease_token: Callable[[], int] = field(default=lambda: secrets.randbits(63))
+    clock: Clock = SYSTEM_CLOCK
 
 
 class Worker:
@@ -70,23 +71,23 @@ class Worker:
     handler.
     """
 
-    def __init__(self, premises: WorkerContext, config: WorkerConfig | None = None) -> None:
-        self._premises = premises
+    def __init__(self, context: WorkerContext, config: WorkerConfig | None = None) -> None:
+        self._context = context
         self._config = config or WorkerConfig()
-        self._ledger: Coordinator | None = None
+        self._coordinator: Coordinator | None = None
         self._listener: NotificationListener | None = None
-        #: Also where there is no ledger thread yet: a signal may come while we begin.
+        #: Also where there is no coordinator yet: a signal may come while we begin.
         self._is_stopped = False
 
     @property
     def is_running(self) -> bool:
         """Return whether the worker is at work."""
-        return self._ledger is not None and self._ledger.is_alive()
+        return self._coordinator is not None and self._coordinator.is_alive()
 
     @property
     def refused(self) -> ConfigError | None:
         """Return why the database refuses what a worker needs, while it does and will go on."""
-        return None if self._ledger is None else self._ledger.refused
+        return None if self._coordinator is None else self._coordinator.refused
 
     def run(self, *, until_empty: bool = False) -> None:
         """Work until stopped, or until nothing is left in the queue, retries included.
@@ -96,10 +97,10 @@ class Worker:
             ConfigError: the database cannot be reached; or, with ``until_empty``, it refuses what
                 a worker needs, by its rights or its set-up.
         """
-        ledger = self._start(StopWhen.EMPTY if until_empty else StopWhen.TOLD)
+        coordinator = self._start(StopWhen.EMPTY if until_empty else StopWhen.TOLD)
         self._wait()
-        if until_empty and ledger.refused is not None:
-            raise ledger.refused
+        if until_empty and coordinator.refused is not None:
+            raise coordinator.refused
 
     def drain(self, budget_s: float | None = None) -> bool:
         """Work until nothing is due: what is deferred or leased by another worker stays.
@@ -111,15 +112,15 @@ class Worker:
             SchemaError: the tables are missing, too old or too new.
             ConfigError: the database cannot be reached, or refuses what a worker needs.
         """
-        ledger = self._start(StopWhen.DRAINED)
+        coordinator = self._start(StopWhen.DRAINED)
         try:
             self._wait(budget_s)
         except BaseException:
-            ledger.stop()  # whoever interrupts us goes on, and this work should not
+            coordinator.stop()  # whoever interrupts us goes on, and this work should not
             raise
-        if ledger.refused is not None:
-            raise ledger.refused
-        return not ledger.is_stopping
+        if coordinator.refused is not None:
+            raise coordinator.refused
+        return not coordinator.is_stopping
 
     def start(self) -> None:
         """Begin to work, in the background; nothing happens where it does already.
@@ -133,8 +134,8 @@ class Worker:
 
     def wake(self) -> None:
         """Say that mail may be due; without a hint it is found within ``poll_interval_s``."""
-        if self._ledger is not None:
-            self._ledger.wake()
+        if self._coordinator is not None:
+            self._coordinator.wake()
 
     def stop(self) -> None:
         """Claim nothing more; finish what is on the wire, give back the rest. Does not wait.
@@ -142,8 +143,8 @@ class Worker:
         A worker that has not begun yet will end at once when it does.
         """
         self._is_stopped = True
-        if self._ledger is not None:
-            self._ledger.stop()
+        if self._coordinator is not None:
+            self._coordinator.stop()
 
     def join(self) -> bool:
         """Wait until a stopped worker has ended, hardly longer than its grace period.
@@ -151,32 +152,32 @@ class Worker:
         Returns whether it has: otherwise it could not reach its database to record the last
         outcomes, and what it had claimed is due again when the leases are over.
         """
-        if self._ledger is not None:
+        if self._coordinator is not None:
             self._wait()
         return not self.is_running
 
     def _start(self, until: StopWhen) -> Coordinator:
-        premises = self._premises
+        context = self._context
         with (
-            explaining_setup_errors(premises.engine.url),
-            read_transaction(premises.engine) as connection,
+            explaining_setup_errors(context.engine.url),
+            read_transaction(context.engine) as connection,
         ):
-            schema.check(connection, premises.tables)
-        ledger = Coordinator(self._deps(), until)
-        self._ledger, before = ledger, self._ledger
+            schema.check(connection, context.tables)
+        coordinator = Coordinator(self._deps(), until)
+        self._coordinator, before = coordinator, self._coordinator
         if self._is_stopped:
-            ledger.stop()
+            coordinator.stop()
         try:
-            ledger.start()
+            coordinator.start()
         except BaseException:
-            self._ledger = before
+            self._coordinator = before
             raise
-        if until is StopWhen.TOLD and can_listen(premises.engine):
+        if until is StopWhen.TOLD and can_listen(context.engine):
             self._listener = self._started_listener()
-        return ledger
+        return coordinator
 
     def _started_listener(self) -> NotificationListener | None:
-        listener = NotificationListener(self._premises.engine, self.wake)
+        listener = NotificationListener(self._context.engine, self.wake)
         try:
             listener.start()
         except (RuntimeError, MemoryError) as error:
@@ -186,17 +187,17 @@ class Worker:
 
     def _wait(self, budget_s: float | None = None) -> None:
         """Wait for the end; once stopped, cut what takes longer than the grace period."""
-        ledger = self._ledger
-        assert ledger is not None
-        stop_at = inf if budget_s is None else monotonic() + budget_s
-        while ledger.is_alive() and not ledger.is_overdue(self._config.shutdown_grace_s):
-            ledger.join(_LOOK_UP_S)
-            if monotonic() >= stop_at:
-                ledger.stop()
-        if ledger.is_alive():
+        coordinator = self._coordinator
+        assert coordinator is not None
+        stop_at = inf if budget_s is None else self._context.clock.monotonic() + budget_s
+        while coordinator.is_alive() and not coordinator.is_overdue(self._config.shutdown_grace_s):
+            coordinator.join(_LOOK_UP_S)
+            if self._context.clock.monotonic() >= stop_at:
+                coordinator.stop()
+        if coordinator.is_alive():
             log.warning("stopped with mail still on the wire; it is in doubt where it was all out")
-            ledger.abort()
-            ledger.join(_LAST_COMMIT_S)
+            coordinator.abort()
+            coordinator.join(_LAST_COMMIT_S)
         self._cleanup()
 
     def _cleanup(self) -> None:
@@ -212,75 +213,82 @@ class Worker:
                 self._config.lease_s,
             )
         else:
-            self._premises.engine.dispose()
+            self._context.engine.dispose()
 
     def _deps(self) -> CoordinatorDeps:
         config = self._config
-        desk = OutcomeBuffer()
-        gate = CommitGate(max_uncommitted=config.max_uncommitted, clock=monotonic)
-        office = SenderContext(
-            buffer=desk,
+        buffer = OutcomeBuffer()
+        gate = CommitGate(
+            max_uncommitted=config.max_uncommitted, clock=self._context.clock.monotonic
+        )
+        senders = SenderContext(
+            buffer=buffer,
             gate=gate,
             policy=OutcomePolicy(
                 in_doubt_retry_s=config.in_doubt_retry_s,
                 max_resends=config.max_resends,
-                random=self._premises.random,
+                random=self._context.random,
             ),
-            connections=self._premises.connections,
-            keep_connections=self._premises.keep_connections,
+            connections=self._context.connections,
+            keep_connections=self._context.keep_connections,
             render_budget=config.render_budget,
+            clock=self._context.clock,
         )
         return CoordinatorDeps(
-            store=DeliveryStore(self._premises.engine, self._premises.tables, _heartbeat()),
-            buffer=desk,
+            store=DeliveryStore(self._context.engine, self._context.tables, self._identity()),
+            buffer=buffer,
             gate=gate,
-            dispatcher=self._dispatcher(office),
+            dispatcher=self._dispatcher(senders),
             config=config,
-            new_lease_token=self._premises.new_lease_token,
+            new_lease_token=self._context.new_lease_token,
+            clock=self._context.clock,
         )
 
-    def _dispatcher(self, office: SenderContext) -> Dispatcher:
-        routing = self._premises.routing
+    def _identity(self) -> WorkerIdentity:
+        clock = self._context.clock
+        return WorkerIdentity(
+            id=str(uuid.uuid4()),
+            host=platform.node(),
+            pid=os.getpid(),
+            version=__version__,
+            started_at=clock.utc_now(),
+        )
+
+    def _dispatcher(self, senders: SenderContext) -> Dispatcher:
+        routing = self._context.routing
         scheduler = Scheduler("postroom-senders", debug=self._config.debug_loop)
-        outlets = {
-            name: self._sender_pool(relay, office, scheduler)
+        pools = {
+            name: self._sender_pool(relay, senders, scheduler)
             for name, relay in routing.relays.items()
         }
-        breakers = {name: outlet.breaker for name, outlet in outlets.items()}
+        breakers = {name: pool.breaker for name, pool in pools.items()}
         return Dispatcher(
-            pools=outlets,
+            pools=pools,
             selectors={
                 name: RelaySelector(route, breakers) for name, route in routing.named().items()
             },
             routing=routing,
+            clock=self._context.clock,
             checks=PreSendChecks(
                 max_claims_without_outcome=self._config.max_claims_without_outcome
             ),
         )
 
-    def _sender_pool(self, relay: Relay, office: SenderContext, scheduler: Scheduler) -> SenderPool:
+    def _sender_pool(
+        self, relay: Relay, senders: SenderContext, scheduler: Scheduler
+    ) -> SenderPool:
         weights = {lane.rank: weight for lane, weight in self._config.lane_weights.items()}
 
-        def start(outlet: SenderPool) -> Sender:
-            sender = Sender(outlet, office)
+        def start(pool: SenderPool) -> Sender:
+            sender = Sender(pool, senders)
             scheduler.spawn(sender.run)
             return sender
 
         return SenderPool(
             relay,
-            breaker=self._premises.connections.breaker(relay),
-            throttle=self._premises.connections.throttle(relay),
-            limit=self._premises.connections.limit(relay),
+            breaker=self._context.connections.breaker(relay),
+            throttle=self._context.connections.throttle(relay),
+            limit=self._context.connections.limit(relay),
             queue=LaneQueue(weights),
             start=start,
         )
-
-
-def _heartbeat() -> WorkerIdentity:
-    return WorkerIdentity(
-        id=str(uuid.uuid4()),
-        host=platform.node(),
-        pid=os.getpid(),
-        version=__version__,
-        started_at=utc_now(),
-    )

@@ -7,13 +7,13 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Self
 
 import idna
 
 from postroom.errors import InvalidAddress
 from postroom.message.headers import unpasted
-from postroom.text import and_more, check_line, shorten_repr
+from postroom.text import MAX_LINE, and_more, check_line, shorten_repr
 
 _LABELS = re.compile(
     r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*"
@@ -83,53 +83,46 @@ _ESCAPED = re.compile(r"\\(.)")
 #: What stands between the commas outside of quotes.
 _LISTED = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^",]|"(?=[^"]*$))+')
 _SPECIAL_IN_NAME = re.compile(r"[<>@,;:]")
+#: What a name cannot hold outside of quotes (RFC 5322 section 3.2.3), but for the dot.
+_NEEDS_QUOTES = re.compile(r'[()<>\[\]:;@\\,"]')
+_ESCAPED_IN_QUOTES = re.compile(r'(["\\])')
 
 MAX_LOCAL_OCTETS = 64
 #: A path is at most 256 octets with its angle brackets (RFC 5321 section 4.5.3.1.3).
 MAX_OCTETS = 254
+#: The longest name, each character of it escaped, and the longest address.
+_LONGEST_TEXT = 2 * MAX_LINE + MAX_OCTETS + len('"" <>')
 _MOST_NAMED = 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, init=False, repr=False)
 class Address:
-    """One mailbox (RFC 5322 section 3.4), checked.
+    """One mailbox (RFC 5322 section 3.4): ``Address("Ann Lee <ann@shop.example>")``.
 
-    ``domain`` is kept as it was written, in NFC; ``name`` is the display name, without quotes.
-    Which forms are refused on purpose, and why: docs/addresses.md.
+    The text is one address, with or without a name before it; never a list. ``str(address)``
+    gives a text that the constructor reads back as an equal address. Which forms are refused on
+    purpose, and why: docs/addresses.md.
+
+    Args:
+        text: ``ann@shop.example`` or ``Ann Lee <ann@shop.example>``. A name that holds a comma or
+            another special character stands in double quotes.
+
+    Attributes:
+        local: The part before the @, in Unicode form NFC.
+        domain: The part after the @ as it was written, in NFC.
+        name: The display name, without quotes; empty where there is none.
 
     Raises:
-        InvalidAddress: it cannot be written to.
+        InvalidAddress: The text is not exactly one address, or mail cannot be sent to it.
     """
 
     local: str
     domain: str
-    name: str = ""
+    name: str
 
-    def __post_init__(self) -> None:
-        """Normalise to NFC and refuse what no relay would take."""
-        local: Any = self.local
-        domain: Any = self.domain
-        if not (isinstance(local, str) and isinstance(domain, str)):
-            raise InvalidAddress(
-                f"the parts of an address must be text, not {shorten_repr(self.local)} and "
-                f"{shorten_repr(self.domain)}"
-            )
-        if not (self.local.isascii() and self.domain.isascii()):
-            self._normalise()
-        if reason := _objection(self.local, self.domain):
-            raise _invalid(self.addr_spec, reason)
-        if self.name != "":
-            name = check_line(unpasted(self.name), "a display name", InvalidAddress).strip(" ")
-            object.__setattr__(self, "name", name)
-
-    @classmethod
-    def parse(cls, text: str) -> Address:
-        """Read ``a@b.example`` or ``Name <a@b.example>``; never a list.
-
-        Raises:
-            InvalidAddress: it is not exactly one address.
-        """
-        text = check_line(unpasted(text), "an address", InvalidAddress).strip(" ")
+    def __init__(self, text: str) -> None:
+        text = check_line(unpasted(text), "an address", InvalidAddress, longest=_LONGEST_TEXT)
+        text = text.strip(" ")
         if text.endswith(">"):
             name, opening, addr_spec = text[:-1].rpartition("<")
             if not opening or not name.strip(" "):
@@ -140,13 +133,50 @@ class Address:
         local, at, domain = addr_spec.rpartition("@")
         if not at:
             raise _invalid(text, "there is no @")
-        return cls(local=local, domain=domain, name=name)
+        self._set(local, domain, name)
 
     @classmethod
-    def from_stored(cls, addr_spec: str, name: str = "") -> Address:
-        """Return an address that was checked before it was stored; it is not checked again.
+    def from_parts(cls, *, local: str, domain: str, name: str = "") -> Self:
+        """Return the address that the parts make, checked like a text.
+
+        Args:
+            local: The part before the @.
+            domain: The part after it, in any script or as A-labels.
+            name: The display name, as people read it: without quotes.
+
+        Raises:
+            InvalidAddress: Mail cannot be sent to it.
+        """
+        parts: tuple[Any, ...] = (local, domain)
+        if not all(isinstance(part, str) for part in parts):
+            raise InvalidAddress(
+                f"the parts of an address must be text, not {shorten_repr(local)} and "
+                f"{shorten_repr(domain)}"
+            )
+        address = object.__new__(cls)
+        address._set(local, domain, name)
+        return address
+
+    def with_name(self, name: str) -> Self:
+        """Return the same address with another display name.
+
+        Args:
+            name: The name, as people read it: without quotes. Empty for none.
+
+        Raises:
+            InvalidAddress: The name cannot stand in a header.
+        """
+        return self.from_stored(self.addr_spec, _checked_name(name))
+
+    @classmethod
+    def from_stored(cls, addr_spec: str, name: str = "") -> Self:
+        """Return an address that was checked before it was stored, without checking it again.
 
         A worker makes one for each mail: checking would cost as much as composing.
+
+        Args:
+            addr_spec: The address as `addr_spec` gave it.
+            name: The display name as `name` gave it.
         """
         local, _, domain = addr_spec.rpartition("@")
         address = object.__new__(cls)
@@ -155,12 +185,15 @@ class Address:
         object.__setattr__(address, "name", name)
         return address
 
-    def _normalise(self) -> None:
-        written = check_line(self.addr_spec, "an address", InvalidAddress)
-        if len(written.encode()) > MAX_OCTETS:
-            raise _invalid(written, f"it is longer than {MAX_OCTETS} octets")
-        object.__setattr__(self, "local", unicodedata.normalize("NFC", self.local))
-        object.__setattr__(self, "domain", unicodedata.normalize("NFC", self.domain))
+    def _set(self, local: str, domain: str, name: str) -> None:
+        """Normalise to NFC and refuse what no relay would take."""
+        if not (local.isascii() and domain.isascii()):
+            local, domain = _normalised(local, domain)
+        if reason := _objection(local, domain):
+            raise _invalid(f"{local}@{domain}", reason)
+        object.__setattr__(self, "local", local)
+        object.__setattr__(self, "domain", domain)
+        object.__setattr__(self, "name", _checked_name(name) if name != "" else "")
 
     @property
     def addr_spec(self) -> str:
@@ -191,8 +224,17 @@ class Address:
         return not self.local.isascii()
 
     def __str__(self) -> str:
-        """Return the address as people read it."""
-        return f"{self.name} <{self.addr_spec}>" if self.name else self.addr_spec
+        """Return the address as people write it; the constructor reads it back."""
+        if not self.name:
+            return self.addr_spec
+        name = self.name
+        if _NEEDS_QUOTES.search(name):
+            name = '"' + _ESCAPED_IN_QUOTES.sub(r"\\\1", name) + '"'
+        return f"{name} <{self.addr_spec}>"
+
+    def __repr__(self) -> str:
+        """Return the call that makes the address."""
+        return f"Address({str(self)!r})"
 
 
 def parse_all(texts: Iterable[str]) -> list[Address]:
@@ -205,7 +247,7 @@ def parse_all(texts: Iterable[str]) -> list[Address]:
     wrong: list[str] = []
     for text in texts:
         try:
-            addresses.append(Address.parse(text))
+            addresses.append(Address(text))
         except InvalidAddress as error:
             wrong.append(str(error))
     if wrong:
@@ -223,7 +265,7 @@ def parse_list(text: str) -> list[Address]:
     for one in _LISTED.findall(text):
         bare = one.strip(" ")
         without_name = bare[1:-1] if bare.startswith("<") and bare.endswith(">") else bare
-        addresses.append(Address.parse(without_name))
+        addresses.append(Address(without_name))
     return addresses
 
 
@@ -234,6 +276,17 @@ def _summary(wrong: list[str]) -> str:
     return (
         f"expected addresses to be like name@domain.example, got {len(wrong)} that are not: {named}"
     )
+
+
+def _normalised(local: str, domain: str) -> tuple[str, str]:
+    written = check_line(f"{local}@{domain}", "an address", InvalidAddress)
+    if len(written.encode()) > MAX_OCTETS:
+        raise _invalid(written, f"it is longer than {MAX_OCTETS} octets")
+    return unicodedata.normalize("NFC", local), unicodedata.normalize("NFC", domain)
+
+
+def _checked_name(name: str) -> str:
+    return check_line(unpasted(name), "a display name", InvalidAddress).strip(" ")
 
 
 def _invalid(text: str, reason: str) -> InvalidAddress:

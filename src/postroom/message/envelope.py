@@ -1,10 +1,9 @@
-"""What travels between the composer and a relay: the envelope, and the bytes behind it."""
+"""What travels between the composer and a relay, before the content itself: the envelope."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from postroom.errors import InvalidAddress, MessageError
 from postroom.text import check_line, shorten_repr
@@ -79,20 +78,3 @@ class Envelope:
                 f"the addresses of an envelope must be words, not {shorten_repr(self.recipients)} "
                 f"from {shorten_repr(self.sender)}"
             )
-
-
-class Payload(Protocol):
-    """The content of one transaction, as it goes over the wire."""
-
-    @property
-    def size_bytes(self) -> int:
-        """Octets before dot-stuffing, without the terminator (RFC 1870 section 5)."""
-        ...
-
-    def chunks(self) -> Iterator[bytes]:
-        """Yield the dot-stuffed bytes in pieces of at most 256 KiB.
-
-        The last piece ends with CRLF; the terminating ``.`` line is the transport's. Each call
-        yields the same bytes again.
-        """
-        ...

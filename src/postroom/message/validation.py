@@ -31,7 +31,7 @@ def parse_address(value: str | Address) -> Address:
     if isinstance(value, Address):
         return value
     if isinstance(value, str):
-        return Address.parse(value)
+        return Address(value)
     raise MessageError(f"expected an address to be a str or an Address, got: {shorten_repr(value)}")
 
 
@@ -54,7 +54,7 @@ def as_tuple(
         each: Makes something else of every value as it comes; None keeps them.
     """
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
-        raise MessageError(f"expected {what} to be a list, got: {shorten_repr(values)}")
+        raise MessageError(f"`{what}` must be a list, not {shorten_repr(values)}")
     return tuple(values) if each is None else tuple(map(each, values))
 
 

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from postroom.backoff import Backoff
 from postroom.states import Fault
 
 #: Whose faults open a breaker.
@@ -21,12 +22,22 @@ class CircuitBreakerConfig:
 
     #: Faults in a row, with nothing that worked in between.
     failure_threshold: int = 3
-    #: The first rest; each further one is longer by ``growth``, up to ``longest_s``.
+    #: The first rest; each further one is longer by ``backoff_factor``, up to
+    #: ``max_reset_timeout_s``.
     reset_timeout_s: float = 1.0
     backoff_factor: float = 2.0
     max_reset_timeout_s: float = 300.0
     #: How long a probe may take before another one is let through.
     probe_timeout_s: float = 60.0
+
+    @property
+    def backoff(self) -> Backoff:
+        """Return how long the breaker stays open, by how often it has opened."""
+        return Backoff(
+            first_s=self.reset_timeout_s,
+            longest_s=self.max_reset_timeout_s,
+            factor=self.backoff_factor,
+        )
 
 
 class CircuitBreaker:
@@ -38,9 +49,8 @@ class CircuitBreaker:
         self._clock = clock
         self._config = config or CircuitBreakerConfig()
         self._lock = threading.Lock()
-        #: Faults since something worked, and the last of them.
+        #: Faults since something worked.
         self._faults = 0
-        self._last: Fault | None = None
         #: Rests since something worked.
         self._times_opened = 0
         #: Nothing is let through before; None: closed.
@@ -51,13 +61,6 @@ class CircuitBreaker:
     def is_open(self) -> bool:
         """Return whether the relay rests, or is being probed."""
         return self._open_until is not None
-
-    @property
-    def reason(self) -> str:
-        """Return in words why it is open; empty where it is not."""
-        if not self.is_open:
-            return ""
-        return f"the relay rests after {self._faults} faults in a row, the last: {self._last}"
 
     def allow_request(self) -> bool:
         """Return whether the relay may be used now; after a rest only for one probe at a time.
@@ -97,7 +100,6 @@ class CircuitBreaker:
                 self._reset_locked()
                 return
             self._faults += 1
-            self._last = fault
             if self._is_probing or (
                 self._open_until is None and self._faults >= self._config.failure_threshold
             ):
@@ -114,11 +116,6 @@ class CircuitBreaker:
         self._is_probing = False
 
     def _open(self) -> None:
-        config = self._config
-        rest_s = min(
-            config.reset_timeout_s * config.backoff_factor**self._times_opened,
-            config.max_reset_timeout_s,
-        )
         self._times_opened += 1
-        self._open_until = self._clock() + rest_s
+        self._open_until = self._clock() + self._config.backoff.pause_s(self._times_opened)
         self._is_probing = False

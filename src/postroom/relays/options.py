@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from postroom import checks
+from postroom.duration import parse_duration_s, parse_rate
 from postroom.errors import ConfigError
-
-_PERIODS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-_RATE = re.compile(r"([0-9]{1,9})/([smhd])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,19 +31,15 @@ class Rate:
 
     @classmethod
     def parse(cls, text: str) -> Rate:
-        """Read ``20/s``; units are s, m, h, d.
+        """Read ``20/s``, ``100/min`` or ``2000/h``.
 
         Raises:
-            ValueError: it is nothing of that form; the text says what was expected.
+            ValueError: ``text`` is no rate. The error's text completes "must be".
         """
-        found = _RATE.fullmatch(text)
-        if found is None or not int(found[1]) > 0:
-            raise ValueError("a rate such as 20/s, 100/m or 2000/h")
-        return cls(count=int(found[1]), period_s=_PERIODS_S[found[2]])
+        count, period_s = parse_rate(text)
+        return cls(count=count, period_s=period_s)
 
 
-_UNITS_S = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
 _TRUTHS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
 
@@ -100,10 +93,10 @@ def _count(text: str) -> int:
 
 
 def _duration_s(text: str) -> float:
-    found = _DURATION.fullmatch(text)
-    if found is None or float(found[1]) == 0:
-        raise ValueError("a time such as 30s, 5m or 1h")
-    return float(found[1]) * _UNITS_S[found[2] or ""]
+    duration_s = parse_duration_s(text, default_unit="s")
+    if not duration_s:
+        raise ValueError("a duration above 0, such as 30s or 5m")
+    return duration_s
 
 
 def _truth(text: str) -> bool:
@@ -190,9 +183,7 @@ def _value(option: str, text: str, reader: Callable[[str], Any]) -> Any:
     try:
         return reader(text)
     except ValueError as error:
-        raise ConfigError(
-            f"expected the relay option {option} to be {error}, got: {text!r}"
-        ) from None
+        raise ConfigError(f"the relay option {option} must be {error}, not {text!r}") from None
 
 
 def _unknown(option: str) -> ConfigError:

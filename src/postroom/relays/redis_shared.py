@@ -118,9 +118,7 @@ class RedisCircuitBreaker(CircuitBreaker):
     def _publish_open(self, redis: Any, fault: Fault | None) -> None:
         config = self._config
         rests = int(redis.get(self._open_key) or 0)
-        rest_s = min(
-            config.reset_timeout_s * config.backoff_factor**rests, config.max_reset_timeout_s
-        )
+        rest_s = config.backoff.pause_s(rests + 1)
         # Of many who meet the same fault one speaks.
         if redis.set(self._rest_key, str(fault), nx=True, px=int(rest_s * 1000)):
             with redis.pipeline() as together:

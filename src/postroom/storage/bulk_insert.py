@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import (
@@ -178,12 +178,12 @@ class _InvalidRows:
 def _addressee(row: Any, refused: _InvalidRows) -> ResolvedRecipient | None:
     name = text_of(row.name)
     try:
-        address = Address.parse(text_of(row.address))
+        address = Address(text_of(row.address))
     except InvalidAddress as error:
         refused.add(error)
         return None
     try:
-        address = replace(address, name=name) if name else address
+        address = address.with_name(name) if name else address
     except InvalidAddress as error:
         refused.add(error, f" as the name of {address.addr_spec}")
         return None

@@ -185,8 +185,8 @@ def _insert(
             _check_content(row, standing)
             return _receipt(connection, tables, row["idempotency_key"], standing.id, people)
     raise IdempotencyConflict(
-        f"expected key {row['key']!r} to be free or to stand, got: one that cannot be read; "
-        "enqueue again in a new transaction"
+        f"the idempotency key {row['idempotency_key']!r} belongs to a message that cannot be read "
+        "in this transaction; enqueue again in a new one"
     )
 
 
@@ -229,7 +229,7 @@ def _recipients(connection: Connection, tables: Tables, message_id: int) -> Iter
     )
     for address, name in connection.execute(wanted):
         local, _, domain = address.rpartition("@")
-        yield Address(local=local, domain=domain, name=name)
+        yield Address.from_parts(local=local, domain=domain, name=name)
 
 
 def _attach(

@@ -18,18 +18,22 @@ from postroom.storage.users import UserLookup
 #: What most relays take; Gmail and Exchange Online refuse more than 25 MB and 35 MB.
 MAX_MESSAGE_BYTES = 25 * 1024 * 1024
 
+#: One to write to.
 RecipientLike: TypeAlias = str | Address | Recipient
 
-#: Those a query finds in the database, or a list of people and queries.
-RecipientsLike: TypeAlias = SelectBase | Iterable[RecipientLike | SelectBase]
+#: One or several to write to in a copy that others see: what ``cc`` and ``bcc`` take.
+CopiedLike: TypeAlias = RecipientLike | Iterable[RecipientLike]
+
+#: The same, and those whom queries find in the database: what ``to`` takes.
+RecipientsLike: TypeAlias = RecipientLike | SelectBase | Iterable[RecipientLike | SelectBase]
 
 
 class ExplicitRecipients(TypedDict, total=False):
     """Whom a message goes to and under which key, but for users; see `Outbox.enqueue`."""
 
     to: RecipientsLike
-    cc: Iterable[RecipientLike]
-    bcc: Iterable[RecipientLike]
+    cc: CopiedLike
+    bcc: CopiedLike
     idempotency_key: str | None
 
 
@@ -45,8 +49,8 @@ class EnqueueRequest:
 
     message: Message
     to: RecipientsLike = ()
-    cc: Iterable[RecipientLike] = ()
-    bcc: Iterable[RecipientLike] = ()
+    cc: CopiedLike = ()
+    bcc: CopiedLike = ()
     user_ids: Iterable[Any] = ()
     idempotency_key: str | None = None
 

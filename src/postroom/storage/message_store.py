@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -41,9 +40,7 @@ _ASKED = {
     *("shared", "dsn"),
 }
 
-#: What `Address.parse` reads in a name only between quotes.
-_NEEDS_QUOTES = re.compile(r'[<>@,;:"]')
-_ESCAPED_IN_QUOTES = re.compile(r'(["\\])')
+#: What `Address` reads in a name only between quotes.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,10 +69,10 @@ def message_row(draft: Draft) -> dict[str, Any]:
     return literal | {
         "message_id_seed": draft.message_id_seed,
         "created_at": draft.date,
-        "sender": parseable_address(draft.sender),
+        "sender": str(draft.sender),
         "templates": templates or None,
         "headers": [list(pair) for pair in draft.headers] or None,
-        "reply_to": [parseable_address(address) for address in draft.reply_to] or None,
+        "reply_to": list(map(str, draft.reply_to)) or None,
         "shared": draft.shared,
     }
 
@@ -119,16 +116,8 @@ def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-def parseable_address(address: Address) -> str:
-    """Return ``address`` so that `Address.parse` reads the same one back."""
-    if not _NEEDS_QUOTES.search(address.name):
-        return str(address)
-    name = _ESCAPED_IN_QUOTES.sub(r"\\\1", address.name)
-    return f'"{name}" <{address.addr_spec}>'
-
-
 #: Senders repeat from message to message.
-_parsed = lru_cache(maxsize=1024)(Address.parse)
+_parsed = lru_cache(maxsize=1024)(Address)
 
 
 def load_messages(
@@ -239,7 +228,7 @@ def _visible(
         .order_by(recipient.c.message_id, recipient.c.id)
     ):
         local, _, domain = row.address.rpartition("@")
-        address = Address(local=local, domain=domain, name=row.name)
+        address = Address.from_parts(local=local, domain=domain, name=row.name)
         found.setdefault(row.message_id, []).append((row.type, address))
     return found
 

@@ -75,4 +75,4 @@ def _recipient(
 
 def _address(row: Row[Any]) -> Address:
     local, _, domain = row.address.rpartition("@")
-    return Address(local=local, domain=domain, name=row.name)
+    return Address.from_parts(local=local, domain=domain, name=row.name)

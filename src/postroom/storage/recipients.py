@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +74,7 @@ def resolve_recipients(
     for one in asked:
         unique.setdefault(one.dedup_key, one)
     if not unique and not queries:
-        raise RecipientError("expected at least one recipient, got: none; pass to=[…] or users=[…]")
+        raise RecipientError("there is nobody to write to: pass to=… or user_ids=[…]")
     shared = any(one.type is not RecipientType.TO for one in direct)
     found = RecipientSet(
         unique=tuple(unique.values()),
@@ -84,13 +84,13 @@ def resolve_recipients(
     )
     if found.shared and queries:
         raise MessageError(
-            "expected a message sent together (or with cc or bcc) to go to people given one by "
-            "one, got: a query; send separate copies with to=select(…) alone"
+            "a shared message (shared=True, cc or bcc) cannot go to people whom a query finds; "
+            "send separate copies with to=select(…) alone"
         )
     if found.shared and found.have_variables:
         raise MessageError(
-            "expected a message sent together (or with cc or bcc) to be the same for everyone, "
-            "got: recipients with variables; send separate copies with to=[…] alone"
+            "a shared message (shared=True, cc or bcc) is the same for everyone, but there are "
+            "recipients with variables; send separate copies with to=[…] alone"
         )
     return found
 
@@ -107,9 +107,19 @@ def _divided(
         has_variables = isinstance(one, Recipient) and one.variables
         return _addressee(RecipientType.TO, one, spool) if has_variables else one
 
-    items = (to,) if isinstance(to, SelectBase) else as_tuple(to, "to", taken_in)
+    items = (to,) if isinstance(to, SelectBase) else _listed(to, "to", taken_in)
     people = [one for one in items if not isinstance(one, SelectBase)]
     return people, [one for one in items if isinstance(one, SelectBase)]
+
+
+def _listed(given: Any, what: str, each: Callable[[Any], Any] | None = None) -> tuple[Any, ...]:
+    """Return who is given as a tuple: one alone, or a list."""
+    if isinstance(given, str | Address | Recipient):
+        given = (given,)
+    elif isinstance(given, bytes) or not isinstance(given, Iterable):
+        kind = "a query" if isinstance(given, SelectBase) else type(given).__name__
+        raise RecipientError(f"`{what}` must be an address or a list of addresses, not {kind}")
+    return as_tuple(given, what, each)
 
 
 def _direct(
@@ -119,8 +129,8 @@ def _direct(
     given: list[tuple[RecipientType, RecipientLike | ResolvedRecipient]] = [
         (RecipientType.TO, one) for one in to
     ]
-    given += [(RecipientType.CC, one) for one in as_tuple(order.cc, "cc")]
-    given += [(RecipientType.BCC, one) for one in as_tuple(order.bcc, "bcc")]
+    given += [(RecipientType.CC, one) for one in _listed(order.cc, "cc")]
+    given += [(RecipientType.BCC, one) for one in _listed(order.bcc, "bcc")]
     parsed = iter(parse_all(one for _, one in given if isinstance(one, str)))
     return [
         _addressee(kind, next(parsed) if isinstance(one, str) else one, spool)
@@ -143,20 +153,20 @@ def _addressee(
                 address=address, dedup_key=address.dedup_key, type=kind, variables=variables
             )
     raise RecipientError(
-        f"expected a recipient to be an address or a Recipient, got: {shorten_repr(one)}; "
-        "ids of users go into users=[…]"
+        f"a recipient must be an address or a Recipient, not {shorten_repr(one)}; "
+        "ids of users go into user_ids=[…]"
     )
 
 
 def _users(
     order: EnqueueRequest, executor: SessionOrConnection, people: UserLookup | None
 ) -> Iterable[ResolvedRecipient]:
-    ids = as_tuple(order.user_ids, "users")
+    ids = as_tuple(order.user_ids, "user_ids")
     if not ids:
         return ()
     if people is None:
         raise ConfigError(
-            "expected the outbox to know where users are, got: users without Outbox(users=User)"
+            "user_ids need an outbox that knows where users are: make it with Outbox(users=User)"
         )
     return _addressees_of(people.find(executor, ids))
 

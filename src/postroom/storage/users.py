@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -143,9 +143,9 @@ def _address(one: Any, row: Any | None) -> Address:
     if not row[1]:
         raise RecipientError(f"expected user {shorten_repr(one)} to have an address, got: none")
     try:
-        address = Address.parse(row[1])
+        address = Address(row[1])
         name = row[2] if len(row) > 2 else None
-        return replace(address, name=str(name)) if name else address
+        return address.with_name(str(name)) if name else address
     except InvalidAddress as error:
         raise InvalidAddress(f"user {shorten_repr(one)}: {error}") from error
 

@@ -135,7 +135,7 @@ class EnqueuedMail:
         Raises:
             AssertionError: it is not for that address; those it is for are named.
         """
-        wanted = Address.parse(address).dedup_key
+        wanted = Address(address).dedup_key
         for one in self.recipients:
             if Address.from_stored(one).dedup_key == wanted:
                 return self._letter(one)
@@ -145,7 +145,7 @@ class EnqueuedMail:
 
     def is_for(self, address: str) -> bool:
         """Return whether it is for ``address``, however that is spelled."""
-        wanted = Address.parse(address).dedup_key
+        wanted = Address(address).dedup_key
         return any(Address.from_stored(one).dedup_key == wanted for one in self.recipients)
 
     def __repr__(self) -> str:

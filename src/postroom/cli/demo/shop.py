@@ -66,7 +66,7 @@ def place_order(
         session,
         Message.from_templates("order", context=context, tags=["order"]),
         user_ids=[order.user_id],
-        to=[also_to],
+        to=also_to,
         idempotency_key=f"order-confirmed:{order_number}",
     )
     return order

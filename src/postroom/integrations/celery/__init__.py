@@ -54,12 +54,12 @@ def setup(
     def deliver() -> None:
         """Deliver what is due in the outbox."""
         if not shift.drain():
-            courier.notify()
+            notifier.notify()
 
     options = {} if queue is None else {"queue": queue}
-    courier = BackgroundNotifier(lambda: TaskPublisher(app, deliver, options).send)
+    notifier = BackgroundNotifier(lambda: TaskPublisher(app, deliver, options).send)
     if hints:
-        outbox.add_wakeup(courier.notify)
+        outbox.add_wakeup(notifier.notify)
     app.add_periodic_task(sweep_s, app.signature(TASK), name=TASK, **options)
     _end_in_order(shift, outbox)
     return deliver

@@ -58,7 +58,7 @@ def mail_sender(config: Mapping[str, Any]) -> str | None:
     name, address = ("", given) if isinstance(given, str) else given
     quoted = _ESCAPED.sub(r"\\\1", name or "")
     text = f'"{quoted}" <{address}>' if quoted else str(address)
-    Address.parse(text)
+    Address(text)
     return text
 
 

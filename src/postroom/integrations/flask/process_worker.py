@@ -10,13 +10,13 @@ import atexit
 import os
 import threading
 
+from postroom.backoff import Backoff
 from postroom.log import Log
 from postroom.outbox import Outbox
 
 log = Log("postroom.worker")
 
-_FIRST_PAUSE_S = 1.0
-_LONGEST_PAUSE_S = 30.0
+_BACKOFF = Backoff(first_s=1.0, longest_s=30.0)
 
 
 class ProcessWorker:
@@ -67,7 +67,7 @@ class _StartThread(threading.Thread):
 
     def run(self) -> None:
         """Try until it works; say once why it does not."""
-        said, pause_s = "", _FIRST_PAUSE_S
+        said, failures = "", 0
         while not self._ended.is_set():
             try:
                 self._outbox.start()
@@ -78,8 +78,8 @@ class _StartThread(threading.Thread):
                     log.warning("no mail is delivered from this process: %s", said)
             else:
                 return
-            self._ended.wait(pause_s)
-            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+            failures += 1
+            self._ended.wait(_BACKOFF.pause_s(failures))
 
     def end(self) -> None:
         """Stop the worker; does nothing in a child."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
+from postroom.duration import human_duration
 from postroom.states import Lane, OnDoubt, RecipientState
 from postroom.storage.engine import SessionOrConnection, clock_sql, dialect_of
 from postroom.storage.queries.messages import MessageStatus, RecipientStatus, status
@@ -246,7 +247,7 @@ def _worker(case: _Situation) -> str:
     if case.worker_seen_s is None:
         return "no worker is there: start one (postroom worker)"
     if case.worker_seen_s > _WORKER_SILENT_S:
-        return f"no worker has been seen for {case.worker_seen_s / 60:.0f} min: start one"
+        return f"no worker has been seen for {human_duration(case.worker_seen_s)}: start one"
     if case.before:
         more = " or more" if case.before == _LONGEST_LINE else ""
         return f"{case.before:,}{more} in lane {case.message.lane.value} are due before it"

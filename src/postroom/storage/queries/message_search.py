@@ -117,7 +117,7 @@ def _has_recipient(tables: Tables, wanted: Search, dialect: Dialect) -> ColumnEl
     recipient = tables.recipient
     found = select(recipient.c.id).where(recipient.c.message_id == tables.message.c.id)
     if wanted.address is not None:
-        found = found.where(recipient.c.address_key == Address.parse(wanted.address).dedup_key)
+        found = found.where(recipient.c.address_key == Address(wanted.address).dedup_key)
     if wanted.state is None:
         return found.exists()
     queue = tables.queue

@@ -22,7 +22,7 @@ def mail(*recipients: str, subject: str = "hello", size_bytes: int = 200) -> Mai
     return envelope, content
 
 
-class Speaker:
+class SmtpClient:
     """Sends mails one after the other, each opened with the dot before it; never sends twice.
 
     Only what may be tried again at once is, as a stale connection or too many recipients.
@@ -56,17 +56,17 @@ class Speaker:
                 is_reused = session.transactions > 0
                 session.send_envelope(envelope)
             assert session is not None
-            opening = session.read_envelope_replies()
-            decided = list(opening.outcomes())
+            replies = session.read_envelope_replies()
+            decided = list(replies.outcomes())
             if any(outcome is not None and outcome.retry_immediately for outcome in decided):
                 return self._send(envelope, content, following, is_open=False)
-            if not opening.is_ready_for_content:
+            if not replies.is_ready_for_content:
                 return _all(decided), False
             session.send_content([content])
             follows = following if session.accepts_more else None
-            replies = iter(session.end_data(follows))
+            final = iter(session.end_data(follows))
             self.transcripts.append(session.transcript)
-            done = [outcome or classify(Phase.DOT, next(replies)) for outcome in decided]
+            done = [outcome or classify(Phase.DOT, next(final)) for outcome in decided]
             return done, follows is not None
         except RelayError as error:
             if is_reused and error.phase is Phase.MAIL:

@@ -20,7 +20,7 @@ CONNECTIONS = 4
 
 
 @dataclass
-class Site:
+class FaultSetup:
     """Everything that a worker process needs, and what can be told of it afterwards."""
 
     engine: Engine

@@ -1,4 +1,4 @@
-"""Several workers at work on one outbox, whoever of them is killed."""
+"""Several workers on one outbox, whichever of them is killed."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from subprocess import Popen
 
-from tests.faults.site import Site
+from tests.faults.fault_setup import FaultSetup
 
 
-class Crew:
-    """So many workers at work at any time, whoever is killed."""
+class WorkerGroup:
+    """As many workers at any time as were asked for, whichever are killed."""
 
-    def __init__(self, site: Site, size: int) -> None:
-        self._site = site
-        self.workers = [site.worker() for _ in range(size)]
+    def __init__(self, setup: FaultSetup, size: int) -> None:
+        self._setup = setup
+        self.workers = [setup.worker() for _ in range(size)]
 
     def kill(self, number: int) -> None:
         """Kill one and start another in its place."""
         with self.workers[number] as worker:
             worker.kill()
-        self.workers[number] = self._site.worker()
+        self.workers[number] = self._setup.worker()
 
     def end(self) -> None:
         """Wait until all have found nothing left to do."""
@@ -29,12 +29,12 @@ class Crew:
 
 
 @contextmanager
-def crew(site: Site, size: int) -> Iterator[Crew]:
-    """Put a crew to work; leave nobody behind."""
+def worker_group(setup: FaultSetup, size: int) -> Iterator[WorkerGroup]:
+    """Start a group of workers; end those that are left."""
     with ExitStack() as stack:
-        at_work = Crew(site, size)
-        stack.callback(_end_all, at_work.workers)
-        yield at_work
+        group = WorkerGroup(setup, size)
+        stack.callback(_end_all, group.workers)
+        yield group
 
 
 def _end_all(workers: list[Popen[bytes]]) -> None:
