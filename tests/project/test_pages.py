@@ -58,3 +58,22 @@ def test_no_line_is_longer_than_it_has_to_be(path: str) -> None:
 def test_no_page_has_a_private_word(path: str) -> None:
     words = set(re.findall(r"[a-z]+", PAGES[path].lower()))
     assert words & PRIVATE_WORDS - _ENGLISH == set()
+
+
+def anchors(page: str) -> set[str]:
+    """Return what links may say after the #, as GitHub makes it of the headings."""
+    headings = (line.lstrip("#") for _, line in prose(page) if re.match(r"#+ ", line))
+    return {re.sub(r"[^\w\- ]", "", one.strip().lower()).replace(" ", "-") for one in headings}
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_link_to_a_heading_leads_to_one(path: str) -> None:
+    text = "\n".join(line for _, line in prose(PAGES[path]))
+    links = re.findall(r"\]\((?!\w+:)([^)#\s]*)#([^)\s]+)\)", text)
+    folder = (ROOT / path).parent
+    missing = []
+    for target, anchor in links:
+        page = (folder / target if target else ROOT / path).read_text(encoding="utf-8")
+        if anchor not in anchors(page):
+            missing.append(f"{target}#{anchor}")
+    assert missing == []
