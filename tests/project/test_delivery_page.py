@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
 
 import pytest
 
 from postroom.states import TRANSITIONS
-from tests.project.sources import ROOT, code_blocks
+from tests.project.sources import ROOT, code_blocks, modules
 
 PAGE = (ROOT / "docs" / "delivery.md").read_text(encoding="utf-8")
 FLOW, STATES = code_blocks(PAGE, "mermaid")
@@ -15,6 +17,17 @@ PACKAGE = ROOT / "src" / "postroom"
 
 #: What each box of the flow is called, and the file that is in it.
 BOXES = dict(re.findall(r'\b(\w+)\["([^"]+)"\]', FLOW))
+
+
+def defined() -> Iterator[str]:
+    """Yield every class of the package, and every method as ``Class.method``."""
+    for module in modules():
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.ClassDef):
+                yield node.name
+                for member in node.body:
+                    if isinstance(member, ast.FunctionDef):
+                        yield f"{node.name}.{member.name}"
 
 
 def rows(heading: str) -> list[str]:
@@ -44,6 +57,13 @@ def test_every_file_that_the_page_names_exists() -> None:
     named = set(re.findall(r"`([\w/]+\.py)`", PAGE))
     homes = (ROOT, PACKAGE, PACKAGE / "storage" / "queue")
     assert {path for path in named if not any((home / path).is_file() for home in homes)} == set()
+
+
+def test_every_class_and_method_on_the_walk_exists() -> None:
+    _, _, walk = PAGE.partition("\n## The walk of one mail\n")
+    named = set(re.findall(r"`([A-Z][a-z]+[A-Z]?\w*(?:\.\w+)?)s?`", walk.partition("\n## ")[0]))
+    assert len(named) > 10
+    assert named - set(defined()) == set()
 
 
 def test_the_transitions_drawn_are_those_of_the_table() -> None:

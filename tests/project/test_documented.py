@@ -7,6 +7,7 @@ from enum import StrEnum
 
 import pytest
 
+from postroom import Outbox
 from postroom.config.settings import PREFIX, Settings
 from postroom.states import Fault, Lane, OnDoubt, Phase, RecipientState
 from tests.project.commands import COMMANDS, options
@@ -38,6 +39,16 @@ def test_no_page_names_a_setting_that_does_not_exist() -> None:
         for variable in re.findall(rf"\b{PREFIX}[A-Z_]*[A-Z]\b", page)
     }
     assert {entry for entry in named if entry[1] not in known} == set()
+
+
+def test_no_page_names_a_method_that_an_outbox_does_not_have() -> None:
+    named = {
+        (path, name)
+        for path, page in documents().items()
+        for name in re.findall(r"\boutbox\.(?!py\b|sqlite\b|db\b)([a-z_]+)", page)
+    }
+    assert len(named) > 20
+    assert {entry for entry in named if not hasattr(Outbox, entry[1])} == set()
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -17,10 +17,6 @@ PAGE = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
 #: The packages whose every public class has a line.
 EXPLAINED = ("delivery", "relays", "smtp", "storage")
 
-#: Classes that are about to be merged into one with a line, and those that they become.
-MERGED = {"Job", "Transaction"}
-BECOMING = {"MailTransaction"}
-
 #: Words of no field but our own. The glossary has a better one for each.
 PRIVATE_WORDS = {
     *("appetite", "bell", "berth", "blackboard", "books", "clapper", "courier", "deed", "desk"),
@@ -32,16 +28,8 @@ PRIVATE_WORDS = {
 LEFT = {
     "cli.message_options": {"wish"},
     "cli.send": {"wish"},
-    "cli.supervisor": {"berth"},
-    "delivery.coordinator": {"instruments", "papers"},
-    "delivery.dispatcher": {"outlet"},
     "delivery.in_process": {"premises"},
-    "delivery.outcome_buffer": {"papers"},
-    "delivery.outcomes": {"desk", "outlet"},
-    "delivery.sender": {"office", "outlet"},
-    "delivery.unit_of_work": {"ledger"},
-    "delivery.worker": {"desk", "ledger", "office", "outlet", "premises"},
-    "integrations.celery": {"courier", "shift"},
+    "integrations.celery": {"shift"},
     "smtp.dry_run": {"tray"},
     "testing.deliver": {"premises"},
     "testing.enqueued_mail": {"deed"},
@@ -105,7 +93,7 @@ def test_every_public_class_has_a_line(package: str) -> None:
         for name in public_classes(module)
     }
     assert len(classes) > 10
-    assert classes - MERGED - named(PAGE) == set()
+    assert classes - named(PAGE) == set()
 
 
 def test_no_line_names_a_class_that_does_not_exist() -> None:
@@ -118,7 +106,7 @@ def test_no_line_names_a_class_that_does_not_exist() -> None:
     in_the_code = re.findall(r"^\|[^|]*\|[^|]*\|([^|]*)\|$", PAGE, flags=re.MULTILINE)
     classes = {name for cell in in_the_code for name in re.findall(r"`([A-Z][a-z]\w+)", cell)}
     assert len(classes) > 50
-    assert classes - BECOMING - defined == set()
+    assert classes - defined == set()
 
 
 @pytest.mark.parametrize("table", tables().metadata.sorted_tables, ids=str)
