@@ -25,6 +25,7 @@ OWN_FILE_LINES = 60
 SHORT_MODULES = {
     "postroom.cli.demo.command": "the demo's parts are imported when it runs, not with the command",
     "postroom.cli.suppressions": "commands of one subject; `cli.app` only lists them",
+    "postroom.storage.queue": "the package of the two databases' statements",
     "postroom.delivery.event_log": "what the log says of an outcome, apart from recording it",
 }
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from postroom.backoff import Backoff
 from postroom.integrations.celery import notifier
 from postroom.integrations.celery.notifier import BackgroundNotifier
 
@@ -37,8 +38,7 @@ class Broker:
 
 @pytest.fixture
 def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
-    monkeypatch.setattr(notifier, "_MIN_RETRY_DELAY_S", 0.01)
-    monkeypatch.setattr(notifier, "_MAX_RETRY_DELAY_S", 0.01)
+    monkeypatch.setattr(notifier, "_RETRY", Backoff(first_s=0.01, longest_s=0.01))
     monkeypatch.setattr(notifier, "_FLUSH_TIMEOUT_S", 0.0)
     return Broker()
 
