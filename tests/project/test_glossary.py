@@ -24,18 +24,6 @@ PRIVATE_WORDS = {
     *("premises", "shift", "strand", "tray", "wish"),
 }
 
-#: Where which of them are left.
-LEFT = {
-    "cli.message_options": {"wish"},
-    "cli.send": {"wish"},
-    "delivery.in_process": {"premises"},
-    "integrations.celery": {"shift"},
-    "smtp.dry_run": {"tray"},
-    "testing.deliver": {"premises"},
-    "testing.enqueued_mail": {"deed"},
-    "testing.recorder": {"deed"},
-}
-
 
 def named(page: str) -> set[str]:
     """Return every name in backticks, and the parts of dotted ones."""
@@ -133,7 +121,7 @@ def test_no_name_is_a_private_word() -> None:
         f"{module.name}: {name}"
         for module in modules()
         for name in names_in(module)
-        if (words_of(name) & PRIVATE_WORDS) - LEFT.get(module.name.removeprefix("postroom."), set())
+        if words_of(name) & PRIVATE_WORDS
     }
     assert found == set()
 

@@ -38,7 +38,10 @@ class Rate:
 
     @classmethod
     def parse(cls, text: str) -> Rate:
-        """Read ``20/s``, ``100/min`` or ``2000/h``.
+        """Return the rate that is written like ``20/s``, ``100/min`` or ``2000/h``.
+
+        Args:
+            text: A whole number from 1, a slash, and a unit: s, m or min, h, d or w.
 
         Raises:
             ValueError: ``text`` is no rate. The error's text completes "must be".
