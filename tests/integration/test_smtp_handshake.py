@@ -24,7 +24,7 @@ from postroom.smtp.reply import classify_error
 from postroom.smtp.session import Session, connect
 from postroom.states import Fault, Phase
 from postroom.testing import FaultyRelay, Misbehavior, ServerOptions
-from tests.faults.smtp_client import Speaker, mail
+from tests.faults.smtp_client import SmtpClient, mail
 from tests.integration.certificates import Authority
 
 MECHANISMS = ["plain", "login", "cram-md5", "xoauth2", "oauthbearer"]
@@ -132,7 +132,7 @@ def test_we_introduce_ourselves_by_the_name_we_are_given() -> None:
 def test_a_relay_without_esmtp_is_spoken_to_all_the_same() -> None:
     with FaultyRelay(ServerOptions(has_esmtp=False)) as relay, connected(relay) as session:
         assert not session.capabilities.has_pipelining
-        speaker = Speaker(session.relay)
+        speaker = SmtpClient(session.relay)
         [[outcome]] = speaker.send(mail("ada@example.com"))
         speaker.close()
         assert outcome.state == "accepted"

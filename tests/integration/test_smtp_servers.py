@@ -16,7 +16,7 @@ from postroom.relays.relay import Relay
 from postroom.smtp.reply import Outcome
 from postroom.smtp.session import connect
 from postroom.states import Fault, RecipientState
-from tests.faults.smtp_client import Mail, Speaker, mail
+from tests.faults.smtp_client import Mail, SmtpClient, mail
 from tests.integration.certificates import Authority
 from tests.services.exim import Exim
 from tests.services.nodemailer import NodeSmtpServer
@@ -123,8 +123,8 @@ def server(request: pytest.FixtureRequest) -> Server:
 
 
 @contextmanager
-def speaking(relay: Relay) -> Iterator[Speaker]:
-    speaker = Speaker(relay)
+def speaking(relay: Relay) -> Iterator[SmtpClient]:
+    speaker = SmtpClient(relay)
     try:
         yield speaker
     finally:

@@ -19,7 +19,7 @@ from postroom.smtp.session import Session, connect
 from postroom.states import Fault, Phase, RecipientState
 from postroom.testing import FaultyRelay, Misbehavior, ServerOptions
 from tests.clock import Clock
-from tests.faults.smtp_client import Speaker, mail
+from tests.faults.smtp_client import SmtpClient, mail
 
 DEFERRED, REJECTED, ACCEPTED = (
     RecipientState.DEFERRED,
@@ -41,8 +41,8 @@ def connected(
 
 
 @contextmanager
-def speaking(relay: FaultyRelay, options: str = "") -> Iterator[Speaker]:
-    speaker = Speaker(Relay.parse(f"{relay.url}&{options}" if options else relay.url))
+def speaking(relay: FaultyRelay, options: str = "") -> Iterator[SmtpClient]:
+    speaker = SmtpClient(Relay.parse(f"{relay.url}&{options}" if options else relay.url))
     try:
         yield speaker
     finally:
@@ -569,7 +569,7 @@ def test_lmtp_answers_for_each_recipient(tmp_path: Path, socket_path: bool) -> N
     with FaultyRelay(ServerOptions(is_lmtp=True), path=path) as relay:
         relay.on(Phase.RCPT, "550 5.1.1 unknown", address="b@example.com")
         relay.on(Phase.DOT, "452 4.2.2 mailbox full", address="c@example.com")
-        speaker = Speaker(Relay.parse(relay.url))
+        speaker = SmtpClient(Relay.parse(relay.url))
         first, second = speaker.send(
             mail(*(f"{name}@example.com" for name in "abcd")), mail("e@example.com")
         )

@@ -12,7 +12,7 @@ from postroom.relays.relay import Relay
 from postroom.smtp.reply import Outcome
 from postroom.states import Phase, RecipientState
 from postroom.testing import FaultyRelay, Misbehavior, ServerOptions
-from tests.faults.smtp_client import Mail, Speaker, mail
+from tests.faults.smtp_client import Mail, SmtpClient, mail
 from tests.services.tap import Tap
 
 STEPWISE = ServerOptions().without("PIPELINING")
@@ -25,7 +25,7 @@ def overheard(
     """Send ``mails`` with somebody listening; return their outcomes, and who listened."""
     tap = Tap(relay.port, is_lmtp=scheme == "lmtp")
     url = f"{scheme}://{login}127.0.0.1:{tap.port}?tls=off&auth_over_clear=yes{options}"
-    with closing(tap), closing(Speaker(Relay.parse(url))) as speaker:
+    with closing(tap), closing(SmtpClient(Relay.parse(url))) as speaker:
         return speaker.send(*mails), tap
 
 

@@ -151,16 +151,22 @@ def _fill(spool: _Spool, attachment: Attachment) -> None:
             write(spool)  # type: ignore[arg-type] # a BinaryIO, though its stubs do not say so
 
 
+def _check_is_file(path: Path) -> None:
+    # Before it is opened: opening a FIFO would wait for its writer.
+    if not stat.S_ISREG(path.stat().st_mode):
+        what = "a directory" if path.is_dir() else "a device, a pipe or a socket"
+        raise AttachmentError(f"attachment {str(path)!r} must be a file, not {what}")
+
+
 def _copy_path(path: Path, spool: _Spool) -> None:
     try:
-        # Checked before it is opened: opening a FIFO would wait for its writer.
-        if not stat.S_ISREG(path.stat().st_mode):
-            what = "a directory" if path.is_dir() else "a device, a pipe or a socket"
-            raise AttachmentError(f"attachment {str(path)!r} must be a file, not {what}")
+        _check_is_file(path)
         with path.open("rb", buffering=0) as file:
             _copy_file(file, spool, str(path))
     except OSError as error:
         raise _unreadable(str(path), error) from error
+    except AttachmentError:
+        raise
     except ValueError as error:  # a NUL in the path
         raise AttachmentError(f"attachment {str(path)!r} is not a valid path: {error}") from error
 

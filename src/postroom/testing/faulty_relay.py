@@ -221,7 +221,8 @@ class FaultyRelay:
         thread.name = f"faulty-relay-{self._port}"
         thread.daemon = True
         for known in list(self._threads):
-            if not known.is_alive():
+            if known.ident is not None and not known.is_alive():
                 self._threads.pop(known, None)
-        thread.start()
+        # Before it starts: once it has greeted a client, `hang_up` must find it.
         self._threads[thread] = session
+        thread.start()
