@@ -450,7 +450,7 @@ class Outbox:
 
         Args:
             older_than: How long ago the last recipient of a message became final, at least.
-            batch: How many messages one transaction deletes.
+            batch: The most recipients that one transaction deletes, with their attempts.
         """
         return prune(self.engine, self._tables, older_than, batch=batch)
 
@@ -505,12 +505,15 @@ class Outbox:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Deliver from this process within a ``with`` block."""
-        self.start()
-        try:
+        """Deliver from this process within a ``with`` block.
+
+        A worker that ran before goes on afterwards.
+
+        Raises:
+            ConfigError: There is no engine or no relay, or the database cannot be used.
+        """
+        with self._in_process.running():
             yield
-        finally:
-            self.stop()
 
     def deliver(
         self, session: SessionOrConnection, message: int | Receipt, *, timeout_s: float = 60.0

@@ -94,6 +94,18 @@ def test_a_worker_that_runs_already_goes_on(
         relay.wait_for(2)
 
 
+def test_a_worker_that_was_started_goes_on_after_a_block_that_delivers(
+    outbox: Outbox, session: Session, relay: FaultyRelay
+) -> None:
+    outbox.start()
+    with outbox.running():
+        pass
+    outbox.enqueue(session, HELLO, to=[ADA])
+    session.commit()
+    relay.wait_for(1)
+    outbox.stop()
+
+
 #: Ends, without a word to the outbox, as soon as the first mail has gone.
 HASTY = """
 import sys
