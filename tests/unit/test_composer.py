@@ -120,7 +120,7 @@ def test_a_message_that_nobody_claims_any_more_is_forgotten() -> None:
 def test_where_one_mail_finds_no_room_nothing_is_kept_in_its_way() -> None:
     cache = ComposerCache()
     mail = made(cache, 1, 2)[2]
-    mail.fell_short = True
+    mail.had_shortage = True
     cache.trim()
     assert len(cache) == 0
 

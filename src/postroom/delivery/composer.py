@@ -151,7 +151,7 @@ class MessageComposer:
         bodies = [body for body in (draft.text, draft.html) if isinstance(body, str)]
         self._text_bytes = sum(map(len, bodies))
         #: Whether it could not be composed for want of memory or disk.
-        self.fell_short = False
+        self.had_shortage = False
 
     @property
     def kept_bytes(self) -> int:
@@ -197,7 +197,7 @@ class MessageComposer:
             composed = self._composed(claims[0], budget)
             payload = composed.payload(own, message_id)
         except (OSError, MemoryError):
-            self.fell_short = True
+            self.had_shortage = True
             raise
         envelope = Envelope(
             sender=message.envelope_sender,
@@ -285,7 +285,7 @@ class ComposerCache:
         memory or disk is not enough for some mail, everything goes.
         """
         unused_since = self._clock() - KEPT_UNUSED_S
-        if any(one.fell_short for one in self._composers.values()):
+        if any(one.had_shortage for one in self._composers.values()):
             unused_since = inf
         for message_id in [one for one in self._composers if self._used_at[one] <= unused_since]:
             self._forget(message_id)

@@ -83,7 +83,7 @@ _REJECTED = RecipientState.REJECTED
 _IN_DOUBT = RecipientState.IN_DOUBT
 _DOT = Phase.DOT
 
-#: After what counts against nobody's schedule.
+#: After a failure that does not count against the retry schedule.
 _UNCOUNTED = Backoff(first_s=1.0, longest_s=900.0)
 #: The same while the circuit breaker is open: mail should not wait much longer than it is.
 _PAUSED = Backoff(first_s=1.0, longest_s=60.0)
@@ -316,7 +316,7 @@ class OutcomeReporter:
 
         Args:
             transaction: One that was begun.
-            transcript: Returns what was said; asked only where somebody will want to read it.
+            transcript: Returns what was said; called only where a recipient was not accepted.
         """
         decided = _bounded(transaction)
         failed = [outcome for _, outcome in decided if outcome.state is not _ACCEPTED]
@@ -333,16 +333,16 @@ class OutcomeReporter:
         if again := [claim for claim, outcome in decided if outcome.retry_immediately]:
             self._pool.queue.put_front(transaction.subset(again))
 
-    def broken_off(
+    def interrupted(
         self, transaction: MailTransaction, error: Exception, transcript: Callable[[], str]
     ) -> None:
-        """Report an error that nobody foresaw during an attempt: in doubt once past the gate."""
+        """Report an unexpected error during an attempt: in doubt once past the commit gate."""
         state = _IN_DOUBT if transaction.admitted else _DEFERRED
         transaction.set_all(_unexplained(error, state, _DOT if transaction.admitted else None))
         self.report(transaction, transcript)
 
-    def unexplained(self, transaction: MailTransaction, error: Exception) -> None:
-        """Report an error that nobody foresaw, before anything was said: try it later."""
+    def failed_unexpectedly(self, transaction: MailTransaction, error: Exception) -> None:
+        """Report an unexpected error before the attempt: try it later."""
         outcome = _unexplained(error, _DEFERRED, None)
         transaction.attempted_at = self._clock.utc_now()
         transaction.began = self._clock.monotonic()
@@ -350,8 +350,8 @@ class OutcomeReporter:
             [self._record(transaction, claim, outcome, "") for claim in transaction.claims]
         )
 
-    def fell_short(self, transaction: MailTransaction, error: Exception) -> None:
-        """This machine or its database failed while the mail was composed: try it later.
+    def defer_for_shortage(self, transaction: MailTransaction, error: Exception) -> None:
+        """Report that this machine or its database failed to compose the mail: try it later.
 
         No relay heard of it, and it says nothing about the mail: it is no attempt, and does not
         count. Where it fails again after the pause, the next pause is twice as long.
@@ -360,13 +360,13 @@ class OutcomeReporter:
         pause_s = self._shortage.failed()
         self._report_all(transaction, _DEFERRED, reply, fault=Fault.OURSELVES, due_in_s=pause_s)
 
-    def defer(self, transaction: MailTransaction, pause_s: float) -> None:
-        """A rate is used up: try it when that allows one more, without an attempt."""
+    def defer_for_rate(self, transaction: MailTransaction, pause_s: float) -> None:
+        """Report that a rate is used up: try it when that allows one more; it is no attempt."""
         reply = f"waiting: the rate of {self._relay} is used up"
         self._report_all(transaction, _DEFERRED, reply, due_in_s=max(pause_s, _LEAST_PAUSE_S))
 
     def reject_unsendable(self, transaction: MailTransaction, error: MessageError) -> None:
-        """The message cannot be composed for these recipients, now or later."""
+        """Report that the message cannot be composed for these recipients, now or later."""
         self._report_all(transaction, _REJECTED, f"not sent: {error}", fault=Fault.MESSAGE)
 
     def _report_all(

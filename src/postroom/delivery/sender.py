@@ -184,11 +184,11 @@ class Sender:
             domain_s = self._throttle.domain_retry_after_s(claims)
             if domain_s > 0:
                 # Not waited for: others have mail for other domains.
-                self._reporter.defer(transaction, domain_s)
+                self._reporter.defer_for_rate(transaction, domain_s)
                 return False
             relay_s = self._throttle.relay_retry_after_s()
             if relay_s > LONGEST_WAIT_S:
-                self._reporter.defer(transaction, relay_s)
+                self._reporter.defer_for_rate(transaction, relay_s)
                 return False
             self._queue.wait_until_closed(relay_s)
             if self._queue.is_closed:
@@ -213,11 +213,11 @@ class Sender:
                 reason_of(error),
                 extra={"message_id": message.id},
             )
-            self._reporter.fell_short(transaction, error)
+            self._reporter.defer_for_shortage(transaction, error)
             return False
         except Exception as error:
             log.exception("a message cannot be composed", extra={"message_id": message.id})
-            self._reporter.unexplained(transaction, error)
+            self._reporter.failed_unexpectedly(transaction, error)
             return False
         transaction.begin(envelope, payload, self._clock)
         return True
@@ -395,7 +395,7 @@ class Sender:
         self._reporter.report(current, self._transcript)
 
     def _lease_lost(self) -> None:
-        """The claims are gone, or nearly: say nothing, and let whoever holds them go on."""
+        """The lease is over, or nearly: report nothing, another worker may hold the claims."""
         assert self._current is not None
         self._context.buffer.release(self._current.claims)
         if self._next is not None:
@@ -405,14 +405,14 @@ class Sender:
             self._session.close()
 
     def _abandon_after_bug(self, error: Exception) -> None:
-        """After an error that nobody foresaw: all mail in hand gets an outcome that names it."""
+        """After an unexpected error: all mail that this sender holds gets an outcome naming it."""
         taken, current, following = self._taken, self._current, self._next
         self._taken = self._current = self._next = None
         if taken is not None:
-            self._report(taken, lambda one: self._reporter.unexplained(one, error))
+            self._report(taken, lambda one: self._reporter.failed_unexpectedly(one, error))
         if current is not None:
             self._report(
-                current, lambda one: self._reporter.broken_off(one, error, self._transcript)
+                current, lambda one: self._reporter.interrupted(one, error, self._transcript)
             )
         if following is not None:
             # At most its envelope was sent, and the error was met in the one before it.
@@ -426,7 +426,7 @@ class Sender:
         if transaction.may_return():
             self._queue.put_front(transaction)
         else:
-            self._reporter.unexplained(transaction, error)
+            self._reporter.failed_unexpectedly(transaction, error)
 
     def _report(
         self, transaction: MailTransaction, report: Callable[[MailTransaction], None]
