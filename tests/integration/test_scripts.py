@@ -108,11 +108,14 @@ def test_a_worker_that_was_started_goes_on_after_a_block_that_delivers(
 
 #: Ends, without a word to the outbox, as soon as the first mail has gone.
 HASTY = """
+import faulthandler
 import sys
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 from postroom import Outbox, RecipientState
 
+# Should it not end, it says where each of its threads is.
+faulthandler.dump_traceback_later(90, exit=True)
 url, relay, message_id = sys.argv[1:]
 outbox = Outbox(relay, engine=create_engine(url))
 outbox.start()
